@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from arc_core.errors import InputError
 from arc_core.grid import Grid, GridError, describe, grid_from_rows, hash_grids
 
 MAX_FILE_BYTES = 64 * 2**20  # a set of 1000 tasks takes about 4 MiB; a single task under 1 MiB
 
 
-class TaskError(ValueError):
+class TaskError(InputError):
     """Task data is not usable; the message names file, task, pair, side and row, and what must hold."""
 
 

@@ -1,0 +1,353 @@
+"""Frozen dataclasses <- YAML <- dotted command-line overrides; whatever is not understood is an error.
+
+PyYAML alone reads `3e-4` as a string, `no` as False, `1:30` as 90 and keeps the last of two equal keys. jsonargparse
+takes null for a number and strings for booleans. Both are silent guesses, hence this loader.
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from arc_core.errors import InputError
+
+Config = TypeVar("Config")
+
+
+class ConfigError(InputError):
+    """A configuration is not usable."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number, both included unless `open_low`; for `Annotated[float, Range(0, 1)]`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (value > self.low if self.open_low else value >= self.low) and value <= self.high
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        return f"{'above ' if self.open_low else ''}{self.low:g}..{self.high:g}"
+
+
+Count = Annotated[int, Range(1)]
+CountOrZero = Annotated[int, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(0, open_low=True)]
+NonNegative = Annotated[float, Range(0)]
+
+
+@dataclass(frozen=True)
+class OldKeys:
+    """Keys of earlier documents that a method still accepts, with one line saying what becomes of each.
+
+    Attributes:
+        renamed: old dotted key -> new dotted key.
+        needless: dotted key -> why this design does without it.
+    """
+
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    needless: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the scalars of YAML 1.2's core schema, and no duplicate keys."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+0123456789."),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
+    result: dict[str, object] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} must be a name", key_node.start_mark)
+        if key in result:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def parse_yaml(text: str, source: str) -> object:
+    """The value of a YAML document.
+
+    Raises:
+        ConfigError: not YAML, or a key given twice; the message has the line.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{source}{at}: {error.problem or error.context}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{source} must be YAML: {str(error).splitlines()[0]}") from None
+
+
+def read_config_file(path: Path) -> dict[str, object]:
+    """The mapping in a YAML file, laid over the file of the same folder that its `extends:` names, if any.
+
+    Raises:
+        ConfigError: it cannot be read, is no mapping, or extends a file that extends another.
+    """
+    values = _read_mapping(path)
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    if not isinstance(parent, str) or Path(parent).name != parent:
+        raise ConfigError(f"{path}: extends must name a file of the same folder; got {parent!r}")
+    base = _read_mapping(path.parent / parent)
+    if "extends" in base:
+        raise ConfigError(f"{path}: extends goes one level; {parent} extends {base['extends']!r} itself")
+    return _merged(base, values)
+
+
+def _read_mapping(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = f"; {path.parent} has {', '.join(near)}" if near else ""
+        raise ConfigError(f"config file {path} does not exist{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {error}") from None
+    values = parse_yaml(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must be a mapping of sections; got {values!r:.40}")
+    return values
+
+
+def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, object]:
+    """`--section.key VALUE` or `--section.key=VALUE`, repeated, as dotted keys to YAML values.
+
+    Raises:
+        ConfigError: an argument is not of that form, or a key is given twice.
+    """
+    result: dict[str, object] = {}
+    rest = list(arguments)
+    while rest:
+        name = rest.pop(0)
+        if not name.startswith("--") or name == "--":
+            raise ConfigError(f"arguments must be --section.key VALUE; got {name!r}")
+        key, equals, text = name[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"--{key} needs a value")
+            text = rest.pop(0)
+        if key in result:
+            raise ConfigError(f"--{key} is given twice")
+        result[key] = parse_yaml(text, f"--{key}")
+    return result
+
+
+def build_config(
+    kind: type[Config], values: Mapping[str, object], source: str, old: OldKeys | None = None
+) -> tuple[Config, list[str]]:
+    """The dataclass that nested values state, and a line for each old key among them.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a wrong type, or a value out of range.
+    """
+    old = old or OldKeys()
+    flat = _flattened(values)
+    notes = []
+    for key in [key for key in flat if key in old.needless]:
+        del flat[key]
+        notes.append(f"{key} is accepted and not needed: {old.needless[key]}")
+    for key in [key for key in flat if key in old.renamed]:
+        new = old.renamed[key]
+        if new in flat:
+            raise ConfigError(f"{source}: {key} is the old name of {new}; give one of them")
+        flat[new] = flat.pop(key)
+        notes.append(f"{key} is now called {new}")
+    nested: dict[str, object] = {}
+    for key, value in flat.items():
+        *sections, last = key.split(".")
+        level = nested
+        for section in sections:
+            below = level.setdefault(section, {})
+            if not isinstance(below, dict):
+                raise ConfigError(f"{source}: {key} is inside {section}, which is given a value")
+            level = below
+        level[last] = value
+    return _build(kind, nested, "", source, known_keys(kind)), notes
+
+
+def _flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    result: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            result |= _flattened(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def known_keys(kind: type, prefix: str = "") -> list[str]:
+    """All dotted keys of a config dataclass."""
+    keys = []
+    for name, hint in get_type_hints(kind).items():
+        keys += known_keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
+    return keys
+
+
+def _build(kind: type[Config], values: object, prefix: str, source: str, known: Sequence[str]) -> Config:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source}: {prefix.rstrip('.')} must be a section of keys; got {values!r:.40}")
+    hints = get_type_hints(kind, include_extras=True)
+    given = {}
+    for key, value in values.items():
+        dotted = prefix + key
+        if key not in hints:
+            raise ConfigError(f"{source}: {dotted} is not a key{_suggestion(dotted, list(hints), known)}")
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint):
+            given[key] = _build(hint, {} if value is None else value, f"{dotted}.", source, known)
+        else:
+            given[key] = _convert(value, hint, f"{source}: {dotted}")
+    try:
+        return kind(**given)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {prefix}{error}") from None
+
+
+def _suggestion(key: str, siblings: Sequence[str], known: Sequence[str]) -> str:
+    """The nearest name in the same section, else the key of that name in another section, else what there is."""
+    prefix, dot, name = key.rpartition(".")
+    near = [f"{prefix}{dot}{match}" for match in difflib.get_close_matches(name, siblings, n=1)]
+    last = {other.rpartition(".")[2]: other for other in known}
+    near += [last[match] for match in difflib.get_close_matches(name, last, n=1)]
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; known here: {', '.join(siblings)}"
+
+
+def _convert(value: object, hint: Any, where: str) -> object:
+    """The value as the hinted type, exactly: only a whole number may stand for a float."""
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+        value = _convert(value, hint, where)
+        for bounds in extras:
+            if isinstance(value, int | float) and value not in bounds:
+                raise ConfigError(f"{where} must be {bounds}; got {value}")
+        return value
+    if get_origin(hint) in (Union, types.UnionType):
+        options = [option for option in get_args(hint) if option is not types.NoneType]
+        if value is None and len(options) < len(get_args(hint)):
+            return None
+        return _convert(value, options[0], where)
+    if get_origin(hint) is Literal:
+        if not any(value == option and type(value) is type(option) for option in get_args(hint)):
+            raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(hint)))}; got {value!r}")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} must be a list; got {value!r}")
+        return tuple(_convert(item, get_args(hint)[0], f"{where}[{i}]") for i, item in enumerate(value))
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint or (isinstance(value, float) and not math.isfinite(value)):
+        names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+        raise ConfigError(f"{where} must be {names[hint]}; got {'null' if value is None else repr(value)}")
+    return value
+
+
+def load_config(
+    kind: type[Config],
+    method: str,
+    commands: Mapping[str, str],
+    path: Path,
+    overrides: Mapping[str, object],
+    old: OldKeys | None = None,
+) -> tuple[Config, list[str]]:
+    """The config of a file with overrides laid over it, and the lines about old keys.
+
+    Args:
+        method: what the file's `method:` must say.
+        commands: the training command of each known method, for the message when it says another.
+    Raises:
+        ConfigError: see `read_config_file` and `build_config`.
+    """
+    values = read_config_file(path)
+    found = values.pop("method", None)
+    if found != method:
+        came = f"method: {found}" if found is not None else "no method"
+        hint = f"; its command is {commands[found]}" if isinstance(found, str) and found in commands else ""
+        raise ConfigError(f"{path} must say method: {method}; got {came}{hint}")
+    flat = _flattened(values)
+    for key, value in overrides.items():
+        for inner in [name for name in flat if name.startswith(f"{key}.")]:
+            del flat[inner]
+        flat[key] = value
+    return build_config(kind, flat, str(path), old)
+
+
+def config_to_dict(config: object) -> dict[str, object]:
+    """The config as nested plain values, as `build_config` reads them."""
+    assert dataclasses.is_dataclass(config) and not isinstance(config, type)
+    result: dict[str, object] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = config_to_dict(value)
+        result[field.name] = list(value) if isinstance(value, tuple) else value
+    return result
+
+
+def config_to_yaml(config: object, method: str) -> str:
+    """The whole config as YAML that `load_config` reads back to an equal one."""
+    return yaml.safe_dump({"method": method} | config_to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def changed_keys(first: Mapping[str, object], second: Mapping[str, object]) -> list[str]:
+    """Dotted keys at which two nested configs differ."""
+    one, two = _flattened(first), _flattened(second)
+    return sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))
+
+
+def configs_folder() -> Path:
+    """The workspace's `configs/`, found from the working directory or from this package upwards.
+
+    Raises:
+        ConfigError: neither stands in the workspace.
+    """
+    for start in (Path.cwd(), Path(__file__).resolve()):
+        for folder in (start, *start.parents):
+            pyproject = folder / "pyproject.toml"
+            if pyproject.is_file() and "[tool.uv.workspace]" in pyproject.read_text(encoding="utf-8"):
+                return folder / "configs"
+    raise ConfigError("configs/ was not found; run inside the workspace or give --config FILE")

@@ -1,0 +1,32 @@
+"""Input that is not usable, and how every command reports it."""
+
+import os
+import sys
+from collections.abc import Callable
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class InputError(ValueError):
+    """The user's input cannot be used; one line that says what must hold, what came, where, and what to do."""
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """The command's exit status; bad input becomes one line on stderr and status 2.
+
+    A reader that closed the pipe (`| head`) ends the command quietly, as it does for other tools.
+    """
+    try:
+        status = command()
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
