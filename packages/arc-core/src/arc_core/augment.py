@@ -78,9 +78,7 @@ class View:
         """Every grid of the task seen through this view."""
 
         def turned(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-            return tuple(
-                Pair(self.apply(p.input), None if p.output is None else self.apply(p.output)) for p in pairs
-            )
+            return tuple(Pair(self.apply(p.input), None if p.output is None else self.apply(p.output)) for p in pairs)
 
         return replace(task, train=turned(task.train), test=turned(task.test))
 
@@ -125,9 +123,7 @@ def view_number(view: View, fix_background: bool = True) -> int:
     return rank * NUM_DIHEDRAL + view.dihedral
 
 
-def random_color_tables(
-    rng: np.random.Generator, count: int, fix_background: bool = True
-) -> npt.NDArray[np.uint8]:
+def random_color_tables(rng: np.random.Generator, count: int, fix_background: bool = True) -> npt.NDArray[np.uint8]:
     """(count, 10) uint8, each row a uniform permutation of the colours, colour 0 kept if asked."""
     first = 1 if fix_background else 0
     tables = np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (count, 1))

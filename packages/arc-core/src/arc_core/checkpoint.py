@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from arc_core.errors import InputError
+from arc_core.errors import InputError, RunFailure
 from arc_core.files import write_atomically, write_json
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _NAME = re.compile(r"step_(\d{8})\.pt")
 
 
 class CheckpointError(InputError):
-    """A checkpoint cannot be read or written; the message names the file and what to do."""
+    """A checkpoint cannot be read; the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, is_best: bool, keep_la
         is_best: point `best.json` at it too.
         keep_last: how many of the newest to keep beside the best.
     Raises:
-        CheckpointError: it could not be written; every earlier checkpoint is as it was.
+        RunFailure: it could not be written; every earlier checkpoint is as it was.
     """
     path = checkpoint_path(folder, checkpoint.step)
     state = {name: getattr(checkpoint, name) for name in _field_names()}
@@ -77,8 +77,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, is_best: bool, keep_la
         for pointer in ("last", "best") if is_best else ("last",):
             write_json(folder / f"{pointer}.json", {"file": path.name, "step": checkpoint.step})
     except (OSError, RuntimeError) as error:  # torch turns a failed write into RuntimeError
-        reason = "the disk is full" if getattr(error, "errno", None) == errno.ENOSPC else str(error).splitlines()[0]
-        raise CheckpointError(
+        cause = error if isinstance(error, OSError) else error.__context__
+        full = isinstance(cause, OSError) and cause.errno == errno.ENOSPC
+        reason = "the disk is full" if full else str(cause or error).splitlines()[0]
+        raise RunFailure(
             f"checkpoint {path} could not be written: {reason}. Earlier checkpoints are intact; "
             f"free some space and continue with --resume auto"
         ) from error
@@ -121,7 +123,15 @@ def load_checkpoint(path: Path, method: str, device: torch.device | str = "cpu")
     file = resolve_checkpoint(path)
     try:
         state = torch.load(file, map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as error:
         logger.debug("loading %s failed", file, exc_info=error)
         raise CheckpointError(
             f"checkpoint {file} is damaged or no checkpoint; use another one, or --resume auto for the newest whole one"
@@ -161,7 +171,7 @@ def newest_whole(folder: Path, method: str) -> tuple[Checkpoint, list[str]] | No
     Raises:
         CheckpointError: there are checkpoints and not one of them is whole.
     """
-    faults = []
+    faults: list[str] = []
     for path in list_checkpoints(folder):
         try:
             return load_checkpoint(path, method), faults

@@ -74,7 +74,13 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+0123456789."),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
@@ -99,7 +105,7 @@ def parse_yaml(text: str, source: str) -> object:
         ConfigError: not YAML, or a key given twice; the message has the line.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -221,7 +227,8 @@ def known_keys(kind: type, prefix: str = "") -> list[str]:
     """All dotted keys of a config dataclass."""
     keys = []
     for name, hint in get_type_hints(kind).items():
-        keys += known_keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
+        section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        keys += known_keys(hint, f"{prefix}{name}.") if section else [prefix + name]
     return keys
 
 
@@ -229,13 +236,13 @@ def _build(kind: type[Config], values: object, prefix: str, source: str, known: 
     if not isinstance(values, Mapping):
         raise ConfigError(f"{source}: {prefix.rstrip('.')} must be a section of keys; got {values!r:.40}")
     hints = get_type_hints(kind, include_extras=True)
-    given = {}
+    given: dict[str, object] = {}
     for key, value in values.items():
         dotted = prefix + key
         if key not in hints:
             raise ConfigError(f"{source}: {dotted} is not a key{_suggestion(dotted, list(hints), known)}")
         hint = hints[key]
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             given[key] = _build(hint, {} if value is None else value, f"{dotted}.", source, known)
         else:
             given[key] = _convert(value, hint, f"{source}: {dotted}")

@@ -130,7 +130,7 @@ def _load_term(term: str) -> list[Task]:
     if kind in _BUNDLED and rest in ("train", "eval"):
         return _load_bundled(kind, rest)
     if not colon or not rest or kind not in ("dir", "kaggle", "manifest"):
-        raise TaskError(f"data spec must be one of {_KINDS}, or a sum of them with +; got {ascii(term)}")
+        raise TaskError(f"data spec must be one of {_KINDS}, or a sum of them with +; got {term!a}")
     return {"dir": _load_dir, "kaggle": _load_kaggle, "manifest": _load_manifest}[kind](rest)
 
 
@@ -167,7 +167,7 @@ def _load_kaggle(text: str) -> list[Task]:
 
 
 def _with_answers(task: Task, answers: object, source: str) -> Task:
-    where = f"{source}: task {ascii(task.task_id)}"
+    where = f"{source}: task {task.task_id!a}"
     if not isinstance(answers, list) or len(answers) != len(task.test):
         came = f"{len(answers)}" if isinstance(answers, list) else describe(answers)
         raise TaskError(f"{where} must have {len(task.test)} solutions, one a test input; got {came}")
@@ -193,7 +193,7 @@ def _load_manifest(text: str) -> list[Task]:
         if not isinstance(task_id, str) or not task_id:
             raise TaskError(f"{source} must be an object with a string 'task_id'; got {describe(task_id)}")
         if task_id in seen:
-            raise TaskError(f"{source}: task id {ascii(task_id)} stands twice in the manifest")
+            raise TaskError(f"{source}: task id {task_id!a} stands twice in the manifest")
         seen.add(task_id)
         tasks.append(task_from_json(value, task_id, source))
     if not tasks:

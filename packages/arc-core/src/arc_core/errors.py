@@ -12,6 +12,19 @@ class InputError(ValueError):
     """The user's input cannot be used; one line that says what must hold, what came, where, and what to do."""
 
 
+class RunFailure(RuntimeError):
+    """A run cannot go on (diverged, disk full, ...); one line that says why and how to continue.
+
+    Args:
+        message: the line.
+        status: the command's exit status.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def run_command(command: Callable[[], int]) -> int:
     """The command's exit status; bad input becomes one line on stderr and status 2.
 
@@ -23,6 +36,9 @@ def run_command(command: Callable[[], int]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except RunFailure as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -7,7 +7,14 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-_TYPE_NAMES = {list: "list", dict: "object", str: "string", float: "float", bool: "boolean", type(None): "null"}
+_TYPE_NAMES = {
+    list: "list",
+    dict: "object",
+    str: "string",
+    float: "float",
+    bool: "boolean",
+    type(None): "null",
+}
 
 Grid = npt.NDArray[np.uint8]
 

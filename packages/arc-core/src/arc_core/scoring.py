@@ -41,9 +41,7 @@ def tests_solved(ranked: Sequence[Sequence[Grid]], task: Task, attempts: int = A
         ValueError: the task's answers are withheld, or there are predictions for tests that it does not have.
     """
     if len(ranked) > len(task.test):
-        raise ValueError(
-            f"task {task.task_id} has {len(task.test)} test inputs; got predictions for {len(ranked)}"
-        )
+        raise ValueError(f"task {task.task_id} has {len(task.test)} test inputs; got predictions for {len(ranked)}")
     solved = []
     for index, pair in enumerate(task.test):
         if pair.output is None:
@@ -69,6 +67,4 @@ def cell_accuracy(prediction: Grid | None, target: Grid) -> CellAccuracy:
         height, width = (min(a, b) for a, b in zip(prediction.shape, target.shape, strict=True))
         right[:height, :width] = prediction[:height, :width] == target[:height, :width]
     foreground = target != most_common_color(target)
-    return CellAccuracy(
-        float(right.mean()), float(right[foreground].mean()) if foreground.any() else None
-    )
+    return CellAccuracy(float(right.mean()), float(right[foreground].mean()) if foreground.any() else None)

@@ -90,7 +90,7 @@ def task_from_json(value: object, task_id: str, source: str = "") -> Task:
     Raises:
         TaskError: the value is not a task.
     """
-    where = f"{source}: task {ascii(task_id)}" if source else f"task {ascii(task_id)}"
+    where = f"{source}: task {task_id!a}" if source else f"task {task_id!a}"
     if not isinstance(value, dict):
         raise TaskError(f"{where} must be an object with 'train' and 'test'; got {describe(value)}")
     for side in ("train", "test"):
@@ -117,7 +117,7 @@ def _unique_keys(items: list[tuple[str, object]]) -> dict[str, object]:
         seen: set[str] = set()
         for key, _ in items:
             if key in seen:
-                raise TaskError(f"key {ascii(key)} stands twice in one object")
+                raise TaskError(f"key {key!a} stands twice in one object")
             seen.add(key)
     return result
 
@@ -133,9 +133,7 @@ def parse_json(data: bytes, source: str) -> object:
     except UnicodeDecodeError as error:
         raise TaskError(f"{source} must be UTF-8; byte {error.start} is not") from None
     except json.JSONDecodeError as error:
-        raise TaskError(
-            f"{source} must be JSON; line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
+        raise TaskError(f"{source} must be JSON; line {error.lineno}, column {error.colno}: {error.msg}") from None
     except TaskError as error:
         raise TaskError(f"{source}: {error}") from None
     except (RecursionError, ValueError) as error:  # deep nesting; an integer of thousands of digits

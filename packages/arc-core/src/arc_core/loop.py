@@ -1,0 +1,148 @@
+"""What every trainer shares: device and precision, learning-rate schedules, weight averaging, stop signals."""
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
+
+from arc_core.errors import InputError, RunFailure
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Schedule = Literal["onecycle", "cosine", "constant"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+_FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+def open_fabric(device: Device, precision: Precision) -> Fabric:
+    """A launched Fabric for this process; under torchrun it joins the others.
+
+    Args:
+        precision: of autocast on a GPU. On the CPU training runs in float32, the only type fast there everywhere.
+    Raises:
+        InputError: the device is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[device]:
+        raise InputError(f"device {device} was asked for and torch sees none; use --device cpu or auto")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator=device,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1,
+        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if world > 1 else 1,
+        strategy="ddp" if world > 1 else "auto",
+        precision=_FABRIC_PRECISION["float32" if device == "cpu" else precision],  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, name: Schedule, total_steps: int, warmup_fraction: float
+) -> LRScheduler:
+    """A schedule stepped once an optimiser step, from the groups' `lr` as maximum.
+
+    Args:
+        total_steps: optimiser steps of the whole run.
+        warmup_fraction: of the steps, for "onecycle".
+    """
+    if name == "onecycle":
+        maxima = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(
+            optimizer,
+            max_lr=maxima,
+            total_steps=total_steps + 1,
+            pct_start=warmup_fraction,
+            cycle_momentum=False,
+        )
+    if name == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=total_steps)
+    return ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+class ExponentialAverage:
+    """Averaged weights, a_t = d_t a_{t-1} + (1 - d_t) w_t with d_t = min(decay, (1 + t) / (10 + t)).
+
+    The ramp lets early averages forget the random start. Source: TensorFlow's ExponentialMovingAverage, `num_updates`.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._live = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._average = {name: p.detach().clone() for name, p in self._live.items()}
+
+    def update(self, step: int) -> None:
+        """Takes in the weights after optimiser step number `step` (0 for the first)."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self._average.values()), list(self._live.values()), 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model has the averaged weights inside, and its own again after."""
+        own = {name: p.detach().clone() for name, p in self._live.items()}
+        self._copy(self._average)
+        try:
+            yield
+        finally:
+            self._copy(own)
+
+    def _copy(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._live.items():
+                parameter.copy_(values[name])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by parameter name."""
+        return dict(self._average)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes averages over."""
+        for name, average in self._average.items():
+            average.copy_(state[name])
+
+
+class StopSignals:
+    """Turns the first Ctrl-C or SIGTERM into a request; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopSignals":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)  # files are written atomically, so nothing is left half done
+        self.received = number
+
+    @property
+    def exit_status(self) -> int:
+        """130 after Ctrl-C, 143 after SIGTERM, 0 if neither came."""
+        return 128 + self.received if self.received is not None else 0
+
+
+def check_finite(loss: float, step: int, learning_rate: float) -> None:
+    """Raises RunFailure when a loss is not a finite number, before its step reaches the weights."""
+    if not loss - loss == 0:
+        raise RunFailure(
+            f"the loss of step {step} is {loss}; nothing was saved after the last checkpoint. Likely causes: a "
+            f"learning rate too high (it is {learning_rate:.2e}; try a third), no gradient clipping, or float16 "
+            f"overflow (use bfloat16). Then continue with --resume auto, or start again"
+        )

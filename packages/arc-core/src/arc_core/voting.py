@@ -1,0 +1,55 @@
+"""Many views of a task, answered one by one, mapped back and counted.
+
+Source: TRM-style evaluation, 8 dihedral x 4 colour permutations.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from arc_core.augment import NUM_DIHEDRAL, View, random_color_tables
+from arc_core.grid import Grid, grid_hash
+from arc_core.randomness import generator_for
+from arc_core.solver import Candidate
+
+
+def voting_views(dihedral_views: int = 8, color_views: int = 4, seed: int = 0) -> list[View]:
+    """Distinct views, the identity first; every turn meets every colour permutation.
+
+    Args:
+        dihedral_views: 1..8, taken in the order of their numbers.
+        color_views: 1 or more, the identity and then random ones that keep colour 0.
+        seed: of the random ones.
+    Raises:
+        ValueError: a number is out of range.
+    """
+    if not 1 <= dihedral_views <= NUM_DIHEDRAL or color_views < 1:
+        raise ValueError(f"views must be 1..8 turns x 1 or more colourings; got {dihedral_views} x {color_views}")
+    identity = View().colors
+    tables = [identity]
+    rng = generator_for(seed, "voting colours", 0)
+    while len(tables) < color_views:
+        table = tuple(random_color_tables(rng, 1)[0].tolist())
+        if table not in tables:
+            tables.append(table)
+    return [View(element, table) for table in tables for element in range(dihedral_views)]
+
+
+def vote(answers: Iterable[tuple[View, Grid, float]], limit: int) -> tuple[Candidate, ...]:
+    """Answers mapped back to the task's own view and ranked by votes, then mean confidence, then order of coming.
+
+    Args:
+        answers: the view, the grid as it was answered in that view, and its confidence.
+        limit: how many candidates to keep.
+    """
+    grids: dict[str, Grid] = {}
+    confidences: dict[str, list[float]] = defaultdict(list)
+    for view, grid, confidence in answers:
+        own = view.inverse().apply(grid)
+        key = grid_hash(own)
+        grids.setdefault(key, own)
+        confidences[key].append(confidence)
+    candidates = [Candidate(grids[key], len(values), float(np.mean(values))) for key, values in confidences.items()]
+    candidates.sort(key=lambda candidate: (-candidate.votes, -candidate.confidence))
+    return tuple(candidates[:limit])
