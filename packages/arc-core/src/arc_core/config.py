@@ -346,15 +346,14 @@ def changed_keys(first: Mapping[str, object], second: Mapping[str, object]) -> l
     return sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))
 
 
-def configs_folder() -> Path:
-    """The workspace's `configs/`, found from the working directory or from this package upwards.
+def workspace_folder() -> Path:
+    """The workspace's root, found from the working directory or from this package upwards; else the former.
 
-    Raises:
-        ConfigError: neither stands in the workspace.
+    Recipes lie in its `configs/`, runs go to its `runs/`, results to its `results/`.
     """
     for start in (Path.cwd(), Path(__file__).resolve()):
         for folder in (start, *start.parents):
             pyproject = folder / "pyproject.toml"
             if pyproject.is_file() and "[tool.uv.workspace]" in pyproject.read_text(encoding="utf-8"):
-                return folder / "configs"
-    raise ConfigError("configs/ was not found; run inside the workspace or give --config FILE")
+                return folder
+    return Path.cwd()

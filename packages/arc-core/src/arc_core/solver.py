@@ -79,7 +79,10 @@ class TaskPrediction:
 class Solver(Protocol):
     """Answers tasks, in any order, each as soon as it is done."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As it stands in tables."""
+        ...
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """Answers; the tasks carry no test outputs."""

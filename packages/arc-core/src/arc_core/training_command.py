@@ -1,0 +1,163 @@
+"""The command line that every trainer has, and where a run begins: new, resumed, or from another run's weights."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from arc_core.checkpoint import Checkpoint, load_checkpoint, newest_whole
+from arc_core.config import changed_keys, parse_overrides, workspace_folder
+from arc_core.errors import InputError
+from arc_core.files import write_text
+from arc_core.runs import RunFolder, new_run, newest_run
+
+# Sections whose keys do not change what a resumed run computes.
+_FREE_TO_CHANGE = ("device.", "validation.keep_last", "validation.save_every_steps")
+
+
+@dataclass(frozen=True)
+class TrainerArguments:
+    """A parsed command line.
+
+    Attributes:
+        config: the recipe's file.
+        given: whether the user named a recipe or any key; otherwise a resumed run keeps its own.
+        overrides: dotted keys to values.
+        resume: "auto", a path, or None.
+        run_dir: where to write, None for a new folder below runs/.
+        init_from: a checkpoint or run whose weights to start from.
+        print_config, validate_config: show and stop.
+    """
+
+    config: Path
+    given: bool
+    overrides: Mapping[str, object]
+    resume: str | None
+    run_dir: Path | None
+    init_from: Path | None
+    print_config: bool
+    validate_config: bool
+
+    @property
+    def recipe(self) -> str:
+        """The recipe's name, from its file."""
+        return self.config.stem
+
+
+def parse_trainer_arguments(
+    command: str, method: str, description: str, argv: Sequence[str] | None = None
+) -> TrainerArguments:
+    """The command line of a trainer; any `--section.key VALUE` is an override.
+
+    Raises:
+        InputError: an argument is not understood, or two exclude each other.
+    """
+    recipes = workspace_folder() / "configs" / method
+    known = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
+    parser = argparse.ArgumentParser(
+        command,
+        description=description,
+        epilog=f"Recipes in configs/{method}: {known}. Any key of a recipe is a flag too, as in "
+        f"--training.learning_rate 1e-4. Ctrl-C finishes the step, saves and stops; --resume auto continues exactly.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help=f"recipe; default configs/{method}/quick.yaml")
+    parser.add_argument("--resume", metavar="auto|PATH", help="continue the newest run of the recipe, or this one")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="same as --device.name")
+    parser.add_argument("--run-dir", metavar="DIR", help=f"run folder; default runs/{method}/<recipe>-<date>-<time>")
+    parser.add_argument("--init-from", metavar="PATH", help="start a new run from this checkpoint's weights")
+    parser.add_argument("--print-config", action="store_true", help="show the resolved config and stop")
+    parser.add_argument("--validate-config", action="store_true", help="check the config against the guide and stop")
+    args, rest = parser.parse_known_args(argv)
+    overrides = parse_overrides(rest)
+    if args.device:
+        overrides["device.name"] = args.device
+    if args.resume and args.init_from:
+        raise InputError("--resume continues a run and --init-from begins one; give one of them")
+    path = Path(args.config) if args.config else recipes / "quick.yaml"
+    if not path.exists() and (recipes.parent.parent / path).exists():
+        path = recipes.parent.parent / path
+    return TrainerArguments(
+        path,
+        bool(args.config or rest),
+        overrides,
+        args.resume,
+        Path(args.run_dir) if args.run_dir else None,
+        Path(args.init_from) if args.init_from else None,
+        args.print_config,
+        args.validate_config,
+    )
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        run: its folder.
+        checkpoint: to continue from, None for a new run.
+        lines: what to tell the user.
+    """
+
+    run: RunFolder
+    checkpoint: Checkpoint | None
+    lines: list[str]
+
+
+def find_start(arguments: TrainerArguments, method: str) -> Start:
+    """The run to write and the checkpoint to continue from; no file is made.
+
+    Raises:
+        InputError: the run or checkpoint asked for cannot be used.
+    """
+    root = workspace_folder() / "runs"
+    new = RunFolder(arguments.run_dir) if arguments.run_dir else None
+    if arguments.resume is None:
+        return Start(new or RunFolder(root), None, [])
+    if arguments.resume != "auto":
+        path = Path(arguments.resume)
+        if not path.exists():
+            raise InputError(f"--resume needs a checkpoint file or a run folder; {path} does not exist")
+        if path.is_file():
+            if path.parent.name != "checkpoints":
+                raise InputError(f"{path} is not in the checkpoints/ of a run; begin a new one with --init-from {path}")
+            return Start(RunFolder(path.parent.parent), load_checkpoint(path, method), [])
+        new = RunFolder(path)
+    run = new or newest_run(root, method, arguments.recipe)
+    found = newest_whole(run.checkpoints, method) if run else None
+    if run is None or found is None:
+        if arguments.resume != "auto":
+            raise InputError(f"{arguments.resume} has no checkpoint to continue from")
+        return Start(new or RunFolder(root), None, ["nothing to resume; starting a new run"])
+    checkpoint, faults = found
+    return Start(run, checkpoint, [*faults, f"continuing {show_path(run.path)} from step {checkpoint.step}"])
+
+
+def check_resumable(checkpoint: Checkpoint, config: Mapping[str, object], fingerprint: str) -> None:
+    """Raises InputError when a run would not continue as it began."""
+    changed = [key for key in changed_keys(checkpoint.config, config) if not key.startswith(_FREE_TO_CHANGE)]
+    if changed:
+        raise InputError(
+            f"a resumed run keeps its config; {', '.join(changed)} differ. "
+            f"Leave them, or begin a new run with --init-from"
+        )
+    if checkpoint.data_fingerprint != fingerprint:
+        raise InputError(
+            f"the training data must be what the run began with ({checkpoint.data_fingerprint}); got {fingerprint}"
+        )
+
+
+def begin_run(arguments: TrainerArguments, start: Start, method: str, config_text: str) -> RunFolder:
+    """Makes the folder of a new run and writes its config; gives the folder back."""
+    if start.checkpoint is not None:
+        return start.run
+    run = new_run(workspace_folder() / "runs", method, arguments.recipe, arguments.run_dir)
+    write_text(run.config, config_text)
+    return run
+
+
+def show_path(path: Path) -> str:
+    """The path relative to the working directory where that is shorter."""
+    text = os.path.relpath(path)
+    return text if len(text) < len(str(path)) else str(path)

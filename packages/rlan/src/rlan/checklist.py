@@ -1,0 +1,83 @@
+"""The training guide's checklist, for `train --validate-config`."""
+
+from dataclasses import dataclass
+
+from rlan.config import RlanConfig
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: a setting, what it is, what the guide expects, and why it matters where it differs."""
+
+    setting: str
+    value: object
+    expected: str
+    ok: bool
+    reason: str
+
+
+def checklist(config: RlanConfig) -> list[Check]:
+    """The guide's rows for a config. A row that is not ok is a warning, not an error."""
+    model, training, data, device = config.model, config.training, config.data, config.device
+    alpha_matters = training.loss_mode in ("focal", "focal_stablemax")
+    effective = training.batch_size * training.grad_accumulation_steps
+    return [
+        Check("model.hidden_dim", model.hidden_dim, "256 (base) or 512 (fair)", model.hidden_dim >= 256, "small model"),
+        Check(
+            "model.num_solver_steps", model.num_solver_steps, "6", model.num_solver_steps >= 6,
+            "complex tasks need more refinement",
+        ),
+        Check("model.max_clues", model.max_clues, "5", model.max_clues >= 5, "fewer anchors than most patterns need"),
+        Check(
+            "training.max_epochs", training.max_epochs, "1000", training.max_epochs >= 1000,
+            "10 are a quick test, 100 a sanity check, 500 development",
+        ),
+        Check(
+            "training.batch_size x grad_accumulation_steps", effective, "192 (96 x 2)", effective >= 192,
+            "smaller batches have noisier gradients",
+        ),
+        Check(
+            "training.learning_rate", training.learning_rate, "at most 1e-3", training.learning_rate <= 1e-3,
+            "a high rate explodes and then flatlines",
+        ),
+        Check(
+            "training.focal_alpha", training.focal_alpha, "0.5 to 0.75",
+            not alpha_matters or 0.5 <= training.focal_alpha <= 0.75,
+            "below 0.5 background outweighs the rest, the guide's first cause of collapse",
+        ),
+        Check(
+            "training.focal_gamma", training.focal_gamma, "2.0", not alpha_matters or training.focal_gamma == 2.0,
+            "2.0 is the standard",
+        ),
+        Check(
+            "training.scheduler", training.scheduler, "onecycle", training.scheduler == "onecycle",
+            "onecycle converges faster",
+        ),
+        Check(
+            "training.lambda_centroid_diversity", training.lambda_centroid_diversity, "above 0",
+            not model.use_dsc or training.lambda_centroid_diversity > 0, "clues tend to cluster on one place",
+        ),
+        Check(
+            "model.stop_bias", model.stop_bias, "above -2.5", model.stop_bias > -2.5,
+            "at -2.5 the stop head has no gradient",
+        ),
+        Check(
+            "data.cache_samples", data.cache_samples, "false", not data.cache_samples,
+            "critical for diversity: cached samples repeat",
+        ),
+        Check(
+            "data.augmentation.color_permutation", data.augmentation.color_permutation, "true",
+            data.augmentation.color_permutation, "362,880 times more views",
+        ),
+        Check(
+            "data.augmentation.color_permutation_prob", data.augmentation.color_permutation_prob, "1.0",
+            data.augmentation.color_permutation_prob == 1.0, "less than always leaves colours to memorise",
+        ),
+        Check(
+            "data.held_out_fraction", data.held_out_fraction, "above 0", data.held_out_fraction > 0,
+            "without held-out tasks the best checkpoint is chosen on training tasks",
+        ),
+        Check("device.mixed_precision", device.mixed_precision, "true", device.mixed_precision, "slower on a GPU"),
+        Check("device.dtype", device.dtype, "bfloat16", device.dtype == "bfloat16", "more stable than float16"),
+        Check("device.compile", device.compile, "true on a GPU", device.compile, "20 to 40% slower on a GPU"),
+    ]  # fmt: skip

@@ -1,0 +1,153 @@
+"""`train`: trains RLAN."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from arc_core.checkpoint import load_checkpoint
+from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
+from arc_core.errors import run_command
+from arc_core.files import write_json
+from arc_core.progress import Progress
+from arc_core.runs import RunFolder, git_commit
+from arc_core.solver import training_commands
+from arc_core.training_command import (
+    TrainerArguments,
+    begin_run,
+    check_resumable,
+    find_start,
+    parse_trainer_arguments,
+    show_path,
+)
+from rlan.checklist import checklist
+from rlan.config import OLD_KEYS, RlanConfig
+from rlan.metrics import Scored, baseline_metrics
+from rlan.trainer import METHOD, Ended, Split, Trainer, out_of_memory_advice, split_tasks
+
+TRAIN_COMMAND = "uv run --package rlan train"
+_SHOWN = ("task_accuracy", "pixel_accuracy", "non_bg_accuracy", "size_accuracy")
+
+
+def read_config(arguments: TrainerArguments) -> tuple[RlanConfig, list[str]]:
+    """The config that the arguments mean, and lines about old keys."""
+    return load_config(RlanConfig, METHOD, training_commands(), arguments.config, arguments.overrides, OLD_KEYS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `train`."""
+    return run_command(lambda: _train(argv))
+
+
+def _train(argv: Sequence[str] | None) -> int:
+    console = Console()
+    arguments = parse_trainer_arguments("train", METHOD, "Train RLAN on ARC tasks.", argv)
+    config, notes = read_config(arguments)
+    for note in notes:
+        console.print(note, markup=False)
+    if arguments.print_config:
+        sys.stdout.write(config_to_yaml(config, METHOD))
+        return 0
+    if arguments.validate_config:
+        return _show_checklist(config, console)
+    start = find_start(arguments, METHOD)
+    for line in start.lines:
+        console.print(line, markup=False, soft_wrap=True)
+    if start.checkpoint is not None and not arguments.given:
+        config, _ = build_config(RlanConfig, start.checkpoint.config, str(start.run.config))
+    split = split_tasks(config.data.train, config.data.held_out_fraction)
+    if start.checkpoint is not None:
+        check_resumable(start.checkpoint, config_to_dict(config), split.fingerprint)
+    initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
+    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD))
+    trainer = Trainer(config, split, run)
+    if start.checkpoint is not None:
+        trainer.load(start.checkpoint)
+    elif initial is not None:
+        trainer.init_from(initial)
+    _announce(console, trainer)
+    started = time.perf_counter()
+    with Progress(console, trainer.total_steps, "training", trainer.step) as progress:
+        try:
+            ended = trainer.train(progress)
+        except torch.OutOfMemoryError:
+            raise out_of_memory_advice(config) from None
+    if ended.status:
+        console.print(ended.message, soft_wrap=True)
+        console.print(f"continue with: {TRAIN_COMMAND} --resume {show_path(run.path)}", soft_wrap=True)
+        return ended.status
+    _conclude(console, trainer, run, split, ended, time.perf_counter() - started)
+    return 0
+
+
+def _announce(console: Console, trainer: Trainer) -> None:
+    config, split = trainer.config, trainer.split
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    console.print(
+        f"RLAN, {parameters:,} parameters on {trainer.fabric.device}: {len(split.train)} training tasks of "
+        f"{config.data.train}, {len(split.held_out)} held out; {config.training.max_epochs} epochs of "
+        f"{trainer.plan.steps_per_epoch} steps\nwriting to {show_path(trainer.run.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _conclude(console: Console, trainer: Trainer, run: RunFolder, split: Split, ended: Ended, seconds: float) -> None:
+    """Scores the best checkpoint on all tasks beside the baselines, writes summary.json, says what comes next."""
+    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    trainer.load(best)
+    sets = {"train": split.train, "held-out": split.held_out} if split.held_out else {"train": split.train}
+    results = {
+        name: {"rlan": trainer.score(Scored.of(tasks, trainer.fabric.device))} | baseline_metrics(tasks)
+        for name, tasks in sets.items()
+    }
+    for name, rows in results.items():
+        table = Table("", *_SHOWN, title=f"{name}: {len(sets[name])} tasks, one attempt a test input")
+        for row, metrics in rows.items():
+            table.add_row(
+                {"background": "constant background"}.get(row, row), *(f"{metrics[key]:.3f}" for key in _SHOWN)
+            )
+        console.print(table)
+        for line in _compared(name, rows):
+            console.print(line, highlight=False, soft_wrap=True)
+    write_json(
+        run.summary,
+        {
+            "method": METHOD, "checkpoint_step": best.step, "steps": ended.step, "training_seconds": round(seconds, 1),
+            "commit": git_commit(), "seed": trainer.config.training.seed, "training_data": trainer.config.data.train,
+            "data_fingerprint": split.fingerprint, "results": results,
+        },
+    )  # fmt: skip
+    chosen = f"of step {best.step}, chosen on the held-out tasks, so their figures lean high"
+    console.print(
+        f"scores are of the checkpoint {chosen if split.held_out else f'of step {best.step}'}\n"
+        f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
+        f"next: uv run eval compare --limit 40      uv run tensorboard --logdir {show_path(run.path.parent)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _compared(name: str, rows: dict[str, dict[str, float]]) -> list[str]:
+    """Where a baseline is ahead or level, said plainly."""
+    lines = []
+    for baseline, label in (("identity", "the identity"), ("background", "constant background")):
+        ahead = [key for key in _SHOWN[:3] if rows[baseline][key] > rows["rlan"][key]]
+        if ahead:
+            lines.append(f"on {name} tasks {label} is still ahead in {', '.join(ahead)}")
+        else:
+            lines.append(f"on {name} tasks RLAN is level with or ahead of {label} in every column")
+    return lines
+
+
+def _show_checklist(config: RlanConfig, console: Console) -> int:
+    table = Table("setting", "value", "guide", "", title="configuration checklist of the training guide")
+    for check in checklist(config):
+        table.add_row(check.setting, str(check.value), check.expected, "ok" if check.ok else f"differs: {check.reason}")
+    console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

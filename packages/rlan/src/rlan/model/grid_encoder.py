@@ -1,0 +1,45 @@
+"""GridEncoder: a canvas of colours to features of its cells. Shape letters as in `layers`; G grids."""
+
+import torch
+from torch import Tensor, nn
+
+from arc_core.grid import MAX_SIDE
+from arc_core.tensors import OUTSIDE
+from rlan.model.layers import LocalMix
+
+
+class GridEncoder(nn.Module):
+    """Colour, position from the near and from the far edge of the grid, and one look at the 3x3 surroundings.
+
+    One encoder serves the test input and both sides of the demonstrations.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.color = nn.Embedding(OUTSIDE + 1, dim)
+        # Positions past the grid's far edge count on from it: index MAX_SIDE is the edge itself.
+        self.near = nn.Parameter(torch.randn(2, MAX_SIDE, dim) * 0.1)
+        self.far = nn.Parameter(torch.randn(2, 2 * MAX_SIDE, dim) * 0.1)
+        self.local = LocalMix(dim)
+        self.norm = nn.RMSNorm(dim)
+        self.mix = nn.Linear(dim, dim)
+
+    def forward(self, canvas: Tensor, sizes: Tensor, mask: Tensor) -> Tensor:
+        """Features of every cell.
+
+        Args:
+            canvas: (G, S, S) uint8.
+            sizes: (G, 2) int64 extent of the grid, from which far positions are counted.
+            mask: (G, S, S, 1) float, 1 on the cells that matter.
+        Returns:
+            (G, S, S, D), 0 where the mask is.
+        """
+        side = canvas.shape[-1]
+        step = torch.arange(side, device=canvas.device)
+        from_far = (sizes[:, :, None] - 1 - step + MAX_SIDE).clamp(0, 2 * MAX_SIDE - 1)  # (G, 2, S)
+        rows = self.near[0, :side] + self.far[0][from_far[:, 0]]  # (G, S, D)
+        columns = self.near[1, :side] + self.far[1][from_far[:, 1]]
+        cells = self.color(canvas.int()) + rows[:, :, None] + columns[:, None]
+        cells = cells + self.mix(torch.nn.functional.gelu(self.local(self.norm(cells), mask)))
+        features: Tensor = cells * mask
+        return features

@@ -1,0 +1,111 @@
+"""RLAN: the parts put together.
+
+B batch, N demonstrations, K clues, S canvas side, D channels, T solver steps, P predicates.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlan.config import ModelConfig
+from rlan.data import Inputs
+from rlan.model.context_encoder import Context, ContextEncoder
+from rlan.model.counting import LatentCountingRegisters
+from rlan.model.grid_encoder import GridEncoder
+from rlan.model.layers import Attention, extent_mask
+from rlan.model.predicates import SymbolicPredicateHeads
+from rlan.model.recursive_solver import RecursiveSolver, SolverInputs
+from rlan.model.relative_encoding import CHANNELS, MultiScaleRelativeEncoding, mean_over_clues
+from rlan.model.saliency import Clues, DynamicSaliencyController
+
+
+class Outputs(NamedTuple):
+    """What a forward pass gives.
+
+    Attributes:
+        logits: (B, T, S, S, 11) float32, the answer after each step: 10 colours and outside.
+        clues: of DSC, None if switched off.
+        predicates: (B, P) in 0..1, None if switched off.
+        context: (B, D), None if switched off.
+    """
+
+    logits: Tensor
+    clues: Clues | None
+    predicates: Tensor | None
+    context: Tensor | None
+
+
+class Rlan(nn.Module):
+    """Recursive Latent Attractor Network. Parts that are switched off are not built."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.hidden_dim
+        self.dim = dim
+        self.encoder = GridEncoder(dim)
+        self.null_token = nn.Parameter(torch.randn(dim) * 0.1)
+        self.context = ContextEncoder(config) if config.use_context else None
+        self.film: nn.Linear | None = None
+        self.inject: Attention | None = None
+        if config.use_context and config.context_injection == "film":
+            self.film = nn.Linear(dim, 2 * dim)
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+        elif config.use_context:
+            self.inject_norm = nn.RMSNorm(dim)
+            self.inject = Attention(dim, config.num_heads)
+            nn.init.zeros_(self.inject.out.weight)
+        self.saliency = DynamicSaliencyController(config) if config.use_dsc else None
+        self.relative = MultiScaleRelativeEncoding() if config.use_dsc and config.use_msre else None
+        self.from_relative = nn.Linear(CHANNELS, dim) if self.relative is not None else None
+        self.counting = LatentCountingRegisters(dim) if config.use_lcr else None
+        self.predicates = SymbolicPredicateHeads(config) if config.use_sph else None
+        self.solver = RecursiveSolver(config)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        """Logits of the answers to a batch of queries, each given its own demonstrations."""
+        side = inputs.query.shape[-1]
+        live = extent_mask(inputs.live, side)
+        grid = extent_mask(inputs.query_size, side)
+        features = self.encoder(inputs.query, inputs.query_size, live[..., None].float())
+        context: Context | None = None
+        vector = features.new_zeros(len(features), self.dim)
+        if self.context is not None:
+            context = self.context(self.encoder, inputs.demos, inputs.demo_sizes, inputs.demo_mask)
+            vector = context.vector
+            features = self._injected(features, context)
+        clues = self.saliency(features, vector, grid) if self.saliency is not None else None
+        if clues is not None and self.relative is not None and self.from_relative is not None:
+            encoding = self.relative(clues.centroids, inputs.query_size, side)
+            features = features + self.from_relative(mean_over_clues(encoding, clues.usage).to(features.dtype))
+        predicates = self.predicates(features, vector, grid) if self.predicates is not None else None
+        memory, memory_mask = self._memory(inputs, features, context)
+        gate = None if self.predicates is None or predicates is None else self.predicates.gate(predicates)
+        logits = self.solver(SolverInputs(inputs.query, features, live, memory, memory_mask, gate))
+        return Outputs(logits, clues, predicates, None if context is None else vector)
+
+    def _injected(self, features: Tensor, context: Context) -> Tensor:
+        if self.film is not None:
+            scale, shift = self.film(context.vector)[:, None, None].chunk(2, dim=-1)
+            filmed: Tensor = features * (1 + scale) + shift
+            return filmed
+        assert self.inject is not None
+        tokens = context.support.flatten(1, 2)
+        mask = context.mask.repeat_interleave(context.support.shape[2], dim=1)
+        read = self.inject(self.inject_norm(features.flatten(1, 2)), self.inject.keys_and_values(tokens), mask)
+        injected: Tensor = features + read.view_as(features)
+        return injected
+
+    def _memory(self, inputs: Inputs, features: Tensor, context: Context | None) -> tuple[Tensor, Tensor]:
+        """The tokens that every solver step attends to; the null token is there even when nothing else is."""
+        parts = [self.null_token.expand(len(features), 1, -1).to(features.dtype)]
+        masks = [torch.ones(len(features), 1, dtype=torch.bool, device=features.device)]
+        if self.counting is not None:
+            registers = self.counting(inputs.query, features)
+            parts.append(registers)
+            masks.append(masks[0].expand(-1, registers.shape[1]))
+        if context is not None:
+            parts.append(context.support.flatten(1, 2))
+            masks.append(context.mask.repeat_interleave(context.support.shape[2], dim=1))
+        return torch.cat([part.to(features.dtype) for part in parts], dim=1), torch.cat(masks, dim=1)

@@ -1,0 +1,87 @@
+"""RLAN as a Solver: many views of each task, answered in batches across tasks, then voted on."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from arc_core.augment import View
+from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
+from arc_core.config import build_config
+from arc_core.datasets import fingerprint
+from arc_core.errors import InputError
+from arc_core.grid import Grid
+from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
+from arc_core.task import Task
+from arc_core.tensors import TaskTensors
+from arc_core.voting import vote, voting_views
+from rlan.config import RlanConfig
+from rlan.data import Queries, solving_queries
+from rlan.inference import answer
+from rlan.losses import uses_stablemax
+from rlan.model.rlan import Rlan
+
+_TASKS_A_STREAM = 8  # tasks answered together; more fill batches better, fewer show and save results sooner
+
+
+class RlanSolver:
+    """Answers with the weights of one checkpoint."""
+
+    name = "rlan"
+
+    def __init__(self, model: Rlan, config: RlanConfig, device: torch.device, seen: frozenset[str]) -> None:
+        self._model, self._config, self._device, self._seen = model, config, device, seen
+
+    def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
+        """One prediction a task, in order; `seconds_per_task` is not used, a task takes a fixed number of passes."""
+        views = voting_views(budget.dihedral_views, budget.color_views, budget.seed)
+        for start in range(0, len(tasks), _TASKS_A_STREAM):
+            group = tasks[start : start + _TASKS_A_STREAM]
+            began = time.perf_counter()
+            answers = self._answers(group, views)
+            seconds = (time.perf_counter() - began) / len(group)
+            for task, found in zip(group, answers, strict=True):
+                candidates = tuple(
+                    vote(((view, *answer) for view, answer in zip(views, by_view, strict=True)), budget.candidates)
+                    for by_view in found
+                )
+                yield TaskPrediction(task.task_id, candidates, seconds, len(views), fingerprint([task]) in self._seen)
+
+    def _answers(self, tasks: Sequence[Task], views: Sequence[View]) -> list[list[list[tuple[Grid, float]]]]:
+        """By task, test input and view: the grid in that view and its confidence."""
+        tensors = TaskTensors.from_tasks(tasks, self._device)
+        limit = self._config.data.max_demonstrations
+        by_view = [solving_queries(tensors, range(len(tasks)), limit, view) for view in views]
+        stablemax = uses_stablemax(self._config.training.loss_mode)
+        flat = answer(self._model, tensors, _joined(by_view), stablemax)
+        count = len(by_view[0])
+        rows = iter(range(count))
+        return [[flat[row::count] for row in [next(rows) for _ in task.test]] for task in tasks]
+
+
+def _joined(parts: Sequence[Queries]) -> Queries:
+    names = ("pairs", "demos", "elements", "colors", "live")
+    return Queries(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def open_solver(path: Path | None, device: str) -> OpenSolver:
+    """The solver of a checkpoint file, or of a run folder's best checkpoint.
+
+    Raises:
+        InputError: no checkpoint, or not one of RLAN.
+    """
+    if path is None:
+        raise InputError("rlan needs a checkpoint; train one with uv run --package rlan train")
+    file = resolve_checkpoint(path)
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    checkpoint = load_checkpoint(file, "rlan")
+    config, _ = build_config(RlanConfig, checkpoint.config, str(file))
+    model = Rlan(config.model)
+    model.load_state_dict(dict(checkpoint.model) | dict(checkpoint.ema))
+    solver = RlanSolver(model.to(where).eval(), config, where, frozenset())
+    return OpenSolver(solver, file, checkpoint.step, config.data.train)
+
+
+entry = SolverEntry(open_solver, needs_checkpoint=True, train_command="uv run --package rlan train")

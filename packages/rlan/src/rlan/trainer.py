@@ -1,0 +1,321 @@
+"""RLAN's training loop."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from arc_core.checkpoint import Checkpoint, save_checkpoint
+from arc_core.config import config_to_dict
+from arc_core.datasets import fingerprint, load_training_tasks
+from arc_core.errors import InputError, RunFailure
+from arc_core.loop import ExponentialAverage, StopSignals, check_finite, make_schedule, open_fabric
+from arc_core.progress import Progress
+from arc_core.randomness import generator_for, seed_for
+from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
+from arc_core.task import Task
+from arc_core.tensors import TaskTensors
+from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, Watch, likely_cause
+from rlan.config import RlanConfig
+from rlan.data import QuerySampler, build_inputs, build_targets
+from rlan.losses import Losses, make_targets, total_loss, uses_stablemax
+from rlan.metrics import Scored, model_metrics
+from rlan.model.rlan import Rlan
+
+logger = logging.getLogger(__name__)
+
+METHOD = "rlan"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training tasks, and those held out for validation."""
+
+    train: list[Task]
+    held_out: list[Task]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the training tasks."""
+        return fingerprint(self.train)
+
+
+def split_tasks(spec: str, held_out_fraction: float) -> Split:
+    """Loads a training set and holds a part out, by a hash of the ids alone: the same ones whatever the seed.
+
+    Raises:
+        InputError: the spec is no training set, or nothing is left to train on.
+    """
+    tasks = [task for task in load_training_tasks(spec) if len(task.train) + len(task.test) >= 2]
+    ranked = sorted(tasks, key=lambda task: fingerprint([Task(task.task_id, (), ())]))
+    count = round(held_out_fraction * len(ranked))
+    held_out = {task.task_id for task in ranked[:count]}
+    train = [task for task in tasks if task.task_id not in held_out]
+    if not train:
+        raise InputError(f"data.train must leave at least one task to train on; {spec} has {len(tasks)}")
+    return Split(train, [task for task in tasks if task.task_id in held_out])
+
+
+def build_model(config: RlanConfig) -> Rlan:
+    """The model with the initial weights of its seed; the global random state is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(config.training.seed, "weights", 0))
+        return Rlan(config.model)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How training ended.
+
+    Attributes:
+        step: optimiser steps done.
+        status: 0 finished, 3 collapsed, 130 or 143 stopped by a signal.
+        message: for the user, empty when finished.
+    """
+
+    step: int
+    status: int
+    message: str = ""
+
+
+class Trainer:
+    """Everything that one run holds on to. The order of work is in `train`; a checkpoint has all that changes."""
+
+    def __init__(self, config: RlanConfig, split: Split, run: RunFolder) -> None:
+        """Builds model, optimiser and data on the configured device."""
+        training = config.training
+        self.config, self.split, self.run = config, split, run
+        self.fabric: Fabric = open_fabric(
+            config.device.name, config.device.dtype if config.device.mixed_precision else "float32"
+        )
+        self.model = build_model(config).to(self.fabric.device)
+        self.average = ExponentialAverage(self.model, training.ema_decay) if training.ema_decay is not None else None
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True
+        )
+        # Canvases come in few sides, each compiled once.
+        compiled = cast(Rlan, torch.compile(self.model, dynamic=False)) if config.device.compile else self.model
+        self.forward, self.optimizer = self.fabric.setup(compiled, optimizer)
+        tensors = TaskTensors.from_tasks(split.train, self.fabric.device)
+        self.sampler = QuerySampler(
+            tensors, config.data, training.batch_size * training.grad_accumulation_steps, training.seed
+        )
+        self.plan = self.sampler.plan
+        self.total_steps = training.max_epochs * self.plan.steps_per_epoch
+        self.schedule = make_schedule(self.optimizer, training.scheduler, self.total_steps, training.warmup_fraction)
+        self.stablemax = uses_stablemax(training.loss_mode)
+        self.validation = Scored.of(split.held_out, self.fabric.device) if split.held_out else None
+        order = generator_for(0, "scored training tasks", 0).permutation(len(split.train))
+        chosen = sorted(order[: config.validation.train_tasks].tolist())
+        self.scored_training = Scored.of([split.train[index] for index in chosen], self.fabric.device)
+        self.step = 0
+        self.best: tuple[float, ...] | None = None
+        self.guard, self.watch = CollapseGuard(), Watch()
+        self.first_loss: float | None = None
+
+    def state(self) -> Checkpoint:
+        """All that a resumed run needs."""
+        return Checkpoint(
+            method=METHOD,
+            step=self.step,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scheduler=_plain(self.schedule.state_dict()),
+            ema=self.average.state_dict() if self.average else {},
+            extras={"guard": asdict(self.guard), "watch": asdict(self.watch), "first_loss": self.first_loss}
+            | {"precision": self.fabric.strategy.precision.state_dict()},
+            config=config_to_dict(self.config),
+            data_fingerprint=self.split.fingerprint,
+            best_metric=self.best,
+        )
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of the same config and data."""
+        self.model.load_state_dict(checkpoint.model)
+        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        self.schedule.load_state_dict(dict(checkpoint.scheduler))
+        if self.average:
+            self.average.load_state_dict(checkpoint.ema)
+        extras = cast(dict[str, dict[str, object]], checkpoint.extras)
+        self.guard = CollapseGuard(**cast(dict[str, int], extras["guard"]))
+        self.watch = Watch(**extras["watch"])  # type: ignore[arg-type]  # its own asdict
+        self.first_loss = cast(float | None, checkpoint.extras["first_loss"])
+        self.fabric.strategy.precision.load_state_dict(extras["precision"])
+        self.step, self.best = checkpoint.step, checkpoint.best_metric
+
+    def init_from(self, checkpoint: Checkpoint) -> None:
+        """Takes over another run's weights, the averaged ones where it has them, and nothing else.
+
+        Raises:
+            InputError: the models differ in shape.
+        """
+        try:
+            self.model.load_state_dict(dict(checkpoint.model) | dict(checkpoint.ema))
+        except RuntimeError as error:
+            line = str(error).splitlines()[-1].strip()
+            raise InputError(f"--init-from needs a checkpoint of the same model section; {line}") from None
+        if self.average:
+            self.average.load_state_dict(dict(self.model.named_parameters()))
+
+    def train(self, progress: Progress) -> Ended:
+        """Trains to the end, a signal, or a collapse; validates, logs and saves on the way."""
+        with MetricLog(self.run, self.step) as log, StopSignals() as signals:
+            clock, clocked = time.perf_counter(), self.step
+            while self.step < self.total_steps:
+                losses, grad_norm, dsc_norm = self.training_step()
+                epoch, rest = divmod(self.step, self.plan.steps_per_epoch)
+                validate = (rest == 0 and epoch % self.config.validation.every_epochs == 0) or self._finished
+                if self.step % self.config.validation.log_every_steps == 0 or validate:
+                    now = time.perf_counter()
+                    rate = (self.step - clocked) * self.sampler.batch_size / (now - clock)
+                    clock, clocked = now, self.step
+                    log.log(self.step, self._training_metrics(losses, grad_norm, dsc_norm, rate))
+                    progress.update(self.step, f"epoch {epoch}  loss {losses.task.item():.4f}  {rate:.0f} samples/s")
+                else:
+                    progress.update(self.step)
+                if validate:
+                    self._validate(log, progress, epoch, losses, dsc_norm)
+                    clock, clocked = time.perf_counter(), self.step
+                stop = signals.received is not None
+                every = self.config.validation.save_every_steps
+                if (stop and not validate) or (every and self.step % every == 0 and not validate):
+                    self._save(is_best=False)
+                if self.guard.fired:
+                    return Ended(self.step, EXIT_COLLAPSED, self._collapse_message(losses))
+                if stop:
+                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
+        return Ended(self.step, 0)
+
+    @property
+    def _finished(self) -> bool:
+        return self.step == self.total_steps
+
+    def training_step(self) -> tuple[Losses, Tensor, Tensor]:
+        """One optimiser step: losses of its last forward pass, gradient norm before clipping, that of DSC alone.
+
+        Raises:
+            RunFailure: the loss is not finite.
+        """
+        training, fabric = self.config.training, self.fabric
+        epoch, rows = self.plan.batch(self.step, fabric.global_rank, fabric.world_size)
+        queries = self.sampler.epoch(epoch).rows(rows)
+        parts = training.grad_accumulation_steps
+        for part in range(parts):
+            share = queries.rows(torch.arange(part, len(queries), parts).numpy())
+            side = int(share.canvases(self.sampler.tensors).max())
+            inputs = build_inputs(self.sampler.tensors, share, side)
+            targets = make_targets(*build_targets(self.sampler.tensors, share, side))
+            with fabric.no_backward_sync(self.forward, enabled=part < parts - 1):
+                outputs = self.forward(inputs)
+                losses = total_loss(outputs, targets, inputs.live, inputs.query_size, training)
+                check_finite(losses.total.item(), self.step + 1, float(self.schedule.get_last_lr()[0]))
+                fabric.backward(losses.total / parts)
+        dsc_norm = self._dsc_grad_norm()
+        grad_norm = fabric.clip_gradients(
+            self.forward, self.optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        if self.average:
+            self.average.update(self.step)
+        self.step += 1
+        if self.first_loss is None:
+            self.first_loss = float(losses.task.item())
+        assert grad_norm is not None
+        return losses, grad_norm, dsc_norm
+
+    def _dsc_grad_norm(self) -> Tensor:
+        if self.model.saliency is None:
+            return torch.tensor(math.nan)
+        grads = [p.grad for p in self.model.saliency.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(grads)
+
+    def _training_metrics(self, losses: Losses, grad_norm: Tensor, dsc_norm: Tensor, rate: float) -> dict[str, float]:
+        named = {
+            "total_loss": losses.total,
+            "focal_loss": losses.task,
+            "first_step_loss": losses.first_step,
+            "deep_supervision_loss": losses.supervision,
+            "entropy_loss": losses.entropy,
+            "sparsity_loss": losses.sparsity,
+            "centroid_diversity_loss": losses.diversity,
+            "predicate_loss": losses.predicate,
+            "grad_norm": grad_norm,
+            "dsc_grad_norm": dsc_norm,
+        }
+        metrics = {f"train/{name}": value.item() for name, value in named.items()}
+        metrics["train/lr"] = float(self.schedule.get_last_lr()[0])
+        metrics["train/epoch"] = self.step / self.plan.steps_per_epoch
+        metrics[f"{TIMING_PREFIX}samples_per_second"] = rate
+        if self.fabric.device.type == "cuda":
+            metrics[f"{TIMING_PREFIX}peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        return metrics
+
+    def score(self, scored: Scored) -> dict[str, float]:
+        """Metrics of the model as it would be used: averaged weights if there are any, no gradients."""
+        self.model.eval()
+        try:
+            limit = self.config.data.max_demonstrations
+            with self.fabric.autocast():
+                if self.average is None:
+                    return model_metrics(self.model, scored, limit, self.stablemax)
+                with self.average.applied():
+                    return model_metrics(self.model, scored, limit, self.stablemax)
+        finally:
+            self.model.train()
+
+    def _validate(self, log: MetricLog, progress: Progress, epoch: int, losses: Losses, dsc_norm: Tensor) -> None:
+        train = self.score(self.scored_training)
+        held_out = self.score(self.validation) if self.validation else train
+        metrics = {f"train/{name}": value for name, value in train.items()}
+        if self.validation:
+            metrics |= {f"val/{name}": value for name, value in held_out.items()}
+        log.log(self.step, metrics)
+        rank = (held_out["task_accuracy"], held_out["pixel_accuracy"])
+        is_best = self.best is None or rank > self.best
+        if is_best:
+            self.best = rank
+        warning = self.guard.check(held_out, epoch)
+        training = {"task_loss": losses.task.item(), "first_step_loss": losses.first_step.item()}
+        signs = self.watch.check(held_out, training | {"dsc_grad_norm": dsc_norm.item()}, epoch)
+        self._save(is_best)
+        shown = "  ".join(
+            f"{name} task {m['task_accuracy']:.3f} pixel {m['pixel_accuracy']:.3f} non-bg {m['non_bg_accuracy']:.3f}"
+            for name, m in (("train", train), ("held-out", held_out))[: 2 if self.validation else 1]
+        )
+        progress.say(f"epoch {epoch}  step {self.step}  {shown}{'  (best so far)' if is_best else ''}")
+        for line in ([warning] if warning else []) + [f"[WARNING] {sign}" for sign in signs]:
+            progress.say(line)
+
+    def _save(self, is_best: bool) -> None:
+        if self.fabric.is_global_zero:
+            save_checkpoint(self.run.checkpoints, self.state(), is_best, self.config.validation.keep_last)
+        self.fabric.barrier()
+
+    def _collapse_message(self, losses: Losses) -> str:
+        rose = self.first_loss is not None and losses.task.item() > self.first_loss
+        views = self.config.data.augmentation
+        last = self.score(self.validation or self.scored_training)
+        cause = likely_cause(last, self.config.training.focal_alpha, views.color_permutation, rose)
+        return f"background collapse in 5 validations in a row; the run is saved. Likely cause: {cause}"
+
+
+def _plain(state: Mapping[str, object]) -> dict[str, object]:
+    """Scheduler state without what `weights_only` loading refuses; OneCycleLR keeps a function's name."""
+    return {key: value for key, value in state.items() if isinstance(value, int | float | str | bool | list | None)}
+
+
+def out_of_memory_advice(config: RlanConfig) -> RunFailure:
+    """What to do when a batch does not fit."""
+    training = config.training
+    return RunFailure(
+        f"the device ran out of memory; halve training.batch_size (it is {training.batch_size}) and double "
+        f"training.grad_accumulation_steps (it is {training.grad_accumulation_steps}) for the same result"
+    )
