@@ -1,6 +1,6 @@
 """Which samples make the batch of a step: a pure function of (seed, step, rank, world size).
 
-An epoch's samples are grouped by canvas, so that a batch pays for the canvas it needs, and its batches come in random
+An epoch's samples are grouped by size, so that a batch pays for the canvas it needs, and its batches come in random
 order. Ranks share every global batch by rows, so it is the same for any number of them.
 """
 
@@ -16,17 +16,17 @@ from arc_core.randomness import generator_for
 Indices = npt.NDArray[np.int64]
 
 
-def epoch_batches(canvases: Indices, batch_size: int, rng: np.random.Generator) -> Indices:
-    """A random grouping of samples of like canvas into full batches.
+def epoch_batches(sizes: Indices, batch_size: int, rng: np.random.Generator) -> Indices:
+    """A random grouping of samples of like size into full batches.
 
     Args:
-        canvases: (samples,) canvas side of each.
+        sizes: (samples,) a number that grows with the cost of each, such as its canvas side.
         batch_size: rows of a batch; the last batch is filled up with samples drawn again.
     Returns:
         (batches, batch_size) sample numbers; every sample appears at least once.
     """
-    shuffled = rng.permutation(len(canvases))
-    order = shuffled[np.argsort(canvases[shuffled], kind="stable")]
+    shuffled = rng.permutation(len(sizes))
+    order = shuffled[np.argsort(sizes[shuffled], kind="stable")]
     missing = -len(order) % batch_size
     # The samples drawn again are the largest ones' neighbours in size, so no small sample pays for a big canvas.
     order = np.concatenate([order, rng.choice(order[-batch_size:], missing)]) if missing else order
@@ -39,13 +39,13 @@ class BatchPlan:
     """The batches of a run whose epochs all have one number of samples.
 
     Attributes:
-        canvases_of: the canvas side of every sample of an epoch, (samples,), a pure function of the epoch.
+        sizes_of: the size of every sample of an epoch, (samples,), a pure function of the epoch.
         samples: samples an epoch.
         batch_size: rows of the global batch.
         seed: the run's.
     """
 
-    canvases_of: Callable[[int], Indices]
+    sizes_of: Callable[[int], Indices]
     samples: int
     batch_size: int
     seed: int
@@ -62,7 +62,7 @@ class BatchPlan:
 
     def _draw(self, epoch: int) -> Indices:
         rng = generator_for(self.seed, "batches", epoch)
-        return epoch_batches(self.canvases_of(epoch), self.batch_size, rng)
+        return epoch_batches(self.sizes_of(epoch), self.batch_size, rng)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[int, Indices]:
         """The epoch of a step and the sample numbers of a rank's share of its batch.

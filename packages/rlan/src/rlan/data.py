@@ -74,6 +74,15 @@ class Queries:
         """The same on larger canvases."""
         return replace(self, live=grown(self.live))
 
+    def trimmed(self) -> "Queries":
+        """The same without the last columns of demonstrations that no query has."""
+        shown = (self.demos >= 0).any(axis=0)
+        return replace(self, demos=self.demos[:, : max(1, int(shown.sum()))])
+
+    def costs(self, tensors: TaskTensors) -> Ints:
+        """(B,) sort keys: by canvas, then by number of demonstrations, so that batches have little padding."""
+        return self.canvases(tensors) * (self.demos.shape[1] + 1) + (self.demos >= 0).sum(axis=1)
+
     def canvases(self, tensors: TaskTensors) -> Ints:
         """(B,) the canvas side that holds everything a query needs."""
         shown = np.stack([2 * self.demos, 2 * self.demos + 1], axis=-1)  # (B, N, 2)
@@ -197,7 +206,7 @@ class QuerySampler:
     def plan(self) -> BatchPlan:
         """Which of an epoch's queries make each batch."""
         count = len(self.tensors.num_train) * self.data.samples_per_task
-        return BatchPlan(lambda epoch: self.epoch(epoch).canvases(self.tensors), count, self.batch_size, self.seed)
+        return BatchPlan(lambda epoch: self.epoch(epoch).costs(self.tensors), count, self.batch_size, self.seed)
 
     def epoch(self, epoch: int) -> Queries:
         """All queries of an epoch, `samples_per_task` of each task; the same in every epoch when cached."""

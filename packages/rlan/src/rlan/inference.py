@@ -61,6 +61,7 @@ def batches_by_canvas(tensors: TaskTensors, queries: Queries) -> Iterator[tuple[
     canvases = queries.canvases(tensors)
     for side in np.unique(canvases):
         rows = np.flatnonzero(canvases == side)
+        rows = rows[np.argsort((queries.demos[rows] >= 0).sum(axis=1), kind="stable")]
         size = max(1, _CELLS_A_BATCH // int(side) ** 2)
         for start in range(0, len(rows), size):
             yield int(side), rows[start : start + size]
@@ -77,7 +78,7 @@ def answer(
         touching = []
         current = queries.rows(waiting)
         for side, rows in batches_by_canvas(tensors, current):
-            inputs = build_inputs(tensors, current.rows(rows), side)
+            inputs = build_inputs(tensors, current.rows(rows).trimmed(), side)
             outputs = model(inputs)
             if diagnostics is not None:
                 diagnostics.add(outputs)

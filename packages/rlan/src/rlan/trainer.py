@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -99,8 +100,7 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             self.model.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
-        # Canvases come in few sides, each compiled once.
-        compiled = cast(Rlan, torch.compile(self.model, dynamic=False)) if config.device.compile else self.model
+        compiled = cast(Rlan, torch.compile(self.model)) if config.device.compile else self.model
         self.forward, self.optimizer = self.fabric.setup(compiled, optimizer)
         tensors = TaskTensors.from_tasks(split.train, self.fabric.device)
         self.sampler = QuerySampler(
@@ -207,7 +207,7 @@ class Trainer:
         queries = self.sampler.epoch(epoch).rows(rows)
         parts = training.grad_accumulation_steps
         for part in range(parts):
-            share = queries.rows(torch.arange(part, len(queries), parts).numpy())
+            share = queries.rows(np.arange(part, len(queries), parts)).trimmed()
             side = int(share.canvases(self.sampler.tensors).max())
             inputs = build_inputs(self.sampler.tensors, share, side)
             targets = make_targets(*build_targets(self.sampler.tensors, share, side))

@@ -21,7 +21,7 @@ class GridEncoder(nn.Module):
         self.near = nn.Parameter(torch.randn(2, MAX_SIDE, dim) * 0.1)
         self.far = nn.Parameter(torch.randn(2, 2 * MAX_SIDE, dim) * 0.1)
         self.local = LocalMix(dim)
-        self.norm = nn.RMSNorm(dim)
+        self.norm = nn.RMSNorm(dim, elementwise_affine=False)  # the depthwise kernel scales channels anyway
         self.mix = nn.Linear(dim, dim)
 
     def forward(self, canvas: Tensor, sizes: Tensor, mask: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class GridEncoder(nn.Module):
             sizes: (G, 2) int64 extent of the grid, from which far positions are counted.
             mask: (G, S, S, 1) float, 1 on the cells that matter.
         Returns:
-            (G, S, S, D), 0 where the mask is.
+            (G, S, S, D), of no meaning where the mask is 0.
         """
         side = canvas.shape[-1]
         step = torch.arange(side, device=canvas.device)
@@ -40,6 +40,5 @@ class GridEncoder(nn.Module):
         rows = self.near[0, :side] + self.far[0][from_far[:, 0]]  # (G, S, D)
         columns = self.near[1, :side] + self.far[1][from_far[:, 1]]
         cells = self.color(canvas.int()) + rows[:, :, None] + columns[:, None]
-        cells = cells + self.mix(torch.nn.functional.gelu(self.local(self.norm(cells), mask)))
-        features: Tensor = cells * mask
+        features: Tensor = cells + self.mix(torch.nn.functional.gelu(self.local(self.norm(cells), mask)))
         return features
