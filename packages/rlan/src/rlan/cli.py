@@ -12,6 +12,7 @@ from arc_core.checkpoint import load_checkpoint
 from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
 from arc_core.errors import run_command
 from arc_core.files import write_json
+from arc_core.grid import MAX_SIDE
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit
 from arc_core.solver import training_commands
@@ -58,7 +59,7 @@ def _train(argv: Sequence[str] | None) -> int:
         console.print(line, markup=False, soft_wrap=True)
     if start.checkpoint is not None and not arguments.given:
         config, _ = build_config(RlanConfig, start.checkpoint.config, str(start.run.config))
-    split = split_tasks(config.data.train, config.data.held_out_fraction)
+    split = split_tasks(config.data)
     if start.checkpoint is not None:
         check_resumable(start.checkpoint, config_to_dict(config), split.fingerprint)
     initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
@@ -86,9 +87,10 @@ def _train(argv: Sequence[str] | None) -> int:
 def _announce(console: Console, trainer: Trainer) -> None:
     config, split = trainer.config, trainer.split
     parameters = sum(p.numel() for p in trainer.model.parameters())
+    fit = f" with sides up to {config.data.max_side}" if config.data.max_side < MAX_SIDE else ""
     console.print(
         f"RLAN, {parameters:,} parameters on {trainer.fabric.device}: {len(split.train)} training tasks of "
-        f"{config.data.train}, {len(split.held_out)} held out; {config.training.max_epochs} epochs of "
+        f"{config.data.train}{fit}, {len(split.held_out)} of any size held out; {config.training.max_epochs} epochs of "
         f"{trainer.plan.steps_per_epoch} steps\nwriting to {show_path(trainer.run.path)}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -116,6 +116,7 @@ class DataConfig:
     Attributes:
         train: data spec of a training set.
         held_out_fraction: of its tasks, kept for validation; which ones depends on their ids alone.
+        max_side: train only on tasks whose grids are no longer or wider; held-out tasks are not chosen by it.
         samples_per_task: augmented queries of each task an epoch.
         cache_samples: draw them once and use the same in every epoch.
         max_demonstrations: most pairs shown, in training and in solving.
@@ -124,6 +125,7 @@ class DataConfig:
 
     train: str = "arc1:train"
     held_out_fraction: Annotated[float, Range(0, 0.9)] = 0.1
+    max_side: Annotated[int, Range(1, 30)] = 30
     samples_per_task: Count = 1
     cache_samples: bool = False
     max_demonstrations: Count = 5

@@ -21,7 +21,7 @@ from rlan.config import RlanConfig
 from rlan.data import Queries, solving_queries
 from rlan.inference import answer
 from rlan.losses import uses_stablemax
-from rlan.model.rlan import Rlan
+from rlan.model.rlan import Rlan, load_weights
 
 _TASKS_A_STREAM = 8  # tasks answered together; more fill batches better, fewer show and save results sooner
 
@@ -79,7 +79,7 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
     checkpoint = load_checkpoint(file, "rlan")
     config, _ = build_config(RlanConfig, checkpoint.config, str(file))
     model = Rlan(config.model)
-    model.load_state_dict(dict(checkpoint.model) | dict(checkpoint.ema))
+    load_weights(model, checkpoint, averaged=True)
     solver = RlanSolver(model.to(where).eval(), config, where, frozenset())
     return OpenSolver(solver, file, checkpoint.step, config.data.train)
 

@@ -23,11 +23,11 @@ from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
 from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, Watch, likely_cause
-from rlan.config import RlanConfig
+from rlan.config import DataConfig, RlanConfig
 from rlan.data import QuerySampler, build_inputs, build_targets
 from rlan.losses import Losses, make_targets, total_loss, uses_stablemax
 from rlan.metrics import Scored, model_metrics
-from rlan.model.rlan import Rlan
+from rlan.model.rlan import Rlan, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +47,25 @@ class Split:
         return fingerprint(self.train)
 
 
-def split_tasks(spec: str, held_out_fraction: float) -> Split:
+def split_tasks(data: DataConfig) -> Split:
     """Loads a training set and holds a part out, by a hash of the ids alone: the same ones whatever the seed.
 
     Raises:
         InputError: the spec is no training set, or nothing is left to train on.
     """
-    tasks = [task for task in load_training_tasks(spec) if len(task.train) + len(task.test) >= 2]
+    tasks = [task for task in load_training_tasks(data.train) if len(task.train) + len(task.test) >= 2]
     ranked = sorted(tasks, key=lambda task: fingerprint([Task(task.task_id, (), ())]))
-    count = round(held_out_fraction * len(ranked))
+    count = round(data.held_out_fraction * len(ranked))
     held_out = {task.task_id for task in ranked[:count]}
-    train = [task for task in tasks if task.task_id not in held_out]
+    train = [task for task in tasks if task.task_id not in held_out and _longest_side(task) <= data.max_side]
     if not train:
-        raise InputError(f"data.train must leave at least one task to train on; {spec} has {len(tasks)}")
+        raise InputError(f"data.train must leave a task to train on; {data.train} has {len(tasks)}, see data.max_side")
     return Split(train, [task for task in tasks if task.task_id in held_out])
+
+
+def _longest_side(task: Task) -> int:
+    grids = [grid for pair in task.train + task.test for grid in (pair.input, pair.output) if grid is not None]
+    return max(max(grid.shape) for grid in grids)
 
 
 def build_model(config: RlanConfig) -> Rlan:
@@ -137,7 +142,7 @@ class Trainer:
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint of the same config and data."""
-        self.model.load_state_dict(checkpoint.model)
+        load_weights(self.model, checkpoint, averaged=False)
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.schedule.load_state_dict(dict(checkpoint.scheduler))
         if self.average:
@@ -150,16 +155,8 @@ class Trainer:
         self.step, self.best = checkpoint.step, checkpoint.best_metric
 
     def init_from(self, checkpoint: Checkpoint) -> None:
-        """Takes over another run's weights, the averaged ones where it has them, and nothing else.
-
-        Raises:
-            InputError: the models differ in shape.
-        """
-        try:
-            self.model.load_state_dict(dict(checkpoint.model) | dict(checkpoint.ema))
-        except RuntimeError as error:
-            line = str(error).splitlines()[-1].strip()
-            raise InputError(f"--init-from needs a checkpoint of the same model section; {line}") from None
+        """Takes over another run's weights, the averaged ones where it has them, and nothing else."""
+        load_weights(self.model, checkpoint, averaged=True)
         if self.average:
             self.average.load_state_dict(dict(self.model.named_parameters()))
 

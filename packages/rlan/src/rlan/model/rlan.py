@@ -8,10 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from arc_core.checkpoint import Checkpoint, CheckpointError
 from rlan.config import ModelConfig
 from rlan.data import Inputs
 from rlan.model.context_encoder import Context, ContextEncoder
-from rlan.model.counting import LatentCountingRegisters
+from rlan.model.counting import LatentCountingRegisters, color_transitions
+from rlan.model.extents import HINTS, extent_hints
 from rlan.model.grid_encoder import GridEncoder
 from rlan.model.layers import Attention, extent_mask
 from rlan.model.predicates import SymbolicPredicateHeads
@@ -46,6 +48,7 @@ class Rlan(nn.Module):
         self.encoder = GridEncoder(dim)
         self.null_token = nn.Parameter(torch.randn(dim) * 0.1)
         self.context = ContextEncoder(config) if config.use_context else None
+        self.from_hints = nn.Linear(HINTS, dim, bias=False) if config.use_context else nn.Identity()
         self.film: nn.Linear | None = None
         self.inject: Attention | None = None
         if config.use_context and config.context_injection == "film":
@@ -75,12 +78,19 @@ class Rlan(nn.Module):
             context = self.context(self.encoder, inputs.demos, inputs.demo_sizes, inputs.demo_mask)
             vector = context.vector
             features = self._injected(features, context)
+            hints = extent_hints(inputs.demo_sizes, inputs.demo_mask, inputs.query_size, side)
+            features = features + self.from_hints(hints.to(features.dtype))
         clues = self.saliency(features, vector, grid) if self.saliency is not None else None
         if clues is not None and self.relative is not None and self.from_relative is not None:
             encoding = self.relative(clues.centroids, inputs.query_size, side)
             features = features + self.from_relative(mean_over_clues(encoding, clues.usage).to(features.dtype))
+        registers = None
+        if self.counting is not None:
+            transitions = color_transitions(inputs.demos, inputs.demo_mask) if context is not None else None
+            registers, by_cell = self.counting(inputs.query, features, transitions)
+            features = features + by_cell
         predicates = self.predicates(features, vector, grid) if self.predicates is not None else None
-        memory, memory_mask = self._memory(inputs, features, context)
+        memory, memory_mask = self._memory(features, registers, context)
         gate = None if self.predicates is None or predicates is None else self.predicates.gate(predicates)
         logits = self.solver(SolverInputs(inputs.query, features, live, memory, memory_mask, gate))
         return Outputs(logits, clues, predicates, None if context is None else vector)
@@ -97,15 +107,32 @@ class Rlan(nn.Module):
         injected: Tensor = features + read.view_as(features)
         return injected
 
-    def _memory(self, inputs: Inputs, features: Tensor, context: Context | None) -> tuple[Tensor, Tensor]:
+    def _memory(self, features: Tensor, registers: Tensor | None, context: Context | None) -> tuple[Tensor, Tensor]:
         """The tokens that every solver step attends to; the null token is there even when nothing else is."""
         parts = [self.null_token.expand(len(features), 1, -1).to(features.dtype)]
         masks = [torch.ones(len(features), 1, dtype=torch.bool, device=features.device)]
-        if self.counting is not None:
-            registers = self.counting(inputs.query, features)
+        if registers is not None:
             parts.append(registers)
             masks.append(masks[0].expand(-1, registers.shape[1]))
         if context is not None:
             parts.append(context.support.flatten(1, 2))
             masks.append(context.mask.repeat_interleave(context.support.shape[2], dim=1))
         return torch.cat([part.to(features.dtype) for part in parts], dim=1), torch.cat(masks, dim=1)
+
+
+def load_weights(model: Rlan, checkpoint: Checkpoint, averaged: bool) -> None:
+    """Puts a checkpoint's weights into a model.
+
+    Args:
+        averaged: take the averaged ones where the checkpoint has them.
+    Raises:
+        CheckpointError: the model has other parameters than the one that was saved.
+    """
+    try:
+        model.load_state_dict(dict(checkpoint.model) | (dict(checkpoint.ema) if averaged else {}))
+    except RuntimeError as error:
+        line = str(error).splitlines()[1].strip()
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} does not fit this model, which has another model section or "
+            f"comes from another version of rlan: {line:.120}"
+        ) from None

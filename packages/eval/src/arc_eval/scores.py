@@ -1,0 +1,76 @@
+"""Scores of one method's stored predictions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from arc_core.grid import Grid, check_grid
+from arc_core.scoring import task_score, tests_solved
+from arc_core.solver import TaskPrediction
+from arc_core.task import Task
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of a method over the tasks that it has answered; pass@k counts tasks with every test input right.
+
+    Attributes:
+        tasks: how many were scored.
+        solved: tasks with every test input right within two attempts.
+        score: ARC Prize, the mean over tasks of the fraction of test inputs right within two attempts.
+        pass_at_1, pass_at_2: fractions of the tasks.
+        seconds_per_task: mean.
+    """
+
+    tasks: int
+    solved: int
+    score: float
+    pass_at_1: float
+    pass_at_2: float
+    seconds_per_task: float
+
+    def as_dict(self) -> dict[str, float]:
+        """For results.json."""
+        return asdict(self)
+
+
+def prediction_to_json(method: str, key: str, prediction: TaskPrediction) -> dict[str, object]:
+    """A line of predictions.jsonl."""
+    return {
+        "method": method,
+        "checkpoint": key,
+        "task_id": prediction.task_id,
+        "seconds": round(prediction.seconds, 6),
+        "views": prediction.views,
+        "transductive": prediction.transductive,
+        "candidates": [
+            [{"grid": c.grid.tolist(), "votes": c.votes, "confidence": round(c.confidence, 6)} for c in candidates]
+            for candidates in prediction.candidates
+        ],
+    }
+
+
+def ranked_grids(line: Mapping[str, object]) -> list[list[Grid]]:
+    """Per test input, the candidate grids of a stored line, best first."""
+    stored = line["candidates"]
+    assert isinstance(stored, list)
+    return [[check_grid(np.array(candidate["grid"])) for candidate in candidates] for candidates in stored]
+
+
+def score_lines(lines: Mapping[str, Mapping[str, object]], tasks: Sequence[Task]) -> Scores | None:
+    """Scores of stored lines by task id over those of `tasks` that have one; None if none has."""
+    answered = [(task, lines[task.task_id]) for task in tasks if task.task_id in lines]
+    if not answered:
+        return None
+    ranked = [(task, ranked_grids(line)) for task, line in answered]
+    passed = {k: [all(tests_solved(grids, task, k)) for task, grids in ranked] for k in (1, 2)}
+    seconds = [line["seconds"] for _, line in answered]
+    return Scores(
+        tasks=len(ranked),
+        solved=sum(passed[2]),
+        score=float(np.mean([task_score(grids, task) for task, grids in ranked])),
+        pass_at_1=float(np.mean(passed[1])),
+        pass_at_2=float(np.mean(passed[2])),
+        seconds_per_task=float(np.mean(np.array(seconds, dtype=np.float64))),
+    )
