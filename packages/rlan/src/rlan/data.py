@@ -81,7 +81,8 @@ class Queries:
 
     def costs(self, tensors: TaskTensors) -> Ints:
         """(B,) sort keys: by canvas, then by number of demonstrations, so that batches have little padding."""
-        return self.canvases(tensors) * (self.demos.shape[1] + 1) + (self.demos >= 0).sum(axis=1)
+        keys: Ints = self.canvases(tensors) * (self.demos.shape[1] + 1) + (self.demos >= 0).sum(axis=1)
+        return keys
 
     def canvases(self, tensors: TaskTensors) -> Ints:
         """(B,) the canvas side that holds everything a query needs."""
