@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from arc_core.grid import Grid, check_grid
-from arc_core.scoring import task_score, tests_solved
+from arc_core.scoring import solved_tests, task_score
 from arc_core.solver import TaskPrediction
 from arc_core.task import Task
 
@@ -64,7 +64,7 @@ def score_lines(lines: Mapping[str, Mapping[str, object]], tasks: Sequence[Task]
     if not answered:
         return None
     ranked = [(task, ranked_grids(line)) for task, line in answered]
-    passed = {k: [all(tests_solved(grids, task, k)) for task, grids in ranked] for k in (1, 2)}
+    passed = {k: [all(solved_tests(grids, task, k)) for task, grids in ranked] for k in (1, 2)}
     seconds = [line["seconds"] for _, line in answered]
     return Scores(
         tasks=len(ranked),
