@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from arc_core.errors import InputError, RunFailure
-from arc_core.loop import ExponentialAverage, StopSignals, check_finite, make_schedule, open_fabric
+from arc_core.loop import ExponentialAverage, check_finite, make_schedule, open_fabric
+from arc_core.signals import StopSignals
 
 
 def rates(name: str, steps: int) -> list[float]:
@@ -82,7 +83,7 @@ def test_the_first_signal_asks_and_handlers_are_put_back(number: signal.Signals,
 def test_the_second_signal_ends_the_process_at_once() -> None:
     code = (
         "import os, signal, time\n"
-        "from arc_core.loop import StopSignals\n"
+        "from arc_core.signals import StopSignals\n"
         "with StopSignals():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"

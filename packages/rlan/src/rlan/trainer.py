@@ -16,10 +16,11 @@ from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.datasets import fingerprint, load_training_tasks
 from arc_core.errors import InputError, RunFailure
-from arc_core.loop import ExponentialAverage, StopSignals, check_finite, make_schedule, open_fabric
+from arc_core.loop import ExponentialAverage, check_finite, make_schedule, open_fabric
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
+from arc_core.signals import StopSignals
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
 from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, Watch, likely_cause
@@ -65,7 +66,7 @@ def split_tasks(data: DataConfig) -> Split:
 
 def _longest_side(task: Task) -> int:
     grids = [grid for pair in task.train + task.test for grid in (pair.input, pair.output) if grid is not None]
-    return max(max(grid.shape) for grid in grids)
+    return max(max(int(side) for side in grid.shape) for grid in grids)
 
 
 def build_model(config: RlanConfig) -> Rlan:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from arc_core.grid import NUM_COLORS
 from arc_core.tensors import OUTSIDE
+from rlan.config import ModelConfig
 from rlan.model.relative_encoding import FREQUENCIES, fourier_features
 
 _LARGEST = torch.tensor(901.0).log().item()  # log(1 + cells of the largest grid)
@@ -36,18 +37,32 @@ def color_transitions(demos: Tensor, mask: Tensor) -> Tensor:
     return counts / counts.sum(2, keepdim=True).clamp_min(1)
 
 
+def first_guess(cells: Tensor, transitions: Tensor) -> Tensor:
+    """(B, S, S, 11) what each cell would become if its colour alone decided; unseen colours and outside stay.
+
+    Args:
+        cells: (B, S, S, 11) one-hot test input.
+        transitions: (B, 10, 11) of `color_transitions`.
+    """
+    table = torch.eye(OUTSIDE + 1, device=cells.device).repeat(len(cells), 1, 1)
+    seen = transitions.any(dim=2, keepdim=True)
+    table[:, :NUM_COLORS] = torch.where(seen, transitions, table[:, :NUM_COLORS])
+    return (cells.flatten(1, 2) @ table).view_as(cells)
+
+
 class LatentCountingRegisters(nn.Module):
     """One register a colour.
 
     # Differs: a register also knows what becomes of its colour in the demonstrations, and each cell reads the register
-    of its own colour. Learnt from pooled tokens alone, "this colour stays, that one turns blue" takes far longer.
+    of its own colour, and the solver starts from it. Learnt from pooled tokens alone, "this colour stays, that one turns blue" takes far longer.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        dim = config.hidden_dim
         self.count = nn.Linear(2 * 2 * FREQUENCIES, dim)
         self.look = nn.Linear(dim, dim)
-        self.become = nn.Linear(OUTSIDE + 1, dim, bias=False)
+        self.become = nn.Linear(OUTSIDE + 1, dim, bias=False) if config.use_context else None
         self.color = nn.Parameter(torch.randn(NUM_COLORS, dim) * 0.1)
         self.norm = nn.RMSNorm(dim)
 
@@ -68,7 +83,7 @@ class LatentCountingRegisters(nn.Module):
         member = nn.functional.one_hot(canvas.flatten(1).long(), OUTSIDE + 1)[..., :NUM_COLORS].to(features.dtype)
         mean = (member.mT @ features.flatten(1, 2)) / counts.clamp_min(1)[..., None].to(features.dtype)
         registers = self.count(fourier_features(scales).flatten(-2)) + self.look(mean) + self.color
-        if transitions is not None:
+        if self.become is not None and transitions is not None:
             registers = registers + self.become(transitions)
         registers = self.norm(registers)
         return registers, (member @ registers.to(member.dtype)).view_as(features)

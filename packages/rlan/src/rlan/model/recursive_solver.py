@@ -1,4 +1,4 @@
-"""RecursiveSolver: a recurrent refinement of the answer, starting from a copy of the test input.
+"""RecursiveSolver: a recurrent refinement of an answer.
 
 B batch, T steps, S canvas side, L = S*S cells, M memory tokens, D channels.
 """
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from arc_core.tensors import OUTSIDE
 from rlan.config import ModelConfig
 from rlan.model.layers import Attention, LocalMix, rotary_table
 
 CLASSES = OUTSIDE + 1
-_COPY_GAIN = 3.0  # a copied cell starts at probability 0.67
+_START_GAIN = 3.0  # a certain cell starts at probability 0.67
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class SolverInputs:
     """What every step may use.
 
     Attributes:
-        canvas: (B, S, S) uint8 test input.
+        start: (B, S, S, 11) float32 probabilities of a first guess at the answer.
         features: (B, S, S, D), already conditioned on the context and the clues.
         live: (B, S, S) bool, the cells that an answer may fill and one ring more.
         memory: (B, M, D) support tokens, counting registers and a null token.
@@ -30,7 +29,7 @@ class SolverInputs:
         gate: (B, 1, 1, D) from the predicates, or None.
     """
 
-    canvas: Tensor
+    start: Tensor
     features: Tensor
     live: Tensor
     memory: Tensor
@@ -67,7 +66,7 @@ class RecursiveSolver(nn.Module):
     """T steps of: read the previous answer, look across the grid, look at the memory, update, refine the answer.
 
     The previous step's probabilities are fed back, soft: the argmax would stop gradients, and without them
-    later steps made answers worse. The head starts at zero, so the first answer is a copy of the test input.
+    later steps made answers worse. The head starts at zero, so a new model answers with the first guess.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -76,8 +75,9 @@ class RecursiveSolver(nn.Module):
         self.steps = config.num_solver_steps
         self.start = nn.Linear(dim, dim)
         self.feedback = nn.Linear(CLASSES, dim, bias=False)
-        self.attention_norm = nn.RMSNorm(dim)
-        self.attention = Attention(dim, config.num_heads) if config.solver_attention else None
+        self.attention: Attention | None = None
+        if config.solver_attention:
+            self.attention_norm, self.attention = nn.RMSNorm(dim), Attention(dim, config.num_heads)
         self.memory_norm, self.memory = nn.RMSNorm(dim), Attention(dim, config.num_heads)
         self.input_norm = nn.RMSNorm(dim)
         self.gru = ConvGRU(dim)
@@ -85,18 +85,18 @@ class RecursiveSolver(nn.Module):
         self.head = nn.Linear(dim, CLASSES)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.copy_gain = nn.Parameter(torch.tensor(_COPY_GAIN))
+        self.start_gain = nn.Parameter(torch.tensor(_START_GAIN))
         self.rotary: Tensor
         self.register_buffer("rotary", rotary_table(dim // config.num_heads), persistent=False)
 
     def forward(self, inputs: SolverInputs) -> Tensor:
         """(B, T, S, S, 11) float32 logits of the answer after each step."""
-        side = inputs.canvas.shape[-1]
+        side = inputs.start.shape[1]
         mask = inputs.live[..., None].to(inputs.features.dtype)
         table = self.rotary[:, :side, :side].flatten(1, 2).to(inputs.features.dtype)
         memory = self.memory.keys_and_values(inputs.memory)
         hidden = torch.tanh(self.start(inputs.features)) * mask
-        logits = functional.one_hot(inputs.canvas.long(), CLASSES) * self.copy_gain.float()
+        logits = inputs.start * self.start_gain.float()
         answers = []
         for _ in range(self.steps):
             hidden, logits = self._step(hidden, logits, inputs, mask, (table[0], table[1]), memory)

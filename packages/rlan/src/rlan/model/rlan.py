@@ -12,12 +12,12 @@ from arc_core.checkpoint import Checkpoint, CheckpointError
 from rlan.config import ModelConfig
 from rlan.data import Inputs
 from rlan.model.context_encoder import Context, ContextEncoder
-from rlan.model.counting import LatentCountingRegisters, color_transitions
+from rlan.model.counting import LatentCountingRegisters, color_transitions, first_guess
 from rlan.model.extents import HINTS, extent_hints
 from rlan.model.grid_encoder import GridEncoder
 from rlan.model.layers import Attention, extent_mask
 from rlan.model.predicates import SymbolicPredicateHeads
-from rlan.model.recursive_solver import RecursiveSolver, SolverInputs
+from rlan.model.recursive_solver import CLASSES, RecursiveSolver, SolverInputs
 from rlan.model.relative_encoding import CHANNELS, MultiScaleRelativeEncoding, mean_over_clues
 from rlan.model.saliency import Clues, DynamicSaliencyController
 
@@ -62,7 +62,7 @@ class Rlan(nn.Module):
         self.saliency = DynamicSaliencyController(config) if config.use_dsc else None
         self.relative = MultiScaleRelativeEncoding() if config.use_dsc and config.use_msre else None
         self.from_relative = nn.Linear(CHANNELS, dim) if self.relative is not None else None
-        self.counting = LatentCountingRegisters(dim) if config.use_lcr else None
+        self.counting = LatentCountingRegisters(config) if config.use_lcr else None
         self.predicates = SymbolicPredicateHeads(config) if config.use_sph else None
         self.solver = RecursiveSolver(config)
 
@@ -85,14 +85,17 @@ class Rlan(nn.Module):
             encoding = self.relative(clues.centroids, inputs.query_size, side)
             features = features + self.from_relative(mean_over_clues(encoding, clues.usage).to(features.dtype))
         registers = None
+        start = nn.functional.one_hot(inputs.query.long(), CLASSES).float()
         if self.counting is not None:
             transitions = color_transitions(inputs.demos, inputs.demo_mask) if context is not None else None
+            if transitions is not None:
+                start = first_guess(start, transitions)
             registers, by_cell = self.counting(inputs.query, features, transitions)
             features = features + by_cell
         predicates = self.predicates(features, vector, grid) if self.predicates is not None else None
         memory, memory_mask = self._memory(features, registers, context)
         gate = None if self.predicates is None or predicates is None else self.predicates.gate(predicates)
-        logits = self.solver(SolverInputs(inputs.query, features, live, memory, memory_mask, gate))
+        logits = self.solver(SolverInputs(start, features, live, memory, memory_mask, gate))
         return Outputs(logits, clues, predicates, None if context is None else vector)
 
     def _injected(self, features: Tensor, context: Context) -> Tensor:

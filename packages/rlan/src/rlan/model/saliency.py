@@ -53,7 +53,7 @@ class DynamicSaliencyController(nn.Module):
         super().__init__()
         dim = config.hidden_dim
         self.queries = nn.Parameter(torch.randn(config.max_clues, dim) * 0.5)
-        self.from_context = nn.Linear(dim, dim)
+        self.from_context = nn.Linear(dim, dim) if config.use_context else None
         self.norm = nn.RMSNorm(dim)
         self.key = nn.Linear(dim, dim, bias=False)
         self.stop = nn.Sequential(nn.Linear(dim + 1, dim), nn.GELU(), nn.Linear(dim, 1))
@@ -67,7 +67,9 @@ class DynamicSaliencyController(nn.Module):
         side = features.shape[1]
         cells = self.norm(features.flatten(1, 2))  # (B, S*S, D)
         scale = cells.shape[-1] ** -0.5
-        queries = self.queries + self.from_context(context)[:, None]  # (B, K, D)
+        queries = self.queries.expand(len(cells), -1, -1)  # (B, K, D)
+        if self.from_context is not None:
+            queries = queries + self.from_context(context)[:, None]
         # Attention is small and sums over the grid, so it is computed in float32 under autocast too.
         scores = torch.einsum("bkd,bld->bkl", queries, self.key(cells)).float() * scale
         inside = mask.flatten(1)
