@@ -44,9 +44,11 @@ class RunFolder:
         return self.path / "summary.json"
 
 
-def new_run(root: Path, method: str, recipe: str, folder: Path | None) -> RunFolder:
+def new_run(root: Path, method: str, recipe: str, folder: Path | None, restart: bool = False) -> RunFolder:
     """An empty run folder: `folder` if given, else `root/<method>/<recipe>-<date>-<time>`.
 
+    Args:
+        restart: take a `folder` whose run was stopped before its first checkpoint.
     Raises:
         InputError: `folder` holds a run already.
     """
@@ -58,7 +60,7 @@ def new_run(root: Path, method: str, recipe: str, folder: Path | None) -> RunFol
             if not (path := root / method / (stamp if number == 1 else f"{stamp}-{number}")).exists()
         )
     run = RunFolder(folder)
-    if run.metrics.exists() or list_checkpoints(run.checkpoints):
+    if list_checkpoints(run.checkpoints) or (run.metrics.exists() and not restart):
         raise InputError(f"{folder} holds a run already; continue it with --resume auto, or choose another --run-dir")
     try:
         run.checkpoints.mkdir(parents=True, exist_ok=True)

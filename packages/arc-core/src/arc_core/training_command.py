@@ -152,7 +152,8 @@ def begin_run(arguments: TrainerArguments, start: Start, method: str, config_tex
     """Makes the folder of a new run and writes its config; gives the folder back."""
     if start.checkpoint is not None:
         return start.run
-    run = new_run(workspace_folder() / "runs", method, arguments.recipe, arguments.run_dir)
+    root, restart = workspace_folder() / "runs", arguments.resume is not None
+    run = new_run(root, method, arguments.recipe, arguments.run_dir, restart)
     write_text(run.config, config_text)
     return run
 

@@ -53,8 +53,9 @@ def first_guess(cells: Tensor, transitions: Tensor) -> Tensor:
 class LatentCountingRegisters(nn.Module):
     """One register a colour.
 
-    # Differs: a register also knows what becomes of its colour in the demonstrations, and each cell reads the register
-    of its own colour, and the solver starts from it. Learnt from pooled tokens alone, "this colour stays, that one turns blue" takes far longer.
+    # Differs: a register also knows what becomes of its colour in the demonstrations, each cell reads the register of
+    its own colour, and the solver starts from it. Learnt from pooled tokens alone, "this colour stays, that one turns
+    blue" takes far longer.
     """
 
     def __init__(self, config: ModelConfig) -> None:
