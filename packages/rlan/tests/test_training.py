@@ -98,9 +98,7 @@ def assert_same_checkpoints(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_random_steps_and_resumed_equals_uninterrupted_exactly(
-    tmp_path: Path, tasks_folder: Path
-) -> None:
+def test_killed_at_random_steps_and_resumed_equals_uninterrupted_exactly(tmp_path: Path, tasks_folder: Path) -> None:
     path = write_config(tmp_path, tasks_folder, ema_decay=0.9, grad_accumulation_steps=2, max_epochs=10)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = start(path, whole)

@@ -23,6 +23,7 @@ class Progress:
     def __init__(self, console: Console, total: int, label: str, done: int = 0) -> None:
         self._console, self._total, self._label, self._done = console, total, label, done
         self._started, self._start_step, self._last_line = time.monotonic(), done, time.monotonic()
+        self._note = ""
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
@@ -31,15 +32,15 @@ class Progress:
         self._task = self._bar.add_task(label, total=total, completed=done, note="")
 
     def update(self, done: int, note: str = "") -> None:
-        """Shows that `done` steps are done."""
-        self._done = done
-        self._bar.update(self._task, completed=done, note=note)
+        """Shows that `done` steps are done; the last note stays until there is another."""
+        self._done, self._note = done, note or self._note
+        self._bar.update(self._task, completed=done, note=self._note)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= _PLAIN_SECONDS:
             self._last_line = now
             rate = (done - self._start_step) / (now - self._started)
             left = f", {(self._total - done) / rate:.0f} s left" if rate > 0 else ""
-            self.say(f"{self._label} {done}/{self._total} {note}{left}")
+            self.say(f"{self._label} {done}/{self._total}  {self._note}{left}")
 
     def say(self, line: str) -> None:
         """A line that stays, above the bar."""

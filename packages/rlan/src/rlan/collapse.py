@@ -82,7 +82,7 @@ class Watch:
 
         Args:
             metrics: of this validation.
-            training: `task_loss`, `first_step_loss` and `dsc_grad_norm` of the last training step.
+            training: recent means of `task_loss`, `first_step_loss` and `dsc_grad_norm`.
         """
         if training["task_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = training["task_loss"], epoch

@@ -123,7 +123,7 @@ class Trainer:
         self.step = 0
         self.best: tuple[float, ...] | None = None
         self.guard, self.watch = CollapseGuard(), Watch()
-        self.first_loss: float | None = None
+        self.recent: dict[str, float] = {}
 
     def state(self) -> Checkpoint:
         """All that a resumed run needs."""
@@ -134,7 +134,7 @@ class Trainer:
             optimizer=self.optimizer.state_dict(),
             scheduler=_plain(self.schedule.state_dict()),
             ema=self.average.state_dict() if self.average else {},
-            extras={"guard": asdict(self.guard), "watch": asdict(self.watch), "first_loss": self.first_loss}
+            extras={"guard": asdict(self.guard), "watch": asdict(self.watch), "recent": self.recent}
             | {"precision": self.fabric.strategy.precision.state_dict()},
             config=config_to_dict(self.config),
             data_fingerprint=self.split.fingerprint,
@@ -151,7 +151,7 @@ class Trainer:
         extras = cast(dict[str, dict[str, object]], checkpoint.extras)
         self.guard = CollapseGuard(**cast(dict[str, int], extras["guard"]))
         self.watch = Watch(**extras["watch"])  # type: ignore[arg-type]  # its own asdict
-        self.first_loss = cast(float | None, checkpoint.extras["first_loss"])
+        self.recent = dict(cast(dict[str, float], extras["recent"]))
         self.fabric.strategy.precision.load_state_dict(extras["precision"])
         self.step, self.best = checkpoint.step, checkpoint.best_metric
 
@@ -178,14 +178,14 @@ class Trainer:
                 else:
                     progress.update(self.step)
                 if validate:
-                    self._validate(log, progress, epoch, losses, dsc_norm)
+                    self._validate(log, progress, epoch)
                     clock, clocked = time.perf_counter(), self.step
                 stop = signals.received is not None
                 every = self.config.validation.save_every_steps
                 if (stop and not validate) or (every and self.step % every == 0 and not validate):
                     self._save(is_best=False)
                 if self.guard.fired:
-                    return Ended(self.step, EXIT_COLLAPSED, self._collapse_message(losses))
+                    return Ended(self.step, EXIT_COLLAPSED, self._collapse_message())
                 if stop:
                     return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
         return Ended(self.step, 0)
@@ -205,7 +205,8 @@ class Trainer:
         queries = self.sampler.epoch(epoch).rows(rows)
         parts = training.grad_accumulation_steps
         for part in range(parts):
-            share = queries.rows(np.arange(part, len(queries), parts)).trimmed()
+            # Rows of a batch are in order of size, so consecutive ones make the parts with the least padding.
+            share = queries.rows(np.array_split(np.arange(len(queries)), parts)[part]).trimmed()
             side = int(share.canvases(self.sampler.tensors).max())
             inputs = build_inputs(self.sampler.tensors, share, side)
             targets = make_targets(*build_targets(self.sampler.tensors, share, side))
@@ -224,10 +225,16 @@ class Trainer:
         if self.average:
             self.average.update(self.step)
         self.step += 1
-        if self.first_loss is None:
-            self.first_loss = float(losses.task.item())
+        self._remember(task_loss=losses.task, first_step_loss=losses.first_step, dsc_grad_norm=dsc_norm)
         assert grad_norm is not None
         return losses, grad_norm, dsc_norm
+
+    def _remember(self, **values: Tensor) -> None:
+        """Running means over about 100 steps, for warnings that one batch is too little evidence for."""
+        for name, value in values.items():
+            now = float(value.item())
+            self.recent[name] = now if name not in self.recent else 0.99 * self.recent[name] + 0.01 * now
+        self.recent.setdefault("start_loss", self.recent["task_loss"])
 
     def _dsc_grad_norm(self) -> Tensor:
         if self.model.saliency is None:
@@ -269,7 +276,7 @@ class Trainer:
         finally:
             self.model.train()
 
-    def _validate(self, log: MetricLog, progress: Progress, epoch: int, losses: Losses, dsc_norm: Tensor) -> None:
+    def _validate(self, log: MetricLog, progress: Progress, epoch: int) -> None:
         train = self.score(self.scored_training)
         held_out = self.score(self.validation) if self.validation else train
         metrics = {f"train/{name}": value for name, value in train.items()}
@@ -281,8 +288,7 @@ class Trainer:
         if is_best:
             self.best = rank
         warning = self.guard.check(held_out, epoch)
-        training = {"task_loss": losses.task.item(), "first_step_loss": losses.first_step.item()}
-        signs = self.watch.check(held_out, training | {"dsc_grad_norm": dsc_norm.item()}, epoch)
+        signs = self.watch.check(held_out, self.recent, epoch)
         self._save(is_best)
         shown = "  ".join(
             f"{name} task {m['task_accuracy']:.3f} pixel {m['pixel_accuracy']:.3f} non-bg {m['non_bg_accuracy']:.3f}"
@@ -297,8 +303,8 @@ class Trainer:
             save_checkpoint(self.run.checkpoints, self.state(), is_best, self.config.validation.keep_last)
         self.fabric.barrier()
 
-    def _collapse_message(self, losses: Losses) -> str:
-        rose = self.first_loss is not None and losses.task.item() > self.first_loss
+    def _collapse_message(self) -> str:
+        rose = self.recent["task_loss"] > self.recent["start_loss"]
         views = self.config.data.augmentation
         last = self.score(self.validation or self.scored_training)
         cause = likely_cause(last, self.config.training.focal_alpha, views.color_permutation, rose)
