@@ -279,6 +279,21 @@ def test_changing_one_far_cell_reaches_every_other_cell(tensors: TaskTensors) ->
     assert (difference[-1].abs().sum(-1) > 0).all()
 
 
+def test_mixed_precision_stays_close_to_float32_and_keeps_logits_in_it(tensors: TaskTensors) -> None:
+    model, inputs = build(), inputs_of(tensors, [0, 1, 2], 11)
+    queries = solving_queries(tensors, [0, 1, 2], 4, View())
+    targets = make_targets(*build_targets(tensors, queries, 11))
+    losses = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            outputs = model(inputs)
+            losses.append(total_loss(outputs, targets, inputs.live, inputs.query_size, TrainingConfig()).total)
+        assert outputs.logits.dtype == torch.float32
+    losses[1].backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.05)
+
+
 @pytest.mark.slow
 def test_the_model_overfits_one_task_to_100_percent() -> None:
     tensors = TaskTensors.from_tasks([task for task in load_tasks("arc1:train") if task.task_id == "25ff71a9"])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from arc_core.config import workspace_folder
 from arc_core.errors import InputError, run_command
@@ -70,7 +70,7 @@ def _compare(args: argparse.Namespace, console: Console) -> int:
 
 
 def _show(console: Console, methods: Sequence[Method], tasks: int, excluded: Sequence[str]) -> None:
-    table = Table("method", "tasks solved", "score", "pass@1", "pass@2", "s / task", "step")
+    table = Table(Column("method", no_wrap=True), "tasks solved", "score", "pass@1", "pass@2", "s / task", "step")
     ranked = sorted((m for m in methods if m.scores), key=lambda m: -(m.scores.score if m.scores else 0))
     for method in ranked:
         scores = method.scores

@@ -10,7 +10,6 @@ import torch
 from arc_core.augment import View
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
 from arc_core.config import build_config
-from arc_core.datasets import fingerprint
 from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
@@ -31,8 +30,8 @@ class RlanSolver:
 
     name = "rlan"
 
-    def __init__(self, model: Rlan, config: RlanConfig, device: torch.device, seen: frozenset[str]) -> None:
-        self._model, self._config, self._device, self._seen = model, config, device, seen
+    def __init__(self, model: Rlan, config: RlanConfig, device: torch.device) -> None:
+        self.model, self._config, self._device = model, config, device
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """One prediction a task, in order; `seconds_per_task` is not used, a task takes a fixed number of passes."""
@@ -47,7 +46,7 @@ class RlanSolver:
                     vote(((view, *answer) for view, answer in zip(views, by_view, strict=True)), budget.candidates)
                     for by_view in found
                 )
-                yield TaskPrediction(task.task_id, candidates, seconds, len(views), fingerprint([task]) in self._seen)
+                yield TaskPrediction(task.task_id, candidates, seconds, len(views))
 
     def _answers(self, tasks: Sequence[Task], views: Sequence[View]) -> list[list[list[tuple[Grid, float]]]]:
         """By task, test input and view: the grid in that view and its confidence."""
@@ -55,7 +54,7 @@ class RlanSolver:
         limit = self._config.data.max_demonstrations
         by_view = [solving_queries(tensors, range(len(tasks)), limit, view) for view in views]
         stablemax = uses_stablemax(self._config.training.loss_mode)
-        flat = answer(self._model, tensors, _joined(by_view), stablemax)
+        flat = answer(self.model, tensors, _joined(by_view), stablemax)
         count = len(by_view[0])
         rows = iter(range(count))
         return [[flat[row::count] for row in [next(rows) for _ in task.test]] for task in tasks]
@@ -80,7 +79,7 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
     config, _ = build_config(RlanConfig, checkpoint.config, str(file))
     model = Rlan(config.model)
     load_weights(model, checkpoint, averaged=True)
-    solver = RlanSolver(model.to(where).eval(), config, where, frozenset())
+    solver = RlanSolver(model.to(where).eval(), config, where)
     return OpenSolver(solver, file, checkpoint.step, config.data.train)
 
 

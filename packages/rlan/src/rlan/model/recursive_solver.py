@@ -59,7 +59,7 @@ class ConvGRU(nn.Module):
         candidate = torch.tanh(self.candidate(both + self.local_candidate(both, mask)))
         if gate is not None:
             candidate = candidate * gate
-        return torch.lerp(hidden, candidate, update)
+        return hidden + update * (candidate - hidden)
 
 
 class RecursiveSolver(nn.Module):
