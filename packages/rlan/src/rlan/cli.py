@@ -106,7 +106,8 @@ def _conclude(console: Console, trainer: Trainer, run: RunFolder, split: Split, 
         for name, tasks in sets.items()
     }
     for name, rows in results.items():
-        table = Table("", *_SHOWN, title=f"{name}: {len(sets[name])} tasks, one attempt a test input")
+        headings = [key.removesuffix("_accuracy").replace("_", "-") for key in _SHOWN]
+        table = Table("", *headings, title=f"{name}: accuracy on {len(sets[name])} tasks, one attempt a test input")
         for row, metrics in rows.items():
             table.add_row(
                 {"background": "constant background"}.get(row, row), *(f"{metrics[key]:.3f}" for key in _SHOWN)
