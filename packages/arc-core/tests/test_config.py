@@ -5,7 +5,6 @@ from typing import Literal
 import pytest
 
 from arc_core.config import (
-    ConfigError,
     Count,
     Fraction,
     OldKeys,
@@ -16,8 +15,9 @@ from arc_core.config import (
     config_to_yaml,
     load_config,
     parse_overrides,
-    parse_yaml,
 )
+from arc_core.errors import ConfigError
+from arc_core.yaml_text import parse_yaml
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from arc_core.errors import RunFailure
 from arc_core.runs import TIMING_PREFIX, RunFolder, read_metrics
 from rlan.cli import main
 from rlan.config import DataConfig, ModelConfig, RlanConfig, TrainingConfig, ValidationConfig
-from rlan.trainer import Trainer, split_tasks
+from rlan.split import split_tasks
+from rlan.trainer import Trainer
 
 TINY = ModelConfig(hidden_dim=16, num_heads=2, num_solver_steps=2, context_layers=1, spatial_downsample=2)
 

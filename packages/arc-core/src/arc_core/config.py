@@ -1,13 +1,11 @@
 """Frozen dataclasses <- YAML <- dotted command-line overrides; whatever is not understood is an error.
 
-PyYAML alone reads `3e-4` as a string, `no` as False, `1:30` as 90 and keeps the last of two equal keys. jsonargparse
-takes null for a number and strings for booleans. Both are silent guesses, hence this loader.
+jsonargparse takes null for a number and strings for booleans, which are silent guesses; hence this reader.
 """
 
 import dataclasses
 import difflib
 import math
-import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +14,10 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from arc_core.errors import InputError
+from arc_core.errors import ConfigError
+from arc_core.yaml_text import parse_yaml
 
 Config = TypeVar("Config")
-
-
-class ConfigError(InputError):
-    """A configuration is not usable."""
 
 
 @dataclass(frozen=True)
@@ -60,58 +55,6 @@ class OldKeys:
 
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     needless: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the scalars of YAML 1.2's core schema, and no duplicate keys."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+0123456789."),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-
-
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
-    result: dict[str, object] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} must be a name", key_node.start_mark)
-        if key in result:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
-def parse_yaml(text: str, source: str) -> object:
-    """The value of a YAML document.
-
-    Raises:
-        ConfigError: not YAML, or a key given twice; the message has the line.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{source}{at}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{source} must be YAML: {str(error).splitlines()[0]}") from None
 
 
 def read_config_file(path: Path) -> dict[str, object]:

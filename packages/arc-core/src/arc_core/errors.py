@@ -12,6 +12,10 @@ class InputError(ValueError):
     """The user's input cannot be used; one line that says what must hold, what came, where, and what to do."""
 
 
+class ConfigError(InputError):
+    """A configuration cannot be used."""
+
+
 class RunFailure(RuntimeError):
     """A run cannot go on (diverged, disk full, ...); one line that says why and how to continue.
 

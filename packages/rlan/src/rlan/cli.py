@@ -27,7 +27,8 @@ from arc_core.training_command import (
 from rlan.checklist import checklist
 from rlan.config import OLD_KEYS, RlanConfig
 from rlan.metrics import Scored, baseline_metrics
-from rlan.trainer import METHOD, Ended, Split, Trainer, out_of_memory_advice, split_tasks
+from rlan.split import Split, split_tasks
+from rlan.trainer import METHOD, Ended, Trainer, out_of_memory_advice
 
 TRAIN_COMMAND = "uv run --package rlan train"
 _SHOWN = ("task_accuracy", "pixel_accuracy", "non_bg_accuracy", "size_accuracy")

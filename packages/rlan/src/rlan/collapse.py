@@ -66,7 +66,7 @@ class Watch:
     Attributes:
         best_loss: lowest training loss of a validation so far.
         best_epoch: when.
-        first_stop_probability: at the first validation.
+        first_stop_probability: of the untrained stop head; None without DSC.
         solved_any: whether any validation had an exact answer.
         given: names of the warnings given.
     """
@@ -86,11 +86,9 @@ class Watch:
         """
         if training["task_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = training["task_loss"], epoch
-        if self.first_stop_probability is None:
-            self.first_stop_probability = metrics.get("stop_probability")
         self.solved_any = self.solved_any or metrics["task_accuracy"] > 0
-        stop = metrics.get("stop_probability")
-        unmoved = stop is not None and abs(stop - (self.first_stop_probability or 0.0)) < 0.01
+        first, stop = self.first_stop_probability, metrics.get("stop_probability")
+        unmoved = first is not None and stop is not None and abs(stop - first) < 0.01
         signs = {
             "no_exact": (
                 epoch > 50 and not self.solved_any,

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from arc_core.config import ConfigError, Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
+from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
+from arc_core.errors import ConfigError
 from arc_core.loop import Schedule
 
 LossMode = Literal["cross_entropy", "focal", "stablemax", "weighted_stablemax", "focal_stablemax"]

@@ -14,59 +14,24 @@ from torch import Tensor
 
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
-from arc_core.datasets import fingerprint, load_training_tasks
-from arc_core.errors import InputError, RunFailure
+from arc_core.errors import RunFailure
 from arc_core.loop import ExponentialAverage, check_finite, make_schedule, open_fabric
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
-from arc_core.task import Task
 from arc_core.tensors import TaskTensors
 from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, Watch, likely_cause
-from rlan.config import DataConfig, RlanConfig
+from rlan.config import RlanConfig
 from rlan.data import QuerySampler, build_inputs, build_targets
 from rlan.losses import Losses, make_targets, total_loss, uses_stablemax
 from rlan.metrics import Scored, model_metrics
 from rlan.model.rlan import Rlan, load_weights
+from rlan.split import Split
 
 logger = logging.getLogger(__name__)
 
 METHOD = "rlan"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Training tasks, and those held out for validation."""
-
-    train: list[Task]
-    held_out: list[Task]
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the training tasks."""
-        return fingerprint(self.train)
-
-
-def split_tasks(data: DataConfig) -> Split:
-    """Loads a training set and holds a part out, by a hash of the ids alone: the same ones whatever the seed.
-
-    Raises:
-        InputError: the spec is no training set, or nothing is left to train on.
-    """
-    tasks = [task for task in load_training_tasks(data.train) if len(task.train) + len(task.test) >= 2]
-    ranked = sorted(tasks, key=lambda task: fingerprint([Task(task.task_id, (), ())]))
-    count = round(data.held_out_fraction * len(ranked))
-    held_out = {task.task_id for task in ranked[:count]}
-    train = [task for task in tasks if task.task_id not in held_out and _longest_side(task) <= data.max_side]
-    if not train:
-        raise InputError(f"data.train must leave a task to train on; {data.train} has {len(tasks)}, see data.max_side")
-    return Split(train, [task for task in tasks if task.task_id in held_out])
-
-
-def _longest_side(task: Task) -> int:
-    grids = [grid for pair in task.train + task.test for grid in (pair.input, pair.output) if grid is not None]
-    return max(max(int(side) for side in grid.shape) for grid in grids)
 
 
 def build_model(config: RlanConfig) -> Rlan:
@@ -122,7 +87,8 @@ class Trainer:
         self.scored_training = Scored.of([split.train[index] for index in chosen], self.fabric.device)
         self.step = 0
         self.best: tuple[float, ...] | None = None
-        self.guard, self.watch = CollapseGuard(), Watch()
+        first_stop = torch.sigmoid(torch.tensor(config.model.stop_bias)).item() if config.model.use_dsc else None
+        self.guard, self.watch = CollapseGuard(), Watch(first_stop_probability=first_stop)
         self.recent: dict[str, float] = {}
 
     def state(self) -> Checkpoint:

@@ -1,0 +1,42 @@
+"""Training tasks, and the ones held out of them."""
+
+from dataclasses import dataclass
+
+from arc_core.datasets import fingerprint, load_training_tasks
+from arc_core.errors import InputError
+from arc_core.task import Task
+from rlan.config import DataConfig
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training tasks, and those held out for validation."""
+
+    train: list[Task]
+    held_out: list[Task]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the training tasks."""
+        return fingerprint(self.train)
+
+
+def split_tasks(data: DataConfig) -> Split:
+    """Loads a training set and holds a part out, by a hash of the ids alone: the same ones whatever the seed.
+
+    Raises:
+        InputError: the spec is no training set, or nothing is left to train on.
+    """
+    tasks = [task for task in load_training_tasks(data.train) if len(task.train) + len(task.test) >= 2]
+    ranked = sorted(tasks, key=lambda task: fingerprint([Task(task.task_id, (), ())]))
+    count = round(data.held_out_fraction * len(ranked))
+    held_out = {task.task_id for task in ranked[:count]}
+    train = [task for task in tasks if task.task_id not in held_out and _longest_side(task) <= data.max_side]
+    if not train:
+        raise InputError(f"data.train must leave a task to train on; {data.train} has {len(tasks)}, see data.max_side")
+    return Split(train, [task for task in tasks if task.task_id in held_out])
+
+
+def _longest_side(task: Task) -> int:
+    grids = [grid for pair in task.train + task.test for grid in (pair.input, pair.output) if grid is not None]
+    return max(max(int(side) for side in grid.shape) for grid in grids)
