@@ -75,7 +75,7 @@ def test_outputs_have_their_documented_shapes(tensors: TaskTensors) -> None:
 
 @pytest.mark.parametrize("injection", ["film", "cross_attention"])
 def test_logits_do_not_depend_on_canvas_batch_or_masked_pairs(tensors: TaskTensors, injection: str) -> None:
-    model = build(replace(SMALL, context_injection=injection))  # type: ignore[arg-type]
+    model = build(replace(SMALL, context_injection=injection, use_hyperlora=True))  # type: ignore[arg-type]
     for row, task in enumerate((0, 1, 2)):
         alone = live_logits(model, inputs_of(tensors, [task], 8, most=3), 0)
         for inputs in (
@@ -139,7 +139,8 @@ def gradients(config: ModelConfig, tensors: TaskTensors) -> dict[str, bool]:
 
 def test_gradients_reach_every_parameter(tensors: TaskTensors) -> None:
     for injection in ("film", "cross_attention"):
-        found = gradients(replace(SMALL, context_injection=injection), tensors)  # type: ignore[arg-type]
+        config = replace(SMALL, context_injection=injection, use_hyperlora=True)  # type: ignore[arg-type]
+        found = gradients(config, tensors)
         assert [name for name, reached in found.items() if not reached] == []
 
 

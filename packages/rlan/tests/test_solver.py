@@ -91,7 +91,7 @@ class Fills:
     def __init__(self) -> None:
         self.heights: list[int] = []
 
-    def __call__(self, inputs: Inputs) -> Outputs:
+    def __call__(self, inputs: Inputs, adapt: bool = True) -> Outputs:
         side = inputs.query.shape[-1]
         logits = torch.zeros(len(inputs.query), 1, side, side, 11)
         for row, (height, width) in enumerate(inputs.live.tolist()):
@@ -100,7 +100,7 @@ class Fills:
             logits[row, ..., OUTSIDE] = 9
             logits[row, :, : size[0], : size[1], OUTSIDE] = -9
             logits[row, :, : size[0], : size[1], 7] = 9
-        return Outputs(logits, None, None, None)
+        return Outputs(logits, None, None, None, {})
 
 
 def test_a_canvas_grows_while_the_answer_touches_its_end(random_task: Make) -> None:

@@ -25,6 +25,9 @@ class ModelConfig:
         context_injection: how demonstrations enter the features; the solver attends to them in any case.
         solver_attention: cells attend to each other in every step; false leaves the pure ConvGRU.
         use_context, use_dsc, use_msre, use_lcr, use_sph: parts to switch off. MSRE needs DSC.
+        use_hyperlora: change the solver's weights by the task; needs the context.
+        hyperlora_rank, hyperlora_scaling, hyperlora_dropout, hyperlora_init_scale: of the changes.
+        hyperlora_max_norm: largest Frobenius norm of a change.
         predicate_temperature: divides the predicates' logits.
         stop_bias: initial logit of DSC's stop head.
     """
@@ -43,6 +46,12 @@ class ModelConfig:
     use_msre: bool = True
     use_lcr: bool = True
     use_sph: bool = True
+    use_hyperlora: bool = False
+    hyperlora_rank: Count = 8
+    hyperlora_scaling: Positive = 1.0
+    hyperlora_dropout: Annotated[float, Range(0, 0.9)] = 0.0
+    hyperlora_init_scale: Positive = 0.1
+    hyperlora_max_norm: Positive = 1.0
     predicate_temperature: Positive = 1.0
     stop_bias: float = -1.0
 
@@ -52,6 +61,8 @@ class ModelConfig:
                 f"hidden_dim must be a multiple of 4 * num_heads = {4 * self.num_heads} (2-D rotary positions); "
                 f"got {self.hidden_dim}"
             )
+        if self.use_hyperlora and not self.use_context:
+            raise ConfigError("use_hyperlora needs use_context, from which the changes come; got use_context: false")
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class TrainingConfig:
     Attributes:
         batch_size: queries of one forward pass, over all processes.
         grad_accumulation_steps: forward passes an optimiser step.
+        hyperlora_lr_multiplier: learning rate of HyperLoRA over that of the rest.
         warmup_fraction: of all steps, for "onecycle".
         gradient_clip: largest gradient norm.
         focal_alpha: weight of cells that are not background; background gets 1 - alpha.
@@ -74,6 +86,7 @@ class TrainingConfig:
     batch_size: Count = 96
     grad_accumulation_steps: Count = 2
     learning_rate: Positive = 3e-4
+    hyperlora_lr_multiplier: Positive = 10.0
     weight_decay: NonNegative = 0.01
     gradient_clip: Positive = 1.0
     scheduler: Schedule = "onecycle"
@@ -164,14 +177,48 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
+class LooConfig:
+    """Leave-one-out training: the other demonstrations must predict one of them.
+
+    Attributes:
+        loss_weight: of the loss on left-out demonstrations.
+        min_pairs_for_loo: queries that show fewer are skipped.
+    """
+
+    enabled: bool = False
+    loss_weight: NonNegative = 0.5
+    min_pairs_for_loo: Annotated[int, Range(2)] = 2
+
+
+@dataclass(frozen=True)
+class EquivarianceConfig:
+    """Equivariance training: HyperLoRA's changes and the answers agree between a task and its turned copies.
+
+    Attributes:
+        loss_weight: of the disagreement.
+        num_augmentations: turned copies whose changes are compared; the answers of one are.
+    """
+
+    enabled: bool = False
+    loss_weight: NonNegative = 0.1
+    num_augmentations: Annotated[int, Range(1, 7)] = 4
+
+
+@dataclass(frozen=True)
 class RlanConfig:
     """The whole."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    loo_training: LooConfig = field(default_factory=LooConfig)
+    equivariance_training: EquivarianceConfig = field(default_factory=EquivarianceConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    def __post_init__(self) -> None:
+        if self.equivariance_training.enabled and not self.model.use_hyperlora:
+            raise ConfigError("equivariance_training compares HyperLoRA's changes; set model.use_hyperlora to true")
 
 
 OLD_KEYS = OldKeys(

@@ -127,6 +127,18 @@ def answer_extents(tensors: TaskTensors, pairs: Ints, demos: Ints) -> Ints:
     return extents
 
 
+def training_extents(tensors: TaskTensors, pairs: Ints, demos: Ints, elements: Ints) -> Ints:
+    """(B, 2) turned extents that hold the answers too: where one does not fit with its ring, the extent grows as it
+    would when solving."""
+    live = turned_extents(answer_extents(tensors, pairs, demos), elements)
+    targets = turned_extents(tensors.grid_sizes[2 * pairs + 1], elements)
+    small = np.any((targets + 1 > live) & (live < MAX_SIDE), axis=1)
+    while small.any():
+        live = np.where(small[:, None], grown(live), live)
+        small = np.any((targets + 1 > live) & (live < MAX_SIDE), axis=1)
+    return live
+
+
 def turned_extents(extents: Ints, elements: Ints) -> Ints:
     """(B, 2) heights and widths after turning."""
     return np.where(swaps_sides(elements)[:, None], extents[:, ::-1], extents)
@@ -231,14 +243,7 @@ class QuerySampler:
         demos = np.where(np.arange(width) < shown[:, None], first[:, None] + order[:, 1 : 1 + width], NO_PAIR)
         pairs = first + order[:, 0]
         elements, colors = self._views(rng, len(tasks))
-        live = turned_extents(answer_extents(self.tensors, pairs, demos), elements)
-        targets = turned_extents(self.tensors.grid_sizes[2 * pairs + 1], elements)
-        # Where the answer and its ring do not fit, the canvas grows as it would when solving.
-        small = np.any((targets + 1 > live) & (live < MAX_SIDE), axis=1)
-        while small.any():
-            live = np.where(small[:, None], grown(live), live)
-            small = np.any((targets + 1 > live) & (live < MAX_SIDE), axis=1)
-        return Queries(pairs, demos, elements, colors, live)
+        return Queries(pairs, demos, elements, colors, training_extents(self.tensors, pairs, demos, elements))
 
     def _views(self, rng: np.random.Generator, count: int) -> tuple[Ints, npt.NDArray[np.uint8]]:
         views = self.data.augmentation

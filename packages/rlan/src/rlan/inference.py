@@ -20,8 +20,8 @@ _CELLS_A_BATCH = 64 * 20 * 20  # solver canvases that fit in a few hundred MiB a
 class Model(Protocol):
     """What answers queries: a `Rlan`, bare or wrapped."""
 
-    def __call__(self, inputs: Inputs) -> Outputs:
-        """A forward pass."""
+    def __call__(self, inputs: Inputs, adapt: bool = True) -> Outputs:
+        """A forward pass, with HyperLoRA's changes or without."""
         ...
 
 

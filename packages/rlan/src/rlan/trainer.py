@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from arc_core.augment import NUM_DIHEDRAL
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.errors import RunFailure
@@ -22,11 +23,14 @@ from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
 from arc_core.tensors import TaskTensors
 from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, Watch, likely_cause
-from rlan.config import RlanConfig
-from rlan.data import QuerySampler, build_inputs, build_targets
+from rlan.config import RlanConfig, TrainingConfig
+from rlan.data import Queries, QuerySampler, build_inputs, build_targets
+from rlan.equivariance import equivariance, other_elements
+from rlan.leave_one_out import leave_one_out, left_out_queries
 from rlan.losses import Losses, make_targets, total_loss, uses_stablemax
 from rlan.metrics import Scored, model_metrics
-from rlan.model.rlan import Rlan, load_weights
+from rlan.model.hyperlora import delta_metrics
+from rlan.model.rlan import Outputs, Rlan, load_weights
 from rlan.split import Split
 
 logger = logging.getLogger(__name__)
@@ -69,7 +73,10 @@ class Trainer:
         self.model = build_model(config).to(self.fabric.device)
         self.average = ExponentialAverage(self.model, training.ema_decay) if training.ema_decay is not None else None
         optimizer = torch.optim.AdamW(
-            self.model.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True
+            _parameter_groups(self.model, training),
+            training.learning_rate,
+            weight_decay=training.weight_decay,
+            fused=True,
         )
         compiled = cast(Rlan, torch.compile(self.model)) if config.device.compile else self.model
         self.forward, self.optimizer = self.fabric.setup(compiled, optimizer)
@@ -90,6 +97,7 @@ class Trainer:
         first_stop = torch.sigmoid(torch.tensor(config.model.stop_bias)).item() if config.model.use_dsc else None
         self.guard, self.watch = CollapseGuard(), Watch(first_stop_probability=first_stop)
         self.recent: dict[str, float] = {}
+        self.meta_metrics: dict[str, float] = {}
 
     def state(self) -> Checkpoint:
         """All that a resumed run needs."""
@@ -179,8 +187,10 @@ class Trainer:
             with fabric.no_backward_sync(self.forward, enabled=part < parts - 1):
                 outputs = self.forward(inputs)
                 losses = total_loss(outputs, targets, inputs.live, inputs.query_size, training)
-                check_finite(losses.total.item(), self.step + 1, float(self.schedule.get_last_lr()[0]))
-                fabric.backward(losses.total / parts)
+                extra, self.meta_metrics = self._meta_losses(share, outputs, part)
+                total = losses.total + extra
+                check_finite(total.item(), self.step + 1, float(self.schedule.get_last_lr()[0]))
+                fabric.backward(total / parts)
         dsc_norm = self._dsc_grad_norm()
         grad_norm = fabric.clip_gradients(
             self.forward, self.optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
@@ -194,6 +204,31 @@ class Trainer:
         self._remember(task_loss=losses.task, first_step_loss=losses.first_step, dsc_grad_norm=dsc_norm)
         assert grad_norm is not None
         return losses, grad_norm, dsc_norm
+
+    def _meta_losses(self, queries: Queries, outputs: Outputs, part: int) -> tuple[Tensor, dict[str, float]]:
+        """The weighted losses of leave-one-out and equivariance training, and their metrics."""
+        loo, turned = self.config.loo_training, self.config.equivariance_training
+        loss, metrics = outputs.logits.new_zeros(()), {}
+        rng = generator_for(self.config.training.seed, f"meta {self.fabric.global_rank} {part}", self.step)
+        if loo.enabled:
+            left, skipped = left_out_queries(
+                self.sampler.tensors, queries, loo.min_pairs_for_loo, rng.random(len(queries))
+            )
+            metrics["loo_skipped_ratio"] = skipped
+            if left is not None:
+                is_logged = (self.step + 1) % self.config.validation.log_every_steps == 0
+                found = leave_one_out(self.forward, self.sampler.tensors, left, self.config.training, is_logged)
+                loss = loss + loo.loss_weight * found.loss
+                metrics |= found.metrics
+        if turned.enabled:
+            elements = other_elements(rng.random((len(queries), NUM_DIHEDRAL - 1)))[: turned.num_augmentations]
+            with self.fabric.autocast():
+                disagreement, measured = equivariance(
+                    self.forward, self.model.deltas, self.sampler.tensors, queries, outputs, elements
+                )
+            loss = loss + turned.loss_weight * disagreement
+            metrics |= measured
+        return loss, metrics | delta_metrics(outputs.deltas)
 
     def _remember(self, **values: Tensor) -> None:
         """Running means over about 100 steps, for warnings that one batch is too little evidence for."""
@@ -222,6 +257,7 @@ class Trainer:
             "dsc_grad_norm": dsc_norm,
         }
         metrics = {f"train/{name}": value.item() for name, value in named.items()}
+        metrics |= {f"train/{name}": value for name, value in self.meta_metrics.items()}
         metrics["train/lr"] = float(self.schedule.get_last_lr()[0])
         metrics["train/epoch"] = self.step / self.plan.steps_per_epoch
         metrics[f"{TIMING_PREFIX}samples_per_second"] = rate
@@ -275,6 +311,16 @@ class Trainer:
         last = self.score(self.validation or self.scored_training)
         cause = likely_cause(last, self.config.training.focal_alpha, views.color_permutation, rose)
         return f"background collapse in 5 validations in a row; the run is saved. Likely cause: {cause}"
+
+
+def _parameter_groups(model: Rlan, training: TrainingConfig) -> list[dict[str, object]]:
+    """HyperLoRA's parameters learn at a multiple of the rate of the rest."""
+    adapting = list(model.hyperlora.parameters()) if model.hyperlora is not None else []
+    chosen = {id(parameter) for parameter in adapting}
+    groups: list[dict[str, object]] = [{"params": [p for p in model.parameters() if id(p) not in chosen]}]
+    if adapting:
+        groups.append({"params": adapting, "lr": training.learning_rate * training.hyperlora_lr_multiplier})
+    return groups
 
 
 def _plain(state: Mapping[str, object]) -> dict[str, object]:

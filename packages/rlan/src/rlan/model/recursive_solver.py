@@ -10,9 +10,18 @@ from torch import Tensor, nn
 
 from arc_core.tensors import OUTSIDE
 from rlan.config import ModelConfig
+from rlan.model.hyperlora import Deltas, LowRank
 from rlan.model.layers import Attention, LocalMix, rotary_table
 
 CLASSES = OUTSIDE + 1
+
+
+def adapted_layers(dim: int) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of the layers that HyperLoRA changes."""
+    gates = dict.fromkeys(("gru_reset", "gru_update", "gru_candidate"), (2 * dim, dim))
+    return gates | {"output_head": (dim, CLASSES)}
+
+
 _START_GAIN = 3.0  # a certain cell starts at probability 0.67
 
 
@@ -27,6 +36,7 @@ class SolverInputs:
         memory: (B, M, D) support tokens, counting registers and a null token.
         memory_mask: (B, M) bool.
         gate: (B, 1, 1, D) from the predicates, or None.
+        deltas: changes of the weights by HyperLoRA, empty without.
     """
 
     start: Tensor
@@ -35,6 +45,13 @@ class SolverInputs:
     memory: Tensor
     memory_mask: Tensor
     gate: Tensor | None
+    deltas: Deltas
+
+
+def adapted(layer: nn.Linear, cells: Tensor, delta: LowRank | None) -> Tensor:
+    """The layer's output on (B, S, S, I) cells with its weight changed for each sample."""
+    plain: Tensor = layer(cells)
+    return plain if delta is None else plain + delta(cells)
 
 
 class ConvGRU(nn.Module):
@@ -50,13 +67,15 @@ class ConvGRU(nn.Module):
         self.reset, self.update = nn.Linear(2 * dim, dim), nn.Linear(2 * dim, dim)
         self.candidate = nn.Linear(2 * dim, dim)
 
-    def forward(self, hidden: Tensor, inputs: Tensor, mask: Tensor, gate: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, inputs: Tensor, mask: Tensor, gate: Tensor | None, deltas: Deltas) -> Tensor:
         """The next (B, S, S, D) hidden state from the last one and inputs of the same shape."""
         both = torch.cat([hidden, inputs], dim=-1)
         both = both + self.local_gates(both, mask)
-        reset, update = torch.sigmoid(self.reset(both)), torch.sigmoid(self.update(both))
+        reset = torch.sigmoid(adapted(self.reset, both, deltas.get("gru_reset")))
+        update = torch.sigmoid(adapted(self.update, both, deltas.get("gru_update")))
         both = torch.cat([reset * hidden, inputs], dim=-1)
-        candidate = torch.tanh(self.candidate(both + self.local_candidate(both, mask)))
+        mixed = both + self.local_candidate(both, mask)
+        candidate = torch.tanh(adapted(self.candidate, mixed, deltas.get("gru_candidate")))
         if gate is not None:
             candidate = candidate * gate
         return hidden + update * (candidate - hidden)
@@ -121,5 +140,6 @@ class RecursiveSolver(nn.Module):
             )
         cells = cells + self.memory(self.memory_norm(cells), memory, inputs.memory_mask)
         seen = self.input_norm(cells).view_as(hidden)
-        hidden = self.gru(hidden, seen, mask, inputs.gate) * mask
-        return hidden, logits + self.head(self.head_norm(hidden)).float()
+        hidden = self.gru(hidden, seen, mask, inputs.gate, inputs.deltas) * mask
+        refinement = adapted(self.head, self.head_norm(hidden), inputs.deltas.get("output_head"))
+        return hidden, logits + refinement.float()

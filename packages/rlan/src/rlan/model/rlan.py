@@ -15,9 +15,10 @@ from rlan.model.context_encoder import Context, ContextEncoder
 from rlan.model.counting import LatentCountingRegisters, color_transitions, first_guess
 from rlan.model.extents import HINTS, extent_hints
 from rlan.model.grid_encoder import GridEncoder
+from rlan.model.hyperlora import Deltas, HyperLora
 from rlan.model.layers import Attention, extent_mask
 from rlan.model.predicates import SymbolicPredicateHeads
-from rlan.model.recursive_solver import CLASSES, RecursiveSolver, SolverInputs
+from rlan.model.recursive_solver import CLASSES, RecursiveSolver, SolverInputs, adapted_layers
 from rlan.model.relative_encoding import CHANNELS, MultiScaleRelativeEncoding, mean_over_clues
 from rlan.model.saliency import Clues, DynamicSaliencyController
 
@@ -30,12 +31,14 @@ class Outputs(NamedTuple):
         clues: of DSC, None if switched off.
         predicates: (B, P) in 0..1, None if switched off.
         context: (B, D), None if switched off.
+        deltas: HyperLoRA's changes of the solver's weights, empty if switched off.
     """
 
     logits: Tensor
     clues: Clues | None
     predicates: Tensor | None
     context: Tensor | None
+    deltas: Deltas
 
 
 class Rlan(nn.Module):
@@ -64,10 +67,15 @@ class Rlan(nn.Module):
         self.from_relative = nn.Linear(CHANNELS, dim) if self.relative is not None else None
         self.counting = LatentCountingRegisters(config) if config.use_lcr else None
         self.predicates = SymbolicPredicateHeads(config) if config.use_sph else None
+        self.hyperlora = HyperLora(config, adapted_layers(dim)) if config.use_hyperlora else None
         self.solver = RecursiveSolver(config)
 
-    def forward(self, inputs: Inputs) -> Outputs:
-        """Logits of the answers to a batch of queries, each given its own demonstrations."""
+    def forward(self, inputs: Inputs, adapt: bool = True) -> Outputs:
+        """Logits of the answers to a batch of queries, each given its own demonstrations.
+
+        Args:
+            adapt: apply HyperLoRA's changes; without them, what it adds can be measured.
+        """
         side = inputs.query.shape[-1]
         live = extent_mask(inputs.live, side)
         grid = extent_mask(inputs.query_size, side)
@@ -95,8 +103,17 @@ class Rlan(nn.Module):
         predicates = self.predicates(features, vector, grid) if self.predicates is not None else None
         memory, memory_mask = self._memory(features, registers, context)
         gate = None if self.predicates is None or predicates is None else self.predicates.gate(predicates)
-        logits = self.solver(SolverInputs(start, features, live, memory, memory_mask, gate))
-        return Outputs(logits, clues, predicates, None if context is None else vector)
+        deltas = self.hyperlora(vector) if self.hyperlora is not None and adapt else {}
+        logits = self.solver(SolverInputs(start, features, live, memory, memory_mask, gate, deltas))
+        return Outputs(logits, clues, predicates, None if context is None else vector, deltas)
+
+    def deltas(self, inputs: Inputs) -> Deltas:
+        """HyperLoRA's changes for the demonstrations of a batch, without answering it."""
+        if self.context is None or self.hyperlora is None:
+            return {}
+        context = self.context(self.encoder, inputs.demos, inputs.demo_sizes, inputs.demo_mask)
+        changes: Deltas = self.hyperlora(context.vector)
+        return changes
 
     def _injected(self, features: Tensor, context: Context) -> Tensor:
         if self.film is not None:
