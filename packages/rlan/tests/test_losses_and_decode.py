@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from arc_core.tensors import OUTSIDE
 from rlan.config import LossMode
-from rlan.decode import decode, likeliest_sizes
+from rlan.decode import decode, likeliest_sizes, surest_step
 from rlan.losses import (
     Targets,
     attention_entropy,
@@ -154,6 +154,17 @@ def test_certain_logits_decode_to_their_grid() -> None:
         assert [grid.tolist() for grid in answers.grids()] == [[[3, 3, 3, 1], [3, 2, 3, 3]], [[5]]]
         assert not answers.touches.any()
         assert (answers.confidence > 0.8).all()
+
+
+def test_the_surest_step_is_the_one_of_lowest_entropy_on_live_cells() -> None:
+    logits = torch.zeros(2, 3, 6, 6, 11)
+    logits[0, 1, :5, :6, 2] = 9
+    logits[1, 2, :3, :3, 4] = 5
+    logits[1, 0, 3:, 3:, 4] = 50  # certain, but past the canvas
+    for stablemax in (False, True):
+        chosen = surest_step(logits, LIVE, stablemax)
+        assert torch.equal(chosen[0], logits[0, 1])
+        assert torch.equal(chosen[1], logits[1, 2])
 
 
 def test_one_hole_does_not_break_the_size() -> None:

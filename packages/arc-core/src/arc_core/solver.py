@@ -27,6 +27,7 @@ class Budget:
         candidates: how many ranked answers to give for a test input.
         seed: of whatever is drawn at random.
         device: "auto", "cpu", "cuda" or "mps".
+        use_best_step: solvers that refine an answer in steps give the step that they are surest of, not the last.
     """
 
     dihedral_views: int = 8
@@ -35,6 +36,7 @@ class Budget:
     candidates: int = 10
     seed: int = 0
     device: str = "auto"
+    use_best_step: bool = False
 
     @property
     def views(self) -> int:

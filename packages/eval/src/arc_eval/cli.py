@@ -44,7 +44,7 @@ def _compare(args: argparse.Namespace, console: Console) -> int:
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit must be at least 1; got {args.limit}")
     turns, colorings = parse_views(args.views)
-    budget = Budget(dihedral_views=turns, color_views=colorings, seed=args.seed, device=args.device)
+    budget = Budget(turns, colorings, seed=args.seed, device=args.device, use_best_step=args.use_best_step)
     root = workspace_folder()
     tasks = load_evaluation(args.data, args.limit)
     protocol = make_protocol(args.data, args.limit, tasks, budget)
@@ -116,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--methods", nargs="+", metavar="NAME[=CHECKPOINT]", help="default: all installed")
     compare.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     compare.add_argument("--seed", type=int, default=0, help="of the colourings")
+    compare.add_argument(
+        "--use-best-step", action="store_true", help="recurrent solvers answer with the step that they are surest of"
+    )
     compare.add_argument("--out", metavar="DIR", help="default results/<data>-<protocol>")
     compare.add_argument("--fresh", action="store_true", help="solve again what is stored")
     compare.add_argument(

@@ -1,4 +1,4 @@
-"""The training guide's checklist, for `train --validate-config`."""
+"""The training guide's checklist and the validation report's table, for `train --validate-config`."""
 
 from dataclasses import dataclass
 
@@ -62,8 +62,8 @@ def checklist(config: RlanConfig) -> list[Check]:
             "at -2.5 the stop head has no gradient",
         ),
         Check(
-            "data.cache_samples", data.cache_samples, "false", not data.cache_samples,
-            "critical for diversity: cached samples repeat",
+            "data.cache_samples", data.cache_samples, "false, or true with samples_per_task 500",
+            not data.cache_samples or data.samples_per_task >= 500, "critical for diversity: cached samples repeat",
         ),
         Check(
             "data.augmentation.color_permutation", data.augmentation.color_permutation, "true",
@@ -77,7 +77,38 @@ def checklist(config: RlanConfig) -> list[Check]:
             "data.held_out_fraction", data.held_out_fraction, "above 0", data.held_out_fraction > 0,
             "without held-out tasks the best checkpoint is chosen on training tasks",
         ),
+        *(_report(config) if model.use_hyperlora else []),
         Check("device.mixed_precision", device.mixed_precision, "true", device.mixed_precision, "slower on a GPU"),
         Check("device.dtype", device.dtype, "bfloat16", device.dtype == "bfloat16", "more stable than float16"),
         Check("device.compile", device.compile, "true on a GPU", device.compile, "20 to 40% slower on a GPU"),
+    ]  # fmt: skip
+
+
+def _report(config: RlanConfig) -> list[Check]:
+    """The validation report's rows, for configs with HyperLoRA."""
+    model, training, loo, turned = config.model, config.training, config.loo_training, config.equivariance_training
+    perms = config.data.augmentation
+    return [
+        Check("inference.use_best_step_selection", config.inference.use_best_step_selection, "false",
+              not config.inference.use_best_step_selection, "matches training, which uses the last step"),
+        Check("model.spatial_downsample", model.spatial_downsample, "8", model.spatial_downsample == 8, "keeps places"),
+        Check("model.hyperlora_rank", model.hyperlora_rank, "8 to 16", 8 <= model.hyperlora_rank <= 16, "good balance"),
+        Check("model.hyperlora_scaling", model.hyperlora_scaling, "1.0", model.hyperlora_scaling == 1.0,
+              "watch lora_magnitude_* for growth"),
+        Check("model.hyperlora_dropout", model.hyperlora_dropout, "0.0", model.hyperlora_dropout == 0, "stable"),
+        Check("model.hyperlora_init_scale", model.hyperlora_init_scale, "0.1", model.hyperlora_init_scale == 0.1,
+              "at 0.01 the effect is nil"),
+        Check("model.hyperlora_max_norm", model.hyperlora_max_norm, "1.0", model.hyperlora_max_norm <= 1.0,
+              "an unclipped change collapsed training"),
+        Check("training.hyperlora_lr_multiplier", training.hyperlora_lr_multiplier, "10.0",
+              training.hyperlora_lr_multiplier == 10, "HyperLoRA needs faster learning"),
+        Check("loo_training.enabled", loo.enabled, "true", loo.enabled, "essential for meta-learning"),
+        Check("loo_training.loss_weight", loo.loss_weight, "0.5", loo.loss_weight == 0.5, "balance with the task loss"),
+        Check("loo_training.min_pairs_for_loo", loo.min_pairs_for_loo, "2", loo.min_pairs_for_loo == 2, "least needed"),
+        Check("equivariance_training.enabled", turned.enabled, "true", turned.enabled, "good regulariser"),
+        Check("equivariance_training.loss_weight", turned.loss_weight, "0.1", turned.loss_weight == 0.1,
+              "light, does not dominate"),
+        Check("equivariance_training.num_augmentations", turned.num_augmentations, "4", turned.num_augmentations == 4,
+              "reasonable"),
+        Check("data.augmentation.dihedral", perms.dihedral, "true", perms.dihedral, "views of one rule"),
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
@@ -146,7 +146,13 @@ def _compared(name: str, rows: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _show_checklist(config: RlanConfig, console: Console) -> int:
-    table = Table("setting", "value", "guide", "", title="configuration checklist of the training guide")
+    table = Table(
+        Column("setting", no_wrap=True, overflow="fold"),
+        "value",
+        "guide",
+        "",
+        title="configuration checklist of the training guide",
+    )
     for check in checklist(config):
         table.add_row(check.setting, str(check.value), check.expected, "ok" if check.ok else f"differs: {check.reason}")
     console.print(table)

@@ -205,6 +205,18 @@ class EquivarianceConfig:
 
 
 @dataclass(frozen=True)
+class InferenceConfig:
+    """How answers are read off.
+
+    Attributes:
+        use_best_step_selection: take the solver step of lowest mean entropy, not the last. Training and its metrics
+            always take the last.
+    """
+
+    use_best_step_selection: bool = False
+
+
+@dataclass(frozen=True)
 class RlanConfig:
     """The whole."""
 
@@ -213,6 +225,7 @@ class RlanConfig:
     data: DataConfig = field(default_factory=DataConfig)
     loo_training: LooConfig = field(default_factory=LooConfig)
     equivariance_training: EquivarianceConfig = field(default_factory=EquivarianceConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
@@ -230,5 +243,11 @@ OLD_KEYS = OldKeys(
     needless={
         "data.num_workers": "tasks stay on the device, there are no loader workers to set up",
         "data.prefetch_factor": "tasks stay on the device, there is nothing to prefetch",
+        "data.augmentation.track_augmentation": "a query holds its view, so every answer can be mapped back",
+        "evaluation.use_trm_style_eval": "evaluation always looks at many views",
+        "evaluation.num_augmented_views": "eval compare --views 8x4 sets it for all methods alike",
+        "evaluation.num_color_perms": "eval compare --views 8x4 sets it for all methods alike",
+        "evaluation.use_voting": "answers of several views are always voted on",
+        "evaluation.use_inverse_aug": "answers are always mapped back before the vote",
     },
 )

@@ -55,6 +55,15 @@ def likeliest_sizes(inside: Tensor, live: Tensor) -> Tensor:
     return torch.stack([best // side, best % side], dim=1) + 1
 
 
+def surest_step(logits: Tensor, live: Tensor, stablemax: bool) -> Tensor:
+    """(B, S, S, 11) of (B, T, S, S, 11): each sample's step of lowest mean entropy over its live cells."""
+    log_probabilities = class_log_probabilities(logits, stablemax)
+    entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)  # (B, T, S, S)
+    inside = extent_mask(live, logits.shape[2])[:, None]
+    best = ((entropy * inside).sum((2, 3)) / inside.sum((2, 3))).argmin(1)
+    return logits[torch.arange(len(logits), device=logits.device), best]
+
+
 def decode(logits: Tensor, live: Tensor, stablemax: bool) -> Answers:
     """The answers that (B, S, S, 11) logits state within (B, 2) live extents.
 

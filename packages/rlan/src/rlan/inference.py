@@ -11,7 +11,7 @@ from torch import Tensor
 from arc_core.grid import Grid
 from arc_core.tensors import TaskTensors
 from rlan.data import Inputs, Queries, build_inputs
-from rlan.decode import decode
+from rlan.decode import decode, surest_step
 from rlan.model.rlan import Outputs
 
 _CELLS_A_BATCH = 64 * 20 * 20  # solver canvases that fit in a few hundred MiB at hidden size 256
@@ -69,9 +69,20 @@ def batches_by_canvas(tensors: TaskTensors, queries: Queries) -> Iterator[tuple[
 
 @torch.inference_mode()
 def answer(
-    model: Model, tensors: TaskTensors, queries: Queries, stablemax: bool, diagnostics: Diagnostics | None = None
+    model: Model,
+    tensors: TaskTensors,
+    queries: Queries,
+    stablemax: bool,
+    best_step: bool = False,
+    diagnostics: Diagnostics | None = None,
 ) -> list[tuple[Grid, float]]:
-    """The grid and confidence of every query, in order; canvases grow while answers touch their ends."""
+    """The grid and confidence of every query, in order; canvases grow while answers touch their ends.
+
+    Args:
+        stablemax: whether logits are read as stablemax.
+        best_step: take the solver step of lowest entropy, not the last.
+        diagnostics: takes in what the model did.
+    """
     answers: list[tuple[Grid, float] | None] = [None] * len(queries)
     waiting = np.arange(len(queries))
     while len(waiting):
@@ -82,7 +93,9 @@ def answer(
             outputs = model(inputs)
             if diagnostics is not None:
                 diagnostics.add(outputs)
-            found = decode(outputs.logits[:, -1], inputs.live, stablemax)
+            steps = outputs.logits
+            logits = surest_step(steps, inputs.live, stablemax) if best_step else steps[:, -1]
+            found = decode(logits, inputs.live, stablemax)
             grids, confidence, touches = found.grids(), found.confidence.tolist(), found.touches.tolist()
             for row, grid, sure, touch in zip(rows, grids, confidence, touches, strict=True):
                 answers[waiting[row]] = (grid, sure)

@@ -72,7 +72,7 @@ def model_metrics(model: Model, scored: Scored, max_demonstrations: int, stablem
     """`grid_metrics` of the model's answers in the identity view, and what it did inside."""
     diagnostics = Diagnostics()
     queries = solving_queries(scored.tensors, range(len(scored.tasks)), max_demonstrations, View())
-    answers = answer(model, scored.tensors, queries, stablemax, diagnostics)
+    answers = answer(model, scored.tensors, queries, stablemax, diagnostics=diagnostics)
     return grid_metrics(scored.tasks, [grid for grid, _ in answers]) | diagnostics.means()
 
 

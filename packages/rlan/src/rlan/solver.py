@@ -35,11 +35,12 @@ class RlanSolver:
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """One prediction a task, in order; `seconds_per_task` is not used, a task takes a fixed number of passes."""
+        best_step = budget.use_best_step or self._config.inference.use_best_step_selection
         views = voting_views(budget.dihedral_views, budget.color_views, budget.seed)
         for start in range(0, len(tasks), _TASKS_A_STREAM):
             group = tasks[start : start + _TASKS_A_STREAM]
             began = time.perf_counter()
-            answers = self._answers(group, views)
+            answers = self._answers(group, views, best_step)
             seconds = (time.perf_counter() - began) / len(group)
             for task, found in zip(group, answers, strict=True):
                 candidates = tuple(
@@ -48,13 +49,15 @@ class RlanSolver:
                 )
                 yield TaskPrediction(task.task_id, candidates, seconds, len(views))
 
-    def _answers(self, tasks: Sequence[Task], views: Sequence[View]) -> list[list[list[tuple[Grid, float]]]]:
+    def _answers(
+        self, tasks: Sequence[Task], views: Sequence[View], best_step: bool
+    ) -> list[list[list[tuple[Grid, float]]]]:
         """By task, test input and view: the grid in that view and its confidence."""
         tensors = TaskTensors.from_tasks(tasks, self._device)
         limit = self._config.data.max_demonstrations
         by_view = [solving_queries(tensors, range(len(tasks)), limit, view) for view in views]
         stablemax = uses_stablemax(self._config.training.loss_mode)
-        flat = answer(self.model, tensors, _joined(by_view), stablemax)
+        flat = answer(self.model, tensors, _joined(by_view), stablemax, best_step)
         count = len(by_view[0])
         rows = iter(range(count))
         return [[flat[row::count] for row in [next(rows) for _ in task.test]] for task in tasks]
