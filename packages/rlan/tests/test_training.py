@@ -13,6 +13,7 @@ import torch
 from arc_core.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
 from arc_core.config import config_to_yaml
 from arc_core.errors import RunFailure
+from arc_core.loop import open_fabric
 from arc_core.runs import TIMING_PREFIX, RunFolder, read_metrics
 from rlan.cli import main
 from rlan.config import DataConfig, ModelConfig, RlanConfig, TrainingConfig, ValidationConfig
@@ -139,7 +140,7 @@ def test_a_signal_finishes_the_step_saves_and_has_its_own_status(
 def trainer(tmp_path: Path, settings: RlanConfig) -> Trainer:
     run = RunFolder(tmp_path / "run")
     run.checkpoints.mkdir(parents=True)
-    return Trainer(settings, split_tasks(settings.data), run)
+    return Trainer(settings, split_tasks(settings.data), run, open_fabric("cpu", "float32"))
 
 
 def test_a_loss_that_is_no_number_stops_and_saves_nothing(tmp_path: Path, tasks_folder: Path) -> None:

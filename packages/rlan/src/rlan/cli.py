@@ -1,5 +1,6 @@
 """`train`: trains RLAN."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ from rich.table import Column, Table
 
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
-from arc_core.errors import run_command
+from arc_core.errors import RunFailure, run_command
 from arc_core.files import write_json
 from arc_core.grid import MAX_SIDE
+from arc_core.loop import open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit
 from arc_core.solver import training_commands
@@ -45,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    console = Console()
+    # Under torchrun every process runs this, and the first one speaks.
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")
     arguments = parse_trainer_arguments("train", METHOD, "Train RLAN on ARC tasks.", argv)
     config, notes = read_config(arguments)
     for note in notes:
@@ -64,8 +67,10 @@ def _train(argv: Sequence[str] | None) -> int:
     if start.checkpoint is not None:
         check_resumable(start.checkpoint, config_to_dict(config), split.fingerprint)
     initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
-    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD))
-    trainer = Trainer(config, split, run)
+    fabric = open_fabric(config.device.name, config.device.dtype if config.device.mixed_precision else "float32")
+    made = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD)) if fabric.is_global_zero else start.run
+    run: RunFolder = fabric.broadcast(made)
+    trainer = Trainer(config, split, run, fabric)
     if start.checkpoint is not None:
         trainer.load(start.checkpoint)
     elif initial is not None:
@@ -77,11 +82,19 @@ def _train(argv: Sequence[str] | None) -> int:
             ended = trainer.train(progress)
         except torch.OutOfMemoryError:
             raise out_of_memory_advice(config) from None
+        except RuntimeError as error:
+            if fabric.world_size == 1 or isinstance(error, RunFailure):
+                raise
+            raise RunFailure(
+                f"process {fabric.global_rank} lost the others after step {trainer.step}; the last checkpoint in "
+                f"{show_path(run.checkpoints)} is whole, continue with --resume auto ({str(error).splitlines()[0]:.80})"
+            ) from None
     if ended.status:
         console.print(ended.message, soft_wrap=True)
         console.print(f"continue with: {TRAIN_COMMAND} --resume {show_path(run.path)}", soft_wrap=True)
         return ended.status
-    _conclude(console, trainer, run, split, ended, time.perf_counter() - started)
+    if fabric.is_global_zero:
+        _conclude(console, trainer, run, split, ended, time.perf_counter() - started)
     return 0
 
 

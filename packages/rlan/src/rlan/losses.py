@@ -159,8 +159,20 @@ class Losses:
     first_step: Tensor
 
 
-def total_loss(outputs: Outputs, targets: Targets, live: Tensor, query_size: Tensor, config: TrainingConfig) -> Losses:
-    """All losses of a batch, weighted as the config says."""
+def total_loss(
+    outputs: Outputs,
+    targets: Targets,
+    live: Tensor,
+    query_size: Tensor,
+    config: TrainingConfig,
+    predicates: Tensor | None = None,
+) -> Losses:
+    """All losses of a batch, weighted as the config says.
+
+    Args:
+        live, query_size: (B, 2) as in `Inputs`.
+        predicates: those of the whole batch where other processes have a share of it.
+    """
     weights = cell_weights(targets, live, config.far_outside_weight)
     alpha, gamma = config.focal_alpha, config.focal_gamma
     steps = task_loss(outputs.logits, targets, weights, config.loss_mode, alpha, gamma).mean(0)  # (T,)
@@ -175,6 +187,6 @@ def total_loss(outputs: Outputs, targets: Targets, live: Tensor, query_size: Ten
         total = total + config.lambda_entropy * entropy + config.lambda_sparsity * few
         total = total + config.lambda_centroid_diversity * together
     if outputs.predicates is not None:
-        correlated = predicate_correlation(outputs.predicates)
+        correlated = predicate_correlation(outputs.predicates if predicates is None else predicates)
         total = total + config.lambda_predicate * correlated
     return Losses(total, last, earlier, entropy, few, together, correlated, steps[0])

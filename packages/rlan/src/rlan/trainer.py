@@ -4,10 +4,12 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -15,8 +17,8 @@ from torch import Tensor
 from arc_core.augment import NUM_DIHEDRAL
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
-from arc_core.errors import RunFailure
-from arc_core.loop import ExponentialAverage, check_finite, make_schedule, open_fabric
+from arc_core.errors import InputError, RunFailure
+from arc_core.loop import ExponentialAverage, check_finite, make_schedule
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
@@ -63,13 +65,19 @@ class Ended:
 class Trainer:
     """Everything that one run holds on to. The order of work is in `train`; a checkpoint has all that changes."""
 
-    def __init__(self, config: RlanConfig, split: Split, run: RunFolder) -> None:
-        """Builds model, optimiser and data on the configured device."""
+    def __init__(self, config: RlanConfig, split: Split, run: RunFolder, fabric: Fabric) -> None:
+        """Builds model, optimiser and data on the fabric's device.
+
+        Raises:
+            InputError: the processes cannot share a batch evenly.
+        """
         training = config.training
-        self.config, self.split, self.run = config, split, run
-        self.fabric: Fabric = open_fabric(
-            config.device.name, config.device.dtype if config.device.mixed_precision else "float32"
-        )
+        self.config, self.split, self.run, self.fabric = config, split, run, fabric
+        if training.batch_size % fabric.world_size:
+            raise InputError(
+                f"training.batch_size must be a multiple of the {fabric.world_size} processes; "
+                f"got {training.batch_size}"
+            )
         self.model = build_model(config).to(self.fabric.device)
         self.average = ExponentialAverage(self.model, training.ema_decay) if training.ema_decay is not None else None
         optimizer = torch.optim.AdamW(
@@ -137,7 +145,8 @@ class Trainer:
 
     def train(self, progress: Progress) -> Ended:
         """Trains to the end, a signal, or a collapse; validates, logs and saves on the way."""
-        with MetricLog(self.run, self.step) as log, StopSignals() as signals:
+        main = self.fabric.is_global_zero
+        with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
             clock, clocked = time.perf_counter(), self.step
             while self.step < self.total_steps:
                 losses, grad_norm, dsc_norm = self.training_step()
@@ -147,14 +156,16 @@ class Trainer:
                     now = time.perf_counter()
                     rate = (self.step - clocked) * self.sampler.batch_size / (now - clock)
                     clock, clocked = now, self.step
-                    log.log(self.step, self._training_metrics(losses, grad_norm, dsc_norm, rate))
+                    metrics = self._training_metrics(losses, grad_norm, dsc_norm, rate)
+                    if log is not None:
+                        log.log(self.step, metrics)
                     progress.update(self.step, f"epoch {epoch}  loss {losses.task.item():.4f}  {rate:.0f} samples/s")
                 else:
                     progress.update(self.step)
                 if validate:
                     self._validate(log, progress, epoch)
                     clock, clocked = time.perf_counter(), self.step
-                stop = signals.received is not None
+                stop = self._stop_asked(signals)
                 every = self.config.validation.save_every_steps
                 if (stop and not validate) or (every and self.step % every == 0 and not validate):
                     self._save(is_best=False)
@@ -163,6 +174,15 @@ class Trainer:
                 if stop:
                     return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
         return Ended(self.step, 0)
+
+    def _stop_asked(self, signals: StopSignals) -> bool:
+        """Whether any process was asked to stop; all of them learn of it at the same step."""
+        if self.fabric.world_size == 1:
+            return signals.received is not None
+        asked = torch.tensor(float(signals.received or 0), device=self.fabric.device)
+        latest = int(cast(Tensor, self.fabric.all_reduce(asked, reduce_op="max")).item())
+        signals.received = latest or None
+        return signals.received is not None
 
     @property
     def _finished(self) -> bool:
@@ -177,17 +197,22 @@ class Trainer:
         training, fabric = self.config.training, self.fabric
         epoch, rows = self.plan.batch(self.step, fabric.global_rank, fabric.world_size)
         queries = self.sampler.epoch(epoch).rows(rows)
+        # Drawn for the global batch, so that they are the same whatever the number of processes and parts.
+        draws = generator_for(training.seed, "meta", self.step).random((self.sampler.batch_size, NUM_DIHEDRAL))
+        draws = draws[fabric.global_rank :: fabric.world_size]
         parts = training.grad_accumulation_steps
         for part in range(parts):
             # Rows of a batch are in order of size, so consecutive ones make the parts with the least padding.
-            share = queries.rows(np.array_split(np.arange(len(queries)), parts)[part]).trimmed()
+            index = np.array_split(np.arange(len(queries)), parts)[part]
+            share = queries.rows(index).trimmed()
             side = int(share.canvases(self.sampler.tensors).max())
             inputs = build_inputs(self.sampler.tensors, share, side)
             targets = make_targets(*build_targets(self.sampler.tensors, share, side))
             with fabric.no_backward_sync(self.forward, enabled=part < parts - 1):
                 outputs = self.forward(inputs)
-                losses = total_loss(outputs, targets, inputs.live, inputs.query_size, training)
-                extra, self.meta_metrics = self._meta_losses(share, outputs, part)
+                predicates = self._of_all_processes(outputs.predicates)
+                losses = total_loss(outputs, targets, inputs.live, inputs.query_size, training, predicates)
+                extra, self.meta_metrics = self._meta_losses(share, outputs, draws[index])
                 total = losses.total + extra
                 check_finite(total.item(), self.step + 1, float(self.schedule.get_last_lr()[0]))
                 fabric.backward(total / parts)
@@ -205,23 +230,33 @@ class Trainer:
         assert grad_norm is not None
         return losses, grad_norm, dsc_norm
 
-    def _meta_losses(self, queries: Queries, outputs: Outputs, part: int) -> tuple[Tensor, dict[str, float]]:
-        """The weighted losses of leave-one-out and equivariance training, and their metrics."""
+    def _of_all_processes(self, predicates: Tensor | None) -> Tensor | None:
+        """The predicates of the whole batch, whose correlation is no mean over processes."""
+        if predicates is None or self.fabric.world_size == 1:
+            return predicates
+        return cast(Tensor, self.fabric.all_gather(predicates, sync_grads=True)).flatten(0, 1)
+
+    def _meta_losses(
+        self, queries: Queries, outputs: Outputs, draws: npt.NDArray[np.float64]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The weighted losses of leave-one-out and equivariance training, and their metrics.
+
+        Args:
+            draws: (B, 8) in 0..1.
+        """
         loo, turned = self.config.loo_training, self.config.equivariance_training
         loss, metrics = outputs.logits.new_zeros(()), {}
-        rng = generator_for(self.config.training.seed, f"meta {self.fabric.global_rank} {part}", self.step)
         if loo.enabled:
-            left, skipped = left_out_queries(
-                self.sampler.tensors, queries, loo.min_pairs_for_loo, rng.random(len(queries))
-            )
+            left, skipped = left_out_queries(self.sampler.tensors, queries, loo.min_pairs_for_loo, draws[:, 0])
             metrics["loo_skipped_ratio"] = skipped
             if left is not None:
                 is_logged = (self.step + 1) % self.config.validation.log_every_steps == 0
                 found = leave_one_out(self.forward, self.sampler.tensors, left, self.config.training, is_logged)
-                loss = loss + loo.loss_weight * found.loss
+                # Weighted by the share of queries, so that parts and processes of other shares add up to the mean.
+                loss = loss + loo.loss_weight * (1 - skipped) * found.loss
                 metrics |= found.metrics
         if turned.enabled:
-            elements = other_elements(rng.random((len(queries), NUM_DIHEDRAL - 1)))[: turned.num_augmentations]
+            elements = other_elements(draws[:, 1:])[: turned.num_augmentations]
             with self.fabric.autocast():
                 disagreement, measured = equivariance(
                     self.forward, self.model.deltas, self.sampler.tensors, queries, outputs, elements
@@ -256,7 +291,8 @@ class Trainer:
             "grad_norm": grad_norm,
             "dsc_grad_norm": dsc_norm,
         }
-        metrics = {f"train/{name}": value.item() for name, value in named.items()}
+        means = self.fabric.all_reduce(torch.stack([value.detach().float() for value in named.values()]))
+        metrics = {f"train/{name}": value for name, value in zip(named, cast(Tensor, means).tolist(), strict=True)}
         metrics |= {f"train/{name}": value for name, value in self.meta_metrics.items()}
         metrics["train/lr"] = float(self.schedule.get_last_lr()[0])
         metrics["train/epoch"] = self.step / self.plan.steps_per_epoch
@@ -278,13 +314,14 @@ class Trainer:
         finally:
             self.model.train()
 
-    def _validate(self, log: MetricLog, progress: Progress, epoch: int) -> None:
+    def _validate(self, log: MetricLog | None, progress: Progress, epoch: int) -> None:
         train = self.score(self.scored_training)
         held_out = self.score(self.validation) if self.validation else train
         metrics = {f"train/{name}": value for name, value in train.items()}
         if self.validation:
             metrics |= {f"val/{name}": value for name, value in held_out.items()}
-        log.log(self.step, metrics)
+        if log is not None:
+            log.log(self.step, metrics)
         rank = (held_out["task_accuracy"], held_out["pixel_accuracy"])
         is_best = self.best is None or rank > self.best
         if is_best:
