@@ -37,6 +37,13 @@ def test_the_norm_equals_that_of_the_product_and_never_passes_its_limit() -> Non
             assert (product <= limit * 1.001).all()
 
 
+def test_the_limit_holds_in_mixed_precision() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        changes = opened(CONFIG, 10.0)(torch.randn(8, 16) * 5)
+    for delta in changes.values():
+        assert ((delta.down @ delta.up).flatten(1).norm(dim=1) <= 1.001).all()
+
+
 def test_cosines_equal_those_of_the_products() -> None:
     delta = LowRank(torch.randn(5, 16, 3), torch.randn(5, 3, 7))
     flat = torch.nn.functional.normalize((delta.down @ delta.up).flatten(1))

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -26,13 +25,11 @@ from arc_core.signals import StopSignals
 from arc_core.tensors import TaskTensors
 from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, Watch, likely_cause
 from rlan.config import RlanConfig, TrainingConfig
-from rlan.data import Queries, QuerySampler, build_inputs, build_targets
-from rlan.equivariance import equivariance, other_elements
-from rlan.leave_one_out import leave_one_out, left_out_queries
+from rlan.data import QuerySampler, build_inputs, build_targets
 from rlan.losses import Losses, make_targets, total_loss, uses_stablemax
+from rlan.meta_learning import meta_losses
 from rlan.metrics import Scored, model_metrics
-from rlan.model.hyperlora import delta_metrics
-from rlan.model.rlan import Outputs, Rlan, load_weights
+from rlan.model.rlan import Rlan, load_weights
 from rlan.split import Split
 
 logger = logging.getLogger(__name__)
@@ -201,6 +198,8 @@ class Trainer:
         draws = generator_for(training.seed, "meta", self.step).random((self.sampler.batch_size, NUM_DIHEDRAL))
         draws = draws[fabric.global_rank :: fabric.world_size]
         parts = training.grad_accumulation_steps
+        models = (self.forward, self.model)
+        is_logged = (self.step + 1) % self.config.validation.log_every_steps == 0
         for part in range(parts):
             # Rows of a batch are in order of size, so consecutive ones make the parts with the least padding.
             index = np.array_split(np.arange(len(queries)), parts)[part]
@@ -212,7 +211,10 @@ class Trainer:
                 outputs = self.forward(inputs)
                 predicates = self._of_all_processes(outputs.predicates)
                 losses = total_loss(outputs, targets, inputs.live, inputs.query_size, training, predicates)
-                extra, self.meta_metrics = self._meta_losses(share, outputs, draws[index])
+                with fabric.autocast():
+                    extra, self.meta_metrics = meta_losses(
+                        self.config, models, self.sampler.tensors, share, outputs, draws[index], is_logged
+                    )
                 total = losses.total + extra
                 check_finite(total.item(), self.step + 1, float(self.schedule.get_last_lr()[0]))
                 fabric.backward(total / parts)
@@ -236,35 +238,6 @@ class Trainer:
             return predicates
         return cast(Tensor, self.fabric.all_gather(predicates, sync_grads=True)).flatten(0, 1)
 
-    def _meta_losses(
-        self, queries: Queries, outputs: Outputs, draws: npt.NDArray[np.float64]
-    ) -> tuple[Tensor, dict[str, float]]:
-        """The weighted losses of leave-one-out and equivariance training, and their metrics.
-
-        Args:
-            draws: (B, 8) in 0..1.
-        """
-        loo, turned = self.config.loo_training, self.config.equivariance_training
-        loss, metrics = outputs.logits.new_zeros(()), {}
-        if loo.enabled:
-            left, skipped = left_out_queries(self.sampler.tensors, queries, loo.min_pairs_for_loo, draws[:, 0])
-            metrics["loo_skipped_ratio"] = skipped
-            if left is not None:
-                is_logged = (self.step + 1) % self.config.validation.log_every_steps == 0
-                found = leave_one_out(self.forward, self.sampler.tensors, left, self.config.training, is_logged)
-                # Weighted by the share of queries, so that parts and processes of other shares add up to the mean.
-                loss = loss + loo.loss_weight * (1 - skipped) * found.loss
-                metrics |= found.metrics
-        if turned.enabled:
-            elements = other_elements(draws[:, 1:])[: turned.num_augmentations]
-            with self.fabric.autocast():
-                disagreement, measured = equivariance(
-                    self.forward, self.model.deltas, self.sampler.tensors, queries, outputs, elements
-                )
-            loss = loss + turned.loss_weight * disagreement
-            metrics |= measured
-        return loss, metrics | delta_metrics(outputs.deltas)
-
     def _remember(self, **values: Tensor) -> None:
         """Running means over about 100 steps, for warnings that one batch is too little evidence for."""
         for name, value in values.items():
@@ -274,7 +247,7 @@ class Trainer:
 
     def _dsc_grad_norm(self) -> Tensor:
         if self.model.saliency is None:
-            return torch.tensor(math.nan)
+            return torch.tensor(math.nan, device=self.fabric.device)
         grads = [p.grad for p in self.model.saliency.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(grads)
 

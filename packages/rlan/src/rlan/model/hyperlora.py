@@ -37,8 +37,9 @@ Deltas = Mapping[str, LowRank]
 
 def delta_norm(delta: LowRank) -> Tensor:
     """(B,) Frobenius norm of each change: |AB|^2 = sum of (A^T A) * (B B^T), which is R x R."""
-    gram = (delta.down.mT @ delta.down) * (delta.up @ delta.up.mT)
-    return gram.sum((1, 2)).clamp_min(1e-12).sqrt()
+    with torch.autocast(delta.down.device.type, enabled=False):  # a limit is kept in float32 or not at all
+        gram = (delta.down.mT @ delta.down) * (delta.up @ delta.up.mT)
+        return gram.sum((1, 2)).clamp_min(1e-12).sqrt()
 
 
 def delta_cosine(delta: LowRank) -> Tensor:
