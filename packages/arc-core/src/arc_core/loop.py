@@ -44,6 +44,13 @@ def open_fabric(device: Device, precision: Precision) -> Fabric:
     return fabric
 
 
+def close_fabric(fabric: Fabric) -> None:
+    """Waits for all processes and ends their connection; one that exits early would abort in its own threads."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def make_schedule(
     optimizer: torch.optim.Optimizer, name: Schedule, total_steps: int, warmup_fraction: float
 ) -> LRScheduler:

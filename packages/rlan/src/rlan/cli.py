@@ -14,7 +14,7 @@ from arc_core.config import build_config, config_to_dict, config_to_yaml, load_c
 from arc_core.errors import RunFailure, run_command
 from arc_core.files import write_json
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import open_fabric
+from arc_core.loop import close_fabric, open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit
 from arc_core.solver import training_commands
@@ -92,10 +92,10 @@ def _train(argv: Sequence[str] | None) -> int:
     if ended.status:
         console.print(ended.message, soft_wrap=True)
         console.print(f"continue with: {TRAIN_COMMAND} --resume {show_path(run.path)}", soft_wrap=True)
-        return ended.status
-    if fabric.is_global_zero:
+    elif fabric.is_global_zero:
         _conclude(console, trainer, run, split, ended, time.perf_counter() - started)
-    return 0
+    close_fabric(fabric)
+    return ended.status
 
 
 def _announce(console: Console, trainer: Trainer) -> None:
