@@ -55,7 +55,11 @@ def open_methods(wanted: Sequence[str], runs: Path, device: str, tasks: Sequence
         InputError: a method that was asked for by name cannot be opened.
     """
     if wanted:
-        return [_open_wanted(text, runs, device, tasks, len(wanted)) for text in wanted]
+        names = [text.partition("=")[0] for text in wanted]
+        several = {name for name in names if names.count(name) > 1}
+        return [
+            _open_wanted(text, runs, device, tasks, name in several) for text, name in zip(wanted, names, strict=True)
+        ]
     found = discover_solvers()
     methods = [Method(name, name, note=f"cannot be loaded: {why}") for name, why in found.failures.items()]
     for name, entry in found.entries.items():
@@ -72,7 +76,7 @@ def open_methods(wanted: Sequence[str], runs: Path, device: str, tasks: Sequence
     return methods
 
 
-def _open_wanted(text: str, runs: Path, device: str, tasks: Sequence[Task], count: int) -> Method:
+def _open_wanted(text: str, runs: Path, device: str, tasks: Sequence[Task], several: bool) -> Method:
     name, equals, checkpoint = text.partition("=")
     entry = solver_entry(name)
     path = Path(checkpoint) if equals else None
@@ -83,7 +87,8 @@ def _open_wanted(text: str, runs: Path, device: str, tasks: Sequence[Task], coun
         if run is None:
             raise InputError(newest_checkpoint_hint(entry.train_command, runs / name))
         path = run.path
-    return _method(name, text if equals and count > 1 else name, entry.open(path, device), tasks)
+    label = f"{name} {path.name}" if several and path is not None else name
+    return _method(name, label, entry.open(path, device), tasks)
 
 
 def _method(name: str, label: str, opened: OpenSolver, tasks: Sequence[Task]) -> Method:
