@@ -17,8 +17,8 @@ from arc_core.datasets import load_tasks
 from arc_core.grid import MAX_SIDE
 from arc_core.tensors import TaskTensors
 from rlan.config import DataConfig, ModelConfig, TrainingConfig
-from rlan.data import QuerySampler, build_inputs, build_targets
-from rlan.losses import make_targets, total_loss
+from rlan.data import QuerySampler
+from rlan.losses import total_loss, training_batch
 from rlan.model.rlan import Rlan
 
 
@@ -43,9 +43,7 @@ def train_step(
     start = time.perf_counter()
     epoch, rows = sampler.plan.batch(step)
     queries = sampler.epoch(epoch).rows(rows).trimmed()
-    side = MAX_SIDE if full else int(queries.canvases(sampler.tensors).max())
-    inputs = build_inputs(sampler.tensors, queries, side)
-    targets = make_targets(*build_targets(sampler.tensors, queries, side))
+    inputs, targets = training_batch(sampler.tensors, queries, MAX_SIDE if full else None)
     synchronize()
     built = time.perf_counter()
     with torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_available()):

@@ -22,9 +22,9 @@ from arc_core.scoring import is_exact
 from arc_core.task import Pair, Task
 from arc_core.tensors import TaskTensors
 from rlan.config import AugmentationConfig, DataConfig, ModelConfig, TrainingConfig
-from rlan.data import QuerySampler, build_inputs, build_targets, solving_queries
+from rlan.data import QuerySampler, solving_queries
 from rlan.inference import answer
-from rlan.losses import make_targets, total_loss
+from rlan.losses import total_loss, training_batch
 from rlan.model.rlan import Rlan
 
 PAIRS = 4
@@ -90,9 +90,7 @@ def main() -> None:
                 group["lr"] = args.learning_rate * min(spent / 0.1, (1 - spent) / 0.9, 1)
             epoch, rows = sampler.plan.batch(step)
             queries = sampler.epoch(epoch).rows(rows).trimmed()
-            side = int(queries.canvases(tensors).max())
-            inputs = build_inputs(tensors, queries, side)
-            targets = make_targets(*build_targets(tensors, queries, side))
+            inputs, targets = training_batch(tensors, queries)
             losses = total_loss(model(inputs), targets, inputs.live, inputs.query_size, losses_config)
             losses.total.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

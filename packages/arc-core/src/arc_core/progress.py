@@ -21,7 +21,7 @@ class Progress:
     """
 
     def __init__(self, console: Console, total: int, label: str, done: int = 0) -> None:
-        self._console, self._total, self._label, self._done = console, total, label, done
+        self._console, self._total, self._label = console, total, label
         self._started, self._start_step, self._last_line = time.monotonic(), done, time.monotonic()
         self._note = ""
         self._bar = Bar(
@@ -33,7 +33,7 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Shows that `done` steps are done; the last note stays until there is another."""
-        self._done, self._note = done, note or self._note
+        self._note = note or self._note
         self._bar.update(self._task, completed=done, note=self._note)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= _PLAIN_SECONDS:

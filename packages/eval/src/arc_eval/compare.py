@@ -12,9 +12,9 @@ from arc_core.datasets import Overlap
 from arc_core.errors import InputError, RunFailure
 from arc_core.progress import Progress
 from arc_core.runs import newest_run
-from arc_core.solver import OpenSolver, discover_solvers, solver_entry
+from arc_core.solver import OpenSolver, SolverEntry, discover_solvers, solver_entry
 from arc_core.task import Task
-from arc_eval.protocol import Protocol, checkpoint_key, newest_checkpoint_hint, training_overlap
+from arc_eval.protocol import Protocol, checkpoint_key, training_overlap
 from arc_eval.scores import Scores, prediction_to_json, score_lines
 from arc_eval.store import PredictionStore
 
@@ -63,12 +63,8 @@ def open_methods(wanted: Sequence[str], runs: Path, device: str, tasks: Sequence
     found = discover_solvers()
     methods = [Method(name, name, note=f"cannot be loaded: {why}") for name, why in found.failures.items()]
     for name, entry in found.entries.items():
-        run = newest_run(runs, name) if entry.needs_checkpoint else None
-        if entry.needs_checkpoint and run is None:
-            methods.append(Method(name, name, note=newest_checkpoint_hint(entry.train_command, runs / name)))
-            continue
         try:
-            opened = entry.open(run.path if run else None, device)
+            opened = entry.open(_newest_checkpoint(name, entry, runs), device)
         except CheckpointError as error:
             methods.append(Method(name, name, note=str(error)))
             continue
@@ -79,16 +75,21 @@ def open_methods(wanted: Sequence[str], runs: Path, device: str, tasks: Sequence
 def _open_wanted(text: str, runs: Path, device: str, tasks: Sequence[Task], several: bool) -> Method:
     name, equals, checkpoint = text.partition("=")
     entry = solver_entry(name)
-    path = Path(checkpoint) if equals else None
+    path = Path(checkpoint) if equals else _newest_checkpoint(name, entry, runs)
     if path is not None and not path.exists():
         raise InputError(f"--methods {text}: {path} does not exist")
-    if path is None and entry.needs_checkpoint:
-        run = newest_run(runs, name)
-        if run is None:
-            raise InputError(newest_checkpoint_hint(entry.train_command, runs / name))
-        path = run.path
     label = f"{name} {path.name}" if several and path is not None else name
     return _method(name, label, entry.open(path, device), tasks)
+
+
+def _newest_checkpoint(name: str, entry: SolverEntry, runs: Path) -> Path | None:
+    """The newest run of a method, None if it needs none; raises CheckpointError if it needs one and has none."""
+    if not entry.needs_checkpoint:
+        return None
+    run = newest_run(runs, name)
+    if run is None:
+        raise CheckpointError(f"no run in {runs / name}; train one with: {entry.train_command}")
+    return run.path
 
 
 def _method(name: str, label: str, opened: OpenSolver, tasks: Sequence[Task]) -> Method:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from arc_core.datasets import Overlap, fingerprint, load_tasks, overlap
 from arc_core.errors import InputError
@@ -95,8 +94,3 @@ def left_out(overlaps: Sequence[tuple[str, Overlap]], tasks: Sequence[Task], all
             f"score would say nothing; evaluate on other tasks, or add --allow-overlap to score and mark them"
         )
     return found
-
-
-def newest_checkpoint_hint(command: str, path: Path) -> str:
-    """What to do for a method that has no run yet."""
-    return f"no run in {path}; train one with: {command}"

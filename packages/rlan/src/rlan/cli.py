@@ -27,12 +27,11 @@ from arc_core.training_command import (
     show_path,
 )
 from rlan.checklist import checklist
-from rlan.config import OLD_KEYS, RlanConfig
+from rlan.config import METHOD, OLD_KEYS, TRAIN_COMMAND, RlanConfig
 from rlan.metrics import Scored, baseline_metrics
 from rlan.split import Split, split_tasks
-from rlan.trainer import METHOD, Ended, Trainer, out_of_memory_advice
+from rlan.trainer import Ended, Trainer, out_of_memory_advice
 
-TRAIN_COMMAND = "uv run --package rlan train"
 _SHOWN = ("task_accuracy", "pixel_accuracy", "non_bg_accuracy", "size_accuracy")
 
 

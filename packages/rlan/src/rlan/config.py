@@ -7,6 +7,9 @@ from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, 
 from arc_core.errors import ConfigError
 from arc_core.loop import Schedule
 
+METHOD = "rlan"
+TRAIN_COMMAND = "uv run --package rlan train"
+
 LossMode = Literal["cross_entropy", "focal", "stablemax", "weighted_stablemax", "focal_stablemax"]
 
 

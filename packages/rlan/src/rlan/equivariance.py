@@ -46,11 +46,10 @@ def turn_back(cells: Tensor, sizes: Ints, elements: Ints) -> Tensor:
     side = cells.shape[1]
     numbers = np.arange(side * side, dtype=np.int64).reshape(side, side)
     index = np.tile(numbers, (len(cells), 1, 1))
-    for row, (size, element) in enumerate(zip(sizes.tolist(), elements.tolist(), strict=True)):
-        height, width = size if (element % 2) == (element // 4) else size[::-1]  # of the turned rectangle
+    for row, ((height, width), element) in enumerate(zip(turned_extents(sizes, elements), elements, strict=True)):
         # The cell that ends up at (i, j) when the turned rectangle is turned back.
-        back = dihedral(numbers[:height, :width], invert_dihedral(element))  # type: ignore[arg-type]  # of cell numbers
-        index[row, : size[0], : size[1]] = back
+        back = dihedral(numbers[:height, :width], invert_dihedral(int(element)))  # type: ignore[arg-type]  # of numbers
+        index[row, : back.shape[0], : back.shape[1]] = back
     flat = torch.from_numpy(index).to(cells.device).flatten(1)[..., None].expand(-1, -1, cells.shape[-1])
     return cells.flatten(1, 2).gather(1, flat).view_as(cells)
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from arc_core.tensors import TaskTensors
 from rlan.config import LossMode, TrainingConfig
-from rlan.data import NO_PAIR, Queries, build_inputs, build_targets, training_extents
+from rlan.data import NO_PAIR, Queries, training_extents
 from rlan.decode import decode
 from rlan.inference import Model
-from rlan.losses import Targets, cell_weights, make_targets, task_loss, uses_stablemax
+from rlan.losses import Targets, cell_weights, task_loss, training_batch, uses_stablemax
 from rlan.model.layers import extent_mask
 
 
@@ -67,9 +67,7 @@ def leave_one_out(
     Args:
         with_gain: answer once more without HyperLoRA's changes.
     """
-    side = int(queries.canvases(tensors).max())
-    inputs = build_inputs(tensors, queries, side)
-    targets = make_targets(*build_targets(tensors, queries, side))
+    inputs, targets = training_batch(tensors, queries)
     weights = cell_weights(targets, inputs.live, training.far_outside_weight)
 
     def loss_of(logits: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from arc_core.tensors import OUTSIDE
+from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import LossMode, TrainingConfig
+from rlan.data import Inputs, Queries, build_inputs, build_targets
 from rlan.model.layers import extent_mask
 from rlan.model.rlan import Outputs
 from rlan.model.saliency import Clues
@@ -38,6 +39,12 @@ def make_targets(cells: Tensor, sizes: Tensor) -> Targets:
     """Targets from the (B, S, S) canvas and (B, 2) sizes of the answers."""
     counts = functional.one_hot(cells.flatten(1).long(), OUTSIDE + 1).sum(1)[:, :OUTSIDE]
     return Targets(cells, sizes, counts.argmax(1))
+
+
+def training_batch(tensors: TaskTensors, queries: Queries, side: int | None = None) -> tuple[Inputs, Targets]:
+    """What a model reads and should answer, on the smallest canvas that holds the queries unless one is given."""
+    side = side or int(queries.canvases(tensors).max())
+    return build_inputs(tensors, queries, side), make_targets(*build_targets(tensors, queries, side))
 
 
 def log_stablemax(logits: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
 from arc_core.voting import vote, voting_views
-from rlan.config import RlanConfig
+from rlan.config import METHOD, TRAIN_COMMAND, RlanConfig
 from rlan.data import Queries, solving_queries
 from rlan.inference import answer
 from rlan.losses import uses_stablemax
@@ -28,7 +28,7 @@ _TASKS_A_STREAM = 8  # tasks answered together; more fill batches better, fewer 
 class RlanSolver:
     """Answers with the weights of one checkpoint."""
 
-    name = "rlan"
+    name = METHOD
 
     def __init__(self, model: Rlan, config: RlanConfig, device: torch.device) -> None:
         self.model, self._config, self._device = model, config, device
@@ -60,7 +60,7 @@ class RlanSolver:
         flat = answer(self.model, tensors, _joined(by_view), stablemax, best_step)
         count = len(by_view[0])
         rows = iter(range(count))
-        return [[flat[row::count] for row in [next(rows) for _ in task.test]] for task in tasks]
+        return [[flat[next(rows) :: count] for _ in task.test] for task in tasks]
 
 
 def _joined(parts: Sequence[Queries]) -> Queries:
@@ -75,10 +75,10 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
         InputError: no checkpoint, or not one of RLAN.
     """
     if path is None:
-        raise InputError("rlan needs a checkpoint; train one with uv run --package rlan train")
+        raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
     file = resolve_checkpoint(path)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    checkpoint = load_checkpoint(file, "rlan")
+    checkpoint = load_checkpoint(file, METHOD)
     config, _ = build_config(RlanConfig, checkpoint.config, str(file))
     model = Rlan(config.model)
     load_weights(model, checkpoint, averaged=True)
@@ -86,4 +86,4 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
     return OpenSolver(solver, file, checkpoint.step, config.data.train)
 
 
-entry = SolverEntry(open_solver, needs_checkpoint=True, train_command="uv run --package rlan train")
+entry = SolverEntry(open_solver, needs_checkpoint=True, train_command=TRAIN_COMMAND)

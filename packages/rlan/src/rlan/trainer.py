@@ -1,6 +1,5 @@
 """RLAN's training loop."""
 
-import logging
 import math
 import time
 from collections.abc import Mapping
@@ -24,17 +23,13 @@ from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
 from arc_core.tensors import TaskTensors
 from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, Watch, likely_cause
-from rlan.config import RlanConfig, TrainingConfig
-from rlan.data import QuerySampler, build_inputs, build_targets
-from rlan.losses import Losses, make_targets, total_loss, uses_stablemax
+from rlan.config import METHOD, RlanConfig, TrainingConfig
+from rlan.data import QuerySampler
+from rlan.losses import Losses, total_loss, training_batch, uses_stablemax
 from rlan.meta_learning import meta_losses
 from rlan.metrics import Scored, model_metrics
 from rlan.model.rlan import Rlan, load_weights
 from rlan.split import Split
-
-logger = logging.getLogger(__name__)
-
-METHOD = "rlan"
 
 
 def build_model(config: RlanConfig) -> Rlan:
@@ -204,9 +199,7 @@ class Trainer:
             # Rows of a batch are in order of size, so consecutive ones make the parts with the least padding.
             index = np.array_split(np.arange(len(queries)), parts)[part]
             share = queries.rows(index).trimmed()
-            side = int(share.canvases(self.sampler.tensors).max())
-            inputs = build_inputs(self.sampler.tensors, share, side)
-            targets = make_targets(*build_targets(self.sampler.tensors, share, side))
+            inputs, targets = training_batch(self.sampler.tensors, share)
             with fabric.no_backward_sync(self.forward, enabled=part < parts - 1):
                 outputs = self.forward(inputs)
                 predicates = self._of_all_processes(outputs.predicates)

@@ -27,6 +27,16 @@ class Context:
     mask: Tensor
     vector: Tensor
 
+    @property
+    def tokens(self) -> Tensor:
+        """(B, N*R*R, D) the support tokens of all demonstrations."""
+        return self.support.flatten(1, 2)
+
+    @property
+    def token_mask(self) -> Tensor:
+        """(B, N*R*R) bool, true for tokens of demonstrations that are there."""
+        return self.mask.repeat_interleave(self.support.shape[2], dim=1)
+
 
 def pooling_matrix(extent: Tensor, bins: int, side: int) -> Tensor:
     """(..., bins, S) weights that average a line's first `extent` cells into bins, as adaptive pooling does.

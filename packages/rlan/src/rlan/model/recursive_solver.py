@@ -14,15 +14,13 @@ from rlan.model.hyperlora import Deltas, LowRank
 from rlan.model.layers import Attention, LocalMix, rotary_table
 
 CLASSES = OUTSIDE + 1
+_START_GAIN = 3.0  # a certain cell starts at probability 0.67
 
 
 def adapted_layers(dim: int) -> dict[str, tuple[int, int]]:
     """Inputs and outputs of the layers that HyperLoRA changes."""
     gates = dict.fromkeys(("gru_reset", "gru_update", "gru_candidate"), (2 * dim, dim))
     return gates | {"output_head": (dim, CLASSES)}
-
-
-_START_GAIN = 3.0  # a certain cell starts at probability 0.67
 
 
 @dataclass(frozen=True)

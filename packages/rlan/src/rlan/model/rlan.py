@@ -121,9 +121,8 @@ class Rlan(nn.Module):
             filmed: Tensor = features * (1 + scale) + shift
             return filmed
         assert self.inject is not None
-        tokens = context.support.flatten(1, 2)
-        mask = context.mask.repeat_interleave(context.support.shape[2], dim=1)
-        read = self.inject(self.inject_norm(features.flatten(1, 2)), self.inject.keys_and_values(tokens), mask)
+        memory = self.inject.keys_and_values(context.tokens)
+        read = self.inject(self.inject_norm(features.flatten(1, 2)), memory, context.token_mask)
         injected: Tensor = features + read.view_as(features)
         return injected
 
@@ -135,8 +134,8 @@ class Rlan(nn.Module):
             parts.append(registers)
             masks.append(masks[0].expand(-1, registers.shape[1]))
         if context is not None:
-            parts.append(context.support.flatten(1, 2))
-            masks.append(context.mask.repeat_interleave(context.support.shape[2], dim=1))
+            parts.append(context.tokens)
+            masks.append(context.token_mask)
         return torch.cat([part.to(features.dtype) for part in parts], dim=1), torch.cat(masks, dim=1)
 
 
