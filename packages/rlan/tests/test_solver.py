@@ -147,6 +147,9 @@ def test_a_checkpoint_opens_with_its_own_config_and_averaged_weights(tmp_path: P
     assert (opened.solver.model.null_token == 0.5).all()
     with pytest.raises(InputError, match="rlan needs a checkpoint; train one with"):
         open_solver(None, "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="device cuda was asked for and torch sees none"):
+            open_solver(tmp_path, "cuda")
     other = Checkpoint("rlan", 6, {"w": torch.zeros(1)}, {}, {}, config, "f")
     save_checkpoint(tmp_path / "checkpoints", other, is_best=True, keep_last=1)
     with pytest.raises(CheckpointError, match="does not fit this model"):

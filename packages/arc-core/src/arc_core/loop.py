@@ -10,7 +10,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from arc_core.errors import InputError, RunFailure
+from arc_core.device import require_device
+from arc_core.errors import RunFailure
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Schedule = Literal["onecycle", "cosine", "constant"]
@@ -29,9 +30,7 @@ def open_fabric(device: Device, precision: Precision) -> Fabric:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there[device]:
-        raise InputError(f"device {device} was asked for and torch sees none; use --device cpu or auto")
+    require_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator=device,
