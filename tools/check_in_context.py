@@ -1,7 +1,7 @@
 """Does RLAN learn in context? Rules that the demonstrations alone tell: a colour permutation, or a turn of the grid.
 
     uv run tools/check_in_context.py --rule colors
-    uv run tools/check_in_context.py --rule turns --minutes 10
+    uv run tools/check_in_context.py --rule turns
 
 Trains on made tasks, then answers new ones: exact accuracy with their own demonstrations, and with demonstrations of
 another task, where only chance is left. Test permutations are drawn from 3.6 million, so none was trained on; the 8
@@ -10,6 +10,7 @@ turns were all trained on, on other grids.
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from rich.console import Console
 
 from arc_core.augment import View, dihedral, random_color_tables
+from arc_core.loop import make_schedule
 from arc_core.progress import Progress
 from arc_core.scoring import is_exact
 from arc_core.task import Pair, Task
@@ -54,11 +56,48 @@ def exact_accuracy(model: Rlan, tasks: list[Task]) -> float:
     return float(np.mean(right))
 
 
-def main() -> None:
+def train(rule: str, args: argparse.Namespace, progress: Progress) -> Rlan:
+    """A model trained on tasks of one rule, a learning rate that rises for a tenth of the steps and then falls."""
+    rng = np.random.default_rng(args.seed)
+    tensors = TaskTensors.from_tasks([make_task(rng, rule, number, args.largest) for number in range(args.tasks)])
+    views = AugmentationConfig(dihedral=False, color_permutation=False)
+    data = DataConfig(max_demonstrations=PAIRS - 1, vary_demonstrations=False, augmentation=views)
+    sampler = QuerySampler(tensors, data, args.batch, args.seed)
+    torch.manual_seed(args.seed)
+    model = Rlan(
+        ModelConfig(hidden_dim=args.hidden, num_heads=args.heads, num_solver_steps=args.solver_steps, context_layers=1)
+    )
+    losses_config = TrainingConfig(loss_mode="cross_entropy", lambda_entropy=0.01, lambda_centroid_diversity=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), args.learning_rate, fused=True)
+    schedule = make_schedule(optimizer, "onecycle", args.steps, 0.1)
+    for step in range(args.steps):
+        epoch, rows = sampler.plan.batch(step)
+        inputs, targets = training_batch(tensors, sampler.epoch(epoch).rows(rows).trimmed())
+        losses = total_loss(model(inputs), targets, inputs.live, inputs.query_size, losses_config)
+        losses.total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        progress.update(step + 1, f"loss {losses.task.item():.3f}")
+    return model.eval()
+
+
+def check(rule: str, args: argparse.Namespace, progress: Progress) -> tuple[float, float]:
+    """Exact accuracy on new tasks with their own demonstrations, and with those of another task."""
+    model = train(rule, args, progress)
+    rng = np.random.default_rng(args.seed + 1)
+    tests = [make_task(rng, rule, number, args.largest) for number in range(200)]
+    shuffled = [replace(task, train=other.train) for task, other in zip(tests, tests[1:] + tests[:1], strict=True)]
+    return exact_accuracy(model, tests), exact_accuracy(model, shuffled)
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rule", choices=("colors", "turns"), default="turns")
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--largest", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--largest", type=int, default=12, help="side of the grids")
     parser.add_argument("--tasks", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--hidden", type=int, default=64)
@@ -66,44 +105,19 @@ def main() -> None:
     parser.add_argument("--solver-steps", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    return parser.parse_args(argv)
 
-    rng = np.random.default_rng(args.seed)
-    training = [make_task(rng, args.rule, number, args.largest) for number in range(args.tasks)]
-    tests = [make_task(rng, args.rule, number, args.largest) for number in range(200)]
-    shuffled = [replace(task, train=other.train) for task, other in zip(tests, tests[1:] + tests[:1], strict=True)]
-    views = AugmentationConfig(dihedral=False, color_permutation=False)
-    data = DataConfig(max_demonstrations=PAIRS - 1, vary_demonstrations=False, augmentation=views)
-    tensors = TaskTensors.from_tasks(training)
-    sampler = QuerySampler(tensors, data, args.batch, args.seed)
-    torch.manual_seed(args.seed)
-    config = ModelConfig(
-        hidden_dim=args.hidden, num_heads=args.heads, num_solver_steps=args.solver_steps, context_layers=1
-    )
-    model = Rlan(config)
-    losses_config = TrainingConfig(loss_mode="cross_entropy", lambda_entropy=0.01, lambda_centroid_diversity=0.05)
-    optimizer = torch.optim.AdamW(model.parameters(), args.learning_rate, fused=True)
-    console, began, step = Console(), time.monotonic(), 0
-    with Progress(console, 1000, args.rule) as progress:
-        while (spent := (time.monotonic() - began) / 60 / args.minutes) < 1:
-            for group in optimizer.param_groups:  # a tenth of the time up, the rest down, by the clock
-                group["lr"] = args.learning_rate * min(spent / 0.1, (1 - spent) / 0.9, 1)
-            epoch, rows = sampler.plan.batch(step)
-            queries = sampler.epoch(epoch).rows(rows).trimmed()
-            inputs, targets = training_batch(tensors, queries)
-            losses = total_loss(model(inputs), targets, inputs.live, inputs.query_size, losses_config)
-            losses.total.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            step += 1
-            progress.update(int(1000 * spent), f"step {step}  loss {losses.task.item():.3f}")
-    model.eval()
+
+def main() -> None:
+    args, console, began = parse(), Console(), time.monotonic()
+    with Progress(console, args.steps, args.rule) as progress:
+        own, others = check(args.rule, args, progress)
     console.print(
-        f"{args.rule}, sides 3 to {args.largest}: {step} steps of {args.batch} queries in {args.minutes:g} minutes"
+        f"{args.rule}, sides 3 to {args.largest}: {args.steps} steps of {args.batch} queries, "
+        f"{(time.monotonic() - began) / 60:.1f} minutes in all\n"
+        f"exact, own demonstrations       {own:.3f}\n"
+        f"exact, another's demonstrations {others:.3f}"
     )
-    console.print(f"exact, own demonstrations       {exact_accuracy(model, tests):.3f}")
-    console.print(f"exact, another's demonstrations {exact_accuracy(model, shuffled):.3f}")
 
 
 if __name__ == "__main__":

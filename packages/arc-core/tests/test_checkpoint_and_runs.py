@@ -27,7 +27,9 @@ from arc_core.runs import MetricLog, RunFolder, new_run, newest_run, read_metric
 
 def make(step: int = 1) -> Checkpoint:
     weights = {"w": torch.full((3,), float(step))}
-    return Checkpoint("m", step, weights, {"state": {}}, {"last": 1}, {"a": {"b": 2}}, "f00", best_metric=(0.5, 0.1))
+    return Checkpoint(
+        "m", step, weights, {"state": {}}, {"last": 1}, {"a": {"b": 2}}, "f00", ("arc1:train",), best_metric=(0.5, 0.1)
+    )
 
 
 def test_a_checkpoint_reads_back_whole(tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_foreign_and_wrong_method_checkpoints_are_refused(tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match="was not written by this project"):
         load_checkpoint(path, "m")
     save_checkpoint(tmp_path, replace(make(3), format_version=99), is_best=False, keep_last=5)
-    with pytest.raises(CheckpointError, match="has format 99; this version reads 1"):
+    with pytest.raises(CheckpointError, match="has format 99; this version reads 2"):
         load_checkpoint(checkpoint_path(tmp_path, 3), "m")
     with pytest.raises(CheckpointError, match="none of the 2 checkpoints"):
         newest_whole(tmp_path, "m")

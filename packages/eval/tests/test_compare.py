@@ -75,7 +75,8 @@ def test_compare_scores_every_method_and_names_what_is_missing(
     found = results(tmp_path)
     scores = found["peeking"]["scores"]
     assert scores == {
-        "tasks": 6, "solved": 6, "score": 1.0, "pass_at_1": 0.0, "pass_at_2": 1.0, "seconds_per_task": 0.5,
+        "tasks": 6, "solved": 6, "score": 1.0, "pass_at_1": 0.0, "pass_at_2": 1.0, "pass_at_5": 1.0, "pass_at_10": 1.0,
+        "seconds_per_task": 0.5,
     }  # fmt: skip
     assert found["peeking"]["transductive_tasks"] == 6
     identity = found["identity"]["scores"]
@@ -154,7 +155,7 @@ def test_training_overlap_is_left_out_or_refused_or_marked(
     training = tmp_path / "train"
     training.mkdir()
     (training / "other.json").write_text((data / "t1.json").read_text())  # the same content under another id
-    entry = SolverEntry(lambda path, device: OpenSolver(solver, training_data=f"dir:{training}"), False)
+    entry = SolverEntry(lambda path, device: OpenSolver(solver, training_data=(f"dir:{training}",)), False)
     monkeypatch.setattr("arc_eval.compare.discover_solvers", lambda: Discovered({"peeking": entry}))
     assert main(["compare", "--data", f"dir:{data}"]) == 0
     assert "left out, because a method's training data holds them: t1" in capsys.readouterr().out

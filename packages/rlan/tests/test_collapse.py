@@ -1,8 +1,9 @@
 import pytest
 
 from rlan.checklist import checklist
-from rlan.collapse import CollapseGuard, Watch, collapse_reasons, likely_cause
+from rlan.collapse import CollapseGuard, collapse_reasons, likely_cause
 from rlan.config import ModelConfig, RlanConfig, TrainingConfig
+from rlan.warning_signs import Watch
 
 HEALTHY = {
     "task_accuracy": 0.1, "pixel_accuracy": 0.7, "non_bg_accuracy": 0.4, "bg_ratio_pred": 0.7, "bg_ratio_target": 0.65,
@@ -67,15 +68,26 @@ def test_the_cause_follows_the_guides_table() -> None:
         ({"context_norm": 0.05}, {}, 1, "context vector norm"),
         ({"task_accuracy": 0.0, "pixel_accuracy": 0.85}, {}, 31, "no exact answer"),
         ({}, {}, 21, "stop probability has not moved"),
+        ({}, {"lora_magnitude_gru_reset": 1e-5, "lora_magnitude_output_head": 0.0}, 6, "changes vanish"),
+        ({}, {"lora_magnitude_gru_reset": 0.2, "lora_magnitude_output_head": 1.999}, 6, "alone holds them"),
+        ({}, {"lora_magnitude_gru_reset": 0.2, "lora_diversity": 0.001}, 6, "same change"),
+        ({}, {"loo_accuracy": 0.4}, 11, "loo_accuracy below 0.5"),
+        ({}, {"loo_skipped_ratio": 0.4}, 1, "skips over 30%"),
+        ({}, {"equiv_delta_norm": 1.5}, 11, "how a task is turned"),
     ],
 )
 def test_each_warning_sign_is_given_once(
     metrics: dict[str, float], training: dict[str, float], epoch: int, part: str
 ) -> None:
-    watch = Watch(first_stop_probability=0.3)
+    watch = Watch(first_stop_probability=0.3, hyperlora_max_norm=2.0)
     given = watch.check(HEALTHY | metrics, STEP | training, epoch)
     assert any(part in line for line in given)
     assert not any(part in line for line in watch.check(HEALTHY | metrics, STEP | training, epoch + 1))
+
+
+def test_a_healthy_meta_learner_is_not_warned() -> None:
+    healthy = {"lora_magnitude_gru_reset": 0.5, "lora_diversity": 0.4, "loo_accuracy": 0.7, "loo_skipped_ratio": 0.1}
+    assert Watch(first_stop_probability=0.9).check(HEALTHY, STEP | healthy | {"equiv_delta_norm": 0.3}, 30) == []
 
 
 def test_a_flat_loss_is_noticed_after_100_epochs() -> None:

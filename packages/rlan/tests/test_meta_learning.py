@@ -11,8 +11,8 @@ from torch import Tensor
 from arc_core.augment import View, dihedral
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
-from rlan.config import ModelConfig, TrainingConfig
-from rlan.data import Inputs, build_inputs, build_targets, solving_queries
+from rlan.config import DataConfig, ModelConfig, TrainingConfig
+from rlan.data import Inputs, QuerySampler, build_inputs, build_targets, solving_queries
 from rlan.equivariance import (
     answer_loss,
     delta_distance,
@@ -23,6 +23,7 @@ from rlan.equivariance import (
     turned_queries,
 )
 from rlan.leave_one_out import leave_one_out, left_out_queries
+from rlan.losses import total_loss, training_batch
 from rlan.model.hyperlora import LowRank, delta_metrics
 from rlan.model.recursive_solver import CLASSES
 from rlan.model.rlan import Outputs, Rlan
@@ -208,3 +209,22 @@ def test_metrics_of_no_change_say_that_there_is_none() -> None:
     assert delta_metrics({}) == {}
     same = {"a": LowRank(torch.ones(3, 6, 2), torch.ones(3, 2, 5))}
     assert delta_metrics(same)["lora_diversity"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_task_loss_alone_reaches_the_predictor_and_training_tells_tasks_apart(tensors: TaskTensors) -> None:
+    torch.manual_seed(0)
+    model = Rlan(CONFIG)
+    queries = solving_queries(tensors, [0, 1, 2], 3, View())
+    inputs, targets = training_batch(tensors, QuerySampler(tensors, DataConfig(), 6, 0).epoch(0).rows(np.arange(3)))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    assert model.hyperlora is not None
+    config = TrainingConfig(loss_mode="cross_entropy")
+    assert delta_metrics(model.deltas(build_inputs(tensors, queries, 6)))["lora_diversity"] == 0
+    for _ in range(10):
+        optimizer.zero_grad()
+        total_loss(model(inputs), targets, inputs.live, inputs.query_size, config).task.backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.hyperlora.parameters())
+    metrics = delta_metrics(model.deltas(build_inputs(tensors, queries, 6)))
+    assert metrics["lora_diversity"] > 0
+    assert all(metrics[f"lora_magnitude_{name}"] > 1e-3 for name in ("gru_reset", "gru_candidate", "output_head"))

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import ModelConfig, TrainingConfig
 from rlan.data import Inputs, build_inputs, build_targets, solving_queries
 from rlan.losses import make_targets, total_loss
-from rlan.model.context_encoder import pooling_matrix
+from rlan.model.context_encoder import RegionMatching, pooling_matrix
 from rlan.model.counting import color_counts, color_transitions
 from rlan.model.extents import extent_hints
 from rlan.model.layers import extent_mask, rotary_table, rotate
@@ -27,6 +28,7 @@ from rlan.model.relative_encoding import (
 )
 from rlan.model.rlan import Rlan
 from rlan.model.saliency import attention_centroid, clue_usage
+from rlan.model.steering import SteeredAttention
 
 SMALL = ModelConfig(hidden_dim=16, num_heads=2, num_solver_steps=3, context_layers=1, spatial_downsample=4)
 Make = Callable[..., Task]
@@ -144,7 +146,9 @@ def test_gradients_reach_every_parameter(tensors: TaskTensors) -> None:
         assert [name for name, reached in found.items() if not reached] == []
 
 
-@pytest.mark.parametrize("part", ["use_context", "use_dsc", "use_msre", "use_lcr", "use_sph", "solver_attention"])
+@pytest.mark.parametrize(
+    "part", ["use_context", "use_dsc", "use_msre", "use_lcr", "use_sph", "use_steering", "solver_attention"]
+)
 def test_each_part_can_be_switched_off_and_the_rest_still_learns(part: str, tensors: TaskTensors) -> None:
     config = replace(SMALL, **{part: False})
     found = gradients(config, tensors)
@@ -314,3 +318,55 @@ def test_the_model_overfits_one_task_to_100_percent() -> None:
         if (outputs.logits[:, -1].argmax(-1) == cells)[live].all():
             return
     pytest.fail("not every cell is right after 150 steps")
+
+
+def test_steered_attention_equals_a_loop_over_cells() -> None:
+    """Scores written out cell by cell in float64: relation x kernel x cos of frequency times distance."""
+    torch.manual_seed(0)
+    layer = SteeredAttention(SMALL).double()
+    torch.nn.init.normal_(layer.kernel)
+    batch, side, dim, heads = 2, 4, SMALL.hidden_dim, SMALL.num_heads
+    features, context = torch.randn(batch, side, side, dim).double(), torch.randn(batch, dim).double()
+    sizes = torch.tensor([[2, 3], [4, 1]])
+    grid = extent_mask(sizes, side)
+    with torch.no_grad():
+        seen = layer(features, context, sizes, grid)
+        relation = layer.relation(context).view(batch, heads, 2, 4)
+        value = layer.value(features).view(batch, side, side, heads, -1)
+    frequencies = [math.pi * (2 / 64) ** (index / 7) for index in range(8)]
+    kernel = layer.kernel.tolist()
+    for b in range(batch):
+        height, width = sizes[b].tolist()
+        cells = [(row, column) for row in range(height) for column in range(width)]
+        for own in ((0, 0), (1, 2), (3, 3)):
+            expected = []
+            for head in range(heads):
+                scores = []
+                for row, column in cells:
+                    coordinates = (row, height - 1 - row, column, width - 1 - column)
+                    score = sum(
+                        float(relation[b, head, axis, index]) * kernel[head][f] * math.cos(w * (own[axis] - c))
+                        for axis in range(2) for index, c in enumerate(coordinates) for f, w in enumerate(frequencies)
+                    )  # fmt: skip
+                    scores.append(score)
+                weights = torch.softmax(torch.tensor(scores, dtype=torch.float64), 0)
+                values = torch.stack([value[b, row, column, head] for row, column in cells])
+                expected.append(weights @ values)
+            torch.testing.assert_close(seen[b, own[0], own[1]], layer.out(torch.cat(expected)), atol=1e-5, rtol=1e-5)
+
+
+def test_regions_are_matched_to_where_their_colors_lie_whatever_the_size() -> None:
+    """An output that is its input reflected points to the reflected places, from the first step."""
+    torch.manual_seed(0)
+    matching = RegionMatching(16)
+    torch.nn.init.eye_(matching.read.weight)
+    grid = torch.arange(9).view(3, 3)
+    demos = torch.full((2, 2, 7, 7), 10, dtype=torch.uint8)
+    for number, big in enumerate((1, 2)):  # the second one twice as large
+        for side, turned in enumerate((grid, grid.flip(1))):
+            demos[number, side, : 3 * big, : 3 * big] = turned.repeat_interleave(big, 0).repeat_interleave(big, 1)
+    sizes = torch.tensor([3, 6])[:, None, None].expand(2, 2, 2)
+    place = torch.nn.functional.one_hot(torch.arange(9), 16).float()
+    found = matching(demos, sizes, place)
+    assert found.argmax(-1).tolist() == [[2, 1, 0, 5, 4, 3, 8, 7, 6]] * 2
+    torch.testing.assert_close(found[0], found[1])

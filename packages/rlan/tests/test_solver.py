@@ -139,10 +139,10 @@ def test_a_checkpoint_opens_with_its_own_config_and_averaged_weights(tmp_path: P
     model = Rlan(CONFIG.model)
     ema = {name: torch.full_like(p, 0.5) for name, p in model.named_parameters()}
     config = config_to_dict(CONFIG)
-    checkpoint = Checkpoint("rlan", 5, model.state_dict(), {}, {}, config, "f", ema=ema)
+    checkpoint = Checkpoint("rlan", 5, model.state_dict(), {}, {}, config, "f", ("arc1:train",), ema=ema)
     path = save_checkpoint(tmp_path / "checkpoints", checkpoint, is_best=True, keep_last=1)
     opened = open_solver(tmp_path, "cpu")
-    assert (opened.checkpoint, opened.step, opened.training_data) == (path, 5, "arc1:train")
+    assert (opened.checkpoint, opened.step, opened.training_data) == (path, 5, ("arc1:train",))
     assert isinstance(opened.solver, RlanSolver)
     assert (opened.solver.model.null_token == 0.5).all()
     with pytest.raises(InputError, match="rlan needs a checkpoint; train one with"):
@@ -150,7 +150,7 @@ def test_a_checkpoint_opens_with_its_own_config_and_averaged_weights(tmp_path: P
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="device cuda was asked for and torch sees none"):
             open_solver(tmp_path, "cuda")
-    other = Checkpoint("rlan", 6, {"w": torch.zeros(1)}, {}, {}, config, "f")
+    other = Checkpoint("rlan", 6, {"w": torch.zeros(1)}, {}, {}, config, "f", ("arc1:train",))
     save_checkpoint(tmp_path / "checkpoints", other, is_best=True, keep_last=1)
     with pytest.raises(CheckpointError, match="does not fit this model"):
         open_solver(tmp_path, "cpu")

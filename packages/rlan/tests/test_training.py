@@ -224,6 +224,14 @@ def test_a_run_ends_with_scores_summary_and_the_next_command(
         capsys, "--config", path, "--run-dir", other, "--init-from", run, "--training.max_epochs", 1
     )
     assert status == 0, err
+    assert load_checkpoint(other, "rlan").training_data == (f"dir:{tasks_folder}",)
+    source = tmp_path / "other tasks"
+    source.mkdir()
+    (source / "a.json").write_text(next(tasks_folder.glob("*.json")).read_text())
+    tuned = ["--data.held_out_fraction", 0, "--data.train", f"dir:{source}", "--training.max_epochs", 1]
+    status, _, err = run_train(capsys, "--config", path, "--run-dir", tmp_path / "t", "--init-from", other, *tuned)
+    assert status == 0, err
+    assert load_checkpoint(tmp_path / "t", "rlan").training_data == (f"dir:{tasks_folder}", f"dir:{source}")
     status, _, err = run_train(
         capsys, "--config", path, "--run-dir", tmp_path / "x", "--init-from", run, "--model.hidden_dim", 32
     )

@@ -18,7 +18,7 @@ from arc_core.files import write_atomically, write_json
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _NAME = re.compile(r"step_(\d{8})\.pt")
 
 
@@ -38,6 +38,7 @@ class Checkpoint:
         extras: what else the method keeps, such as its collapse count; plain values and tensors.
         config: the resolved config, nested.
         data_fingerprint: of the training tasks.
+        training_data: data specs that the weights were trained on, those of the runs that they came from first.
         best_metric: the best validation so far, compared in order; None before the first.
     """
 
@@ -48,6 +49,7 @@ class Checkpoint:
     scheduler: Mapping[str, object]
     config: Mapping[str, object]
     data_fingerprint: str
+    training_data: tuple[str, ...]
     ema: Mapping[str, Tensor] = field(default_factory=dict)
     extras: Mapping[str, object] = field(default_factory=dict)
     best_metric: tuple[float, ...] | None = None

@@ -99,13 +99,13 @@ class OpenSolver:
         solver: the solver.
         checkpoint: the file that it was opened from; None for methods without training.
         step: training steps of that checkpoint.
-        training_data: the data spec that it was trained on; None for methods without training.
+        training_data: the data specs that it was trained on; none for methods without training.
     """
 
     solver: Solver
     checkpoint: Path | None = None
     step: int | None = None
-    training_data: str | None = None
+    training_data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

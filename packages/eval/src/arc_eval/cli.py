@@ -70,7 +70,17 @@ def _compare(args: argparse.Namespace, console: Console) -> int:
 
 
 def _show(console: Console, methods: Sequence[Method], tasks: int, excluded: Sequence[str]) -> None:
-    table = Table(Column("method", no_wrap=True), "tasks solved", "score", "pass@1", "pass@2", "s / task", "step")
+    table = Table(
+        Column("method", no_wrap=True),
+        "tasks solved",
+        "score",
+        "pass@1",
+        "pass@2",
+        "pass@5",
+        "pass@10",
+        "s / task",
+        "step",
+    )
     ranked = sorted((m for m in methods if m.scores), key=lambda m: -(m.scores.score if m.scores else 0))
     for method in ranked:
         scores = method.scores
@@ -80,8 +90,7 @@ def _show(console: Console, methods: Sequence[Method], tasks: int, excluded: Seq
             method.label + mark,
             f"{scores.solved} of {scores.tasks}",
             f"{scores.score:.2%}",
-            f"{scores.pass_at_1:.2%}",
-            f"{scores.pass_at_2:.2%}",
+            *(f"{rate:.2%}" for rate in (scores.pass_at_1, scores.pass_at_2, scores.pass_at_5, scores.pass_at_10)),
             f"{scores.seconds_per_task:.3g}",
             str(method.opened.step) if method.opened and method.opened.step is not None else "-",
             style="red" if mark else None,

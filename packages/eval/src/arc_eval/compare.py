@@ -143,7 +143,7 @@ def results_json(
                 "checkpoint": str(method.opened.checkpoint) if method.opened and method.opened.checkpoint else None,
                 "checkpoint_key": method.key,
                 "step": method.opened.step if method.opened else None,
-                "training_data": method.opened.training_data if method.opened else None,
+                "training_data": list(method.opened.training_data) if method.opened else [],
                 "overlap_by_id": list(method.overlap.by_id),
                 "overlap_by_content": list(method.overlap.by_content),
                 "transductive_tasks": method.transductive,

@@ -73,9 +73,7 @@ def checkpoint_key(opened: OpenSolver) -> str:
 
 def training_overlap(opened: OpenSolver, tasks: Sequence[Task]) -> Overlap:
     """Which evaluation tasks the method's training data holds."""
-    if opened.training_data is None:
-        return Overlap((), ())
-    return overlap(tasks, load_tasks(opened.training_data))
+    return overlap(tasks, [task for spec in opened.training_data for task in load_tasks(spec)])
 
 
 def left_out(overlaps: Sequence[tuple[str, Overlap]], tasks: Sequence[Task], allow: bool) -> list[str]:

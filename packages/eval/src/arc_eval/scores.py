@@ -19,7 +19,8 @@ class Scores:
         tasks: how many were scored.
         solved: tasks with every test input right within two attempts.
         score: ARC Prize, the mean over tasks of the fraction of test inputs right within two attempts.
-        pass_at_1, pass_at_2: fractions of the tasks.
+        pass_at_1, pass_at_2, pass_at_5, pass_at_10: fractions of the tasks; a solver that gives fewer candidates is
+            scored on those.
         seconds_per_task: mean.
     """
 
@@ -28,6 +29,8 @@ class Scores:
     score: float
     pass_at_1: float
     pass_at_2: float
+    pass_at_5: float
+    pass_at_10: float
     seconds_per_task: float
 
     def as_dict(self) -> dict[str, float]:
@@ -64,7 +67,7 @@ def score_lines(lines: Mapping[str, Mapping[str, object]], tasks: Sequence[Task]
     if not answered:
         return None
     ranked = [(task, ranked_grids(line)) for task, line in answered]
-    passed = {k: [all(solved_tests(grids, task, k)) for task, grids in ranked] for k in (1, 2)}
+    passed = {k: [all(solved_tests(grids, task, k)) for task, grids in ranked] for k in (1, 2, 5, 10)}
     seconds = [line["seconds"] for _, line in answered]
     return Scores(
         tasks=len(ranked),
@@ -72,5 +75,7 @@ def score_lines(lines: Mapping[str, Mapping[str, object]], tasks: Sequence[Task]
         score=float(np.mean([task_score(grids, task) for task, grids in ranked])),
         pass_at_1=float(np.mean(passed[1])),
         pass_at_2=float(np.mean(passed[2])),
+        pass_at_5=float(np.mean(passed[5])),
+        pass_at_10=float(np.mean(passed[10])),
         seconds_per_task=float(np.mean(np.array(seconds, dtype=np.float64))),
     )

@@ -132,7 +132,7 @@ def _conclude(console: Console, trainer: Trainer, run: RunFolder, split: Split, 
         run.summary,
         {
             "method": METHOD, "checkpoint_step": best.step, "steps": ended.step, "training_seconds": round(seconds, 1),
-            "commit": git_commit(), "seed": trainer.config.training.seed, "training_data": trainer.config.data.train,
+            "commit": git_commit(), "seed": trainer.config.training.seed, "training_data": trainer.training_data,
             "data_fingerprint": split.fingerprint, "results": results,
         },
     )  # fmt: skip

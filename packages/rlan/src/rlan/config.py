@@ -28,6 +28,7 @@ class ModelConfig:
         context_injection: how demonstrations enter the features; the solver attends to them in any case.
         solver_attention: cells attend to each other in every step; false leaves the pure ConvGRU.
         use_context, use_dsc, use_msre, use_lcr, use_sph: parts to switch off. MSRE needs DSC.
+        use_steering: cells look at the test input's places that the context points them to; needs the context.
         use_hyperlora: change the solver's weights by the task; needs the context.
         hyperlora_rank, hyperlora_scaling, hyperlora_dropout, hyperlora_init_scale: of the changes.
         hyperlora_max_norm: largest Frobenius norm of a change.
@@ -49,6 +50,7 @@ class ModelConfig:
     use_msre: bool = True
     use_lcr: bool = True
     use_sph: bool = True
+    use_steering: bool = True
     use_hyperlora: bool = False
     hyperlora_rank: Count = 8
     hyperlora_scaling: Positive = 1.0

@@ -50,7 +50,8 @@ def likeliest_sizes(inside: Tensor, live: Tensor) -> Tensor:
     """
     side = inside.shape[-1]
     allowed = extent_mask(live, side)
-    sums = inside.clamp(-_MOST_CERTAIN, _MOST_CERTAIN).double().cumsum(-1).cumsum(-2)
+    precise = torch.float32 if inside.device.type == "mps" else torch.float64  # which mps does not have
+    sums = inside.clamp(-_MOST_CERTAIN, _MOST_CERTAIN).to(precise).cumsum(-1).cumsum(-2)
     best = sums.masked_fill(~allowed, -torch.inf).flatten(1).argmax(1)
     return torch.stack([best // side, best % side], dim=1) + 1
 

@@ -85,7 +85,7 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
     model = Rlan(config.model)
     load_weights(model, checkpoint, averaged=True)
     solver = RlanSolver(model.to(where).eval(), config, where)
-    return OpenSolver(solver, file, checkpoint.step, config.data.train)
+    return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data)
 
 
 entry = SolverEntry(open_solver, needs_checkpoint=True, train_command=TRAIN_COMMAND)

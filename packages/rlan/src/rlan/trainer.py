@@ -22,7 +22,7 @@ from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
 from arc_core.tensors import TaskTensors
-from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, Watch, likely_cause
+from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, likely_cause
 from rlan.config import METHOD, RlanConfig, TrainingConfig
 from rlan.data import QuerySampler
 from rlan.losses import Losses, total_loss, training_batch, uses_stablemax
@@ -30,6 +30,7 @@ from rlan.meta_learning import meta_losses
 from rlan.metrics import Scored, model_metrics
 from rlan.model.rlan import Rlan, load_weights
 from rlan.split import Split
+from rlan.warning_signs import Watch
 
 
 def build_model(config: RlanConfig) -> Rlan:
@@ -92,10 +93,12 @@ class Trainer:
         order = generator_for(0, "scored training tasks", 0).permutation(len(split.train))
         chosen = sorted(order[: config.validation.train_tasks].tolist())
         self.scored_training = Scored.of([split.train[index] for index in chosen], self.fabric.device)
+        self.training_data: tuple[str, ...] = (config.data.train,)
         self.step = 0
         self.best: tuple[float, ...] | None = None
         first_stop = torch.sigmoid(torch.tensor(config.model.stop_bias)).item() if config.model.use_dsc else None
-        self.guard, self.watch = CollapseGuard(), Watch(first_stop_probability=first_stop)
+        self.guard = CollapseGuard()
+        self.watch = Watch(first_stop_probability=first_stop, hyperlora_max_norm=config.model.hyperlora_max_norm)
         self.recent: dict[str, float] = {}
         self.meta_metrics: dict[str, float] = {}
 
@@ -112,6 +115,7 @@ class Trainer:
             | {"precision": self.fabric.strategy.precision.state_dict()},
             config=config_to_dict(self.config),
             data_fingerprint=self.split.fingerprint,
+            training_data=self.training_data,
             best_metric=self.best,
         )
 
@@ -127,11 +131,12 @@ class Trainer:
         self.watch = Watch(**extras["watch"])  # type: ignore[arg-type]  # its own asdict
         self.recent = dict(cast(dict[str, float], extras["recent"]))
         self.fabric.strategy.precision.load_state_dict(extras["precision"])
-        self.step, self.best = checkpoint.step, checkpoint.best_metric
+        self.step, self.best, self.training_data = checkpoint.step, checkpoint.best_metric, checkpoint.training_data
 
     def init_from(self, checkpoint: Checkpoint) -> None:
-        """Takes over another run's weights, the averaged ones where it has them, and nothing else."""
+        """Takes over another run's weights, the averaged ones where it has them, and what they were trained on."""
         load_weights(self.model, checkpoint, averaged=True)
+        self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
         if self.average:
             self.average.load_state_dict(dict(self.model.named_parameters()))
 
@@ -221,7 +226,8 @@ class Trainer:
         if self.average:
             self.average.update(self.step)
         self.step += 1
-        self._remember(task_loss=losses.task, first_step_loss=losses.first_step, dsc_grad_norm=dsc_norm)
+        named = {"task_loss": losses.task, "first_step_loss": losses.first_step, "dsc_grad_norm": dsc_norm}
+        self._remember({name: float(value.item()) for name, value in named.items()} | self.meta_metrics)
         assert grad_norm is not None
         return losses, grad_norm, dsc_norm
 
@@ -231,10 +237,9 @@ class Trainer:
             return predicates
         return cast(Tensor, self.fabric.all_gather(predicates, sync_grads=True)).flatten(0, 1)
 
-    def _remember(self, **values: Tensor) -> None:
+    def _remember(self, values: Mapping[str, float]) -> None:
         """Running means over about 100 steps, for warnings that one batch is too little evidence for."""
-        for name, value in values.items():
-            now = float(value.item())
+        for name, now in values.items():
             self.recent[name] = now if name not in self.recent else 0.99 * self.recent[name] + 0.01 * now
         self.recent.setdefault("start_loss", self.recent["task_loss"])
 

@@ -21,6 +21,7 @@ from rlan.model.predicates import SymbolicPredicateHeads
 from rlan.model.recursive_solver import CLASSES, RecursiveSolver, SolverInputs, adapted_layers
 from rlan.model.relative_encoding import CHANNELS, MultiScaleRelativeEncoding, mean_over_clues
 from rlan.model.saliency import Clues, DynamicSaliencyController
+from rlan.model.steering import SteeredAttention
 
 
 class Outputs(NamedTuple):
@@ -62,6 +63,7 @@ class Rlan(nn.Module):
             self.inject_norm = nn.RMSNorm(dim)
             self.inject = Attention(dim, config.num_heads)
             nn.init.zeros_(self.inject.out.weight)
+        self.steering = SteeredAttention(config) if config.use_context and config.use_steering else None
         self.saliency = DynamicSaliencyController(config) if config.use_dsc else None
         self.relative = MultiScaleRelativeEncoding() if config.use_dsc and config.use_msre else None
         self.from_relative = nn.Linear(CHANNELS, dim) if self.relative is not None else None
@@ -88,6 +90,8 @@ class Rlan(nn.Module):
             features = self._injected(features, context)
             hints = extent_hints(inputs.demo_sizes, inputs.demo_mask, inputs.query_size, side)
             features = features + self.from_hints(hints.to(features.dtype))
+            if self.steering is not None:
+                features = features + self.steering(features, vector, inputs.query_size, grid)
         clues = self.saliency(features, vector, grid) if self.saliency is not None else None
         if clues is not None and self.relative is not None and self.from_relative is not None:
             encoding = self.relative(clues.centroids, inputs.query_size, side)
