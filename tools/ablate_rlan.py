@@ -26,6 +26,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "without LCR": {"--model.use_lcr": "false"},
     "without SPH": {"--model.use_sph": "false"},
     "without context": {"--model.use_context": "false", "--model.use_hyperlora": "false"},
+    "without steering": {"--model.use_steering": "false"},
     "without HyperLoRA": {"--model.use_hyperlora": "false"},
     "without solver attention": {"--model.solver_attention": "false"},
 }

@@ -6,18 +6,17 @@ import torch
 
 from arc_core.augment import View, dihedral
 from arc_core.datasets import load_tasks
+from arc_core.extents import answer_extents, swaps_sides
 from arc_core.task import Task
 from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import AugmentationConfig, DataConfig
 from rlan.data import (
     NO_PAIR,
     QuerySampler,
-    answer_extents,
     build_inputs,
     build_targets,
     grown,
     solving_queries,
-    swaps_sides,
 )
 
 Make = Callable[..., Task]

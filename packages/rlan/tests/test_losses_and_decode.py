@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from arc_core.stablemax import log_stablemax
 from arc_core.tensors import OUTSIDE
 from rlan.config import LossMode
 from rlan.decode import decode, likeliest_sizes, surest_step
@@ -13,7 +14,6 @@ from rlan.losses import (
     cell_weights,
     centroid_diversity,
     class_weights,
-    log_stablemax,
     make_targets,
     predicate_correlation,
     sparsity,

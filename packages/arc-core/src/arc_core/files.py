@@ -44,3 +44,9 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def show_path(path: Path) -> str:
+    """The path relative to the working directory where that is shorter."""
+    text = os.path.relpath(path)
+    return text if len(text) < len(str(path)) else str(path)

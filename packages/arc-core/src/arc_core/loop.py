@@ -1,9 +1,10 @@
-"""What every trainer shares: device and precision, learning-rate schedules, weight averaging."""
+"""What every trainer shares: device and precision, learning-rate schedules, weight averaging, stopping together."""
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -12,6 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 
 from arc_core.device import require_device
 from arc_core.errors import RunFailure
+from arc_core.signals import StopSignals
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Schedule = Literal["onecycle", "cosine", "constant"]
@@ -48,6 +50,30 @@ def close_fabric(fabric: Fabric) -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         fabric.barrier()
         torch.distributed.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How training ended.
+
+    Attributes:
+        step: optimiser steps done.
+        status: 0 finished, 130 or 143 stopped by a signal; a method may have more.
+        message: for the user, empty when finished.
+    """
+
+    step: int
+    status: int
+    message: str = ""
+
+
+def stop_asked(fabric: Fabric, signals: StopSignals) -> bool:
+    """Whether any process was asked to stop; all of them learn of it at the same step."""
+    if fabric.world_size > 1:
+        asked = torch.tensor(float(signals.received or 0), device=fabric.device)
+        latest = int(cast(Tensor, fabric.all_reduce(asked, reduce_op="max")).item())
+        signals.received = latest or None
+    return signals.received is not None
 
 
 def make_schedule(

@@ -38,6 +38,12 @@ class Task:
         return replace(self, test=tuple(replace(pair, output=None) for pair in self.test))
 
     @property
+    def longest_side(self) -> int:
+        """Of all grids that are known."""
+        grids = [grid for pair in self.train + self.test for grid in (pair.input, pair.output) if grid is not None]
+        return max(max(int(side) for side in grid.shape) for grid in grids)
+
+    @property
     def has_answers(self) -> bool:
         """Whether every test output is present."""
         return all(pair.output is not None for pair in self.test)

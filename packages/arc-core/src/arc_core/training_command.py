@@ -1,15 +1,20 @@
-"""The command line that every trainer has, and where a run begins: new, resumed, or from another run's weights."""
+"""The command line that every trainer has, where a run begins (new, resumed, or from another run's weights), and what
+ends it."""
 
 import argparse
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from lightning_fabric import Fabric
+
 from arc_core.checkpoint import Checkpoint, load_checkpoint, newest_whole
 from arc_core.config import changed_keys, parse_overrides, workspace_folder
-from arc_core.errors import InputError
-from arc_core.files import write_text
+from arc_core.errors import InputError, RunFailure
+from arc_core.files import show_path, write_text
+from arc_core.loop import Ended
+from arc_core.progress import Progress
 from arc_core.runs import RunFolder, new_run, newest_run
 
 # Sections whose keys do not change what a resumed run computes.
@@ -158,7 +163,23 @@ def begin_run(arguments: TrainerArguments, start: Start, method: str, config_tex
     return run
 
 
-def show_path(path: Path) -> str:
-    """The path relative to the working directory where that is shorter."""
-    text = os.path.relpath(path)
-    return text if len(text) < len(str(path)) else str(path)
+def train_to_end(
+    train: Callable[[Progress], Ended], progress: Progress, fabric: Fabric, run: RunFolder, out_of_memory: RunFailure
+) -> Ended:
+    """Runs a training loop and turns what may break it into one line.
+
+    Raises:
+        RunFailure: the device ran out of memory, or another process died.
+    """
+    with progress:
+        try:
+            return train(progress)
+        except torch.OutOfMemoryError:
+            raise out_of_memory from None
+        except RuntimeError as error:
+            if fabric.world_size == 1 or isinstance(error, RunFailure):
+                raise
+            raise RunFailure(
+                f"process {fabric.global_rank} lost the others; the last checkpoint in {show_path(run.checkpoints)} is "
+                f"whole, continue with --resume auto ({str(error).splitlines()[0]:.80})"
+            ) from None

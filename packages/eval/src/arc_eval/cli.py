@@ -9,11 +9,10 @@ from rich.table import Column, Table
 
 from arc_core.config import workspace_folder
 from arc_core.errors import InputError, run_command
-from arc_core.files import write_json
+from arc_core.files import show_path, write_json
 from arc_core.grid import NUM_COLORS
 from arc_core.runs import git_commit
 from arc_core.solver import Budget
-from arc_core.training_command import show_path
 from arc_eval.compare import Method, open_methods, results_json, run_method
 from arc_eval.protocol import left_out, load_evaluation, make_protocol
 from arc_eval.store import PredictionStore

@@ -5,16 +5,15 @@ import sys
 import time
 from collections.abc import Sequence
 
-import torch
 from rich.console import Console
 from rich.table import Column, Table
 
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
-from arc_core.errors import RunFailure, run_command
-from arc_core.files import write_json
+from arc_core.errors import run_command
+from arc_core.files import show_path, write_json
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import close_fabric, open_fabric
+from arc_core.loop import Ended, close_fabric, open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit
 from arc_core.solver import training_commands
@@ -24,13 +23,13 @@ from arc_core.training_command import (
     check_resumable,
     find_start,
     parse_trainer_arguments,
-    show_path,
+    train_to_end,
 )
 from rlan.checklist import checklist
 from rlan.config import METHOD, OLD_KEYS, TRAIN_COMMAND, RlanConfig
 from rlan.metrics import Scored, baseline_metrics
 from rlan.split import Split, split_tasks
-from rlan.trainer import Ended, Trainer, out_of_memory_advice
+from rlan.trainer import Trainer, out_of_memory_advice
 
 _SHOWN = ("task_accuracy", "pixel_accuracy", "non_bg_accuracy", "size_accuracy")
 
@@ -76,18 +75,8 @@ def _train(argv: Sequence[str] | None) -> int:
         trainer.init_from(initial)
     _announce(console, trainer)
     started = time.perf_counter()
-    with Progress(console, trainer.total_steps, "training", trainer.step) as progress:
-        try:
-            ended = trainer.train(progress)
-        except torch.OutOfMemoryError:
-            raise out_of_memory_advice(config) from None
-        except RuntimeError as error:
-            if fabric.world_size == 1 or isinstance(error, RunFailure):
-                raise
-            raise RunFailure(
-                f"process {fabric.global_rank} lost the others after step {trainer.step}; the last checkpoint in "
-                f"{show_path(run.checkpoints)} is whole, continue with --resume auto ({str(error).splitlines()[0]:.80})"
-            ) from None
+    progress = Progress(console, trainer.total_steps, "training", trainer.step)
+    ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory_advice(config))
     if ended.status:
         console.print(ended.message, soft_wrap=True)
         console.print(f"continue with: {TRAIN_COMMAND} --resume {show_path(run.path)}", soft_wrap=True)

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from arc_core.augment import NUM_DIHEDRAL, View, random_color_tables
+from arc_core.extents import Ints, answer_extents, grown, turned_extents
 from arc_core.grid import MAX_SIDE, NUM_COLORS
 from arc_core.randomness import generator_for
 from arc_core.sampling import BatchPlan
 from arc_core.tensors import NO_GRID, TaskTensors, canvas_for
 from rlan.config import DataConfig
 
-Ints = npt.NDArray[np.int64]
 NO_PAIR = -1
 
 
@@ -97,36 +97,6 @@ class Queries:
 _CANVAS = np.array([0, *(canvas_for(side) for side in range(1, MAX_SIDE + 1))], dtype=np.int64)
 
 
-def grown(live: Ints) -> Ints:
-    """The next extent to seek answers in that reach the end of theirs: half as much again."""
-    return np.minimum(-(-live * 3 // 2), MAX_SIDE)
-
-
-def swaps_sides(elements: Ints) -> npt.NDArray[np.bool_]:
-    """Whether dihedral elements exchange height and width: an odd quarter turn or a transposition, not both."""
-    return np.not_equal(elements % 2, elements // 4)
-
-
-def answer_extents(tensors: TaskTensors, pairs: Ints, demos: Ints) -> Ints:
-    """(B, 2) where the answers of queries are first sought, before turning; answers are not looked at.
-
-    The extent holds the test input, every shown grid, and the test input scaled as the demonstrations scale
-    theirs if they agree; then one ring of outside cells, at most 30.
-    """
-    present = (demos >= 0)[..., None]
-    sources = tensors.grid_sizes[2 * np.maximum(demos, 0)]  # (B, N, 2)
-    targets = tensors.grid_sizes[2 * np.maximum(demos, 0) + 1]
-    query = tensors.grid_sizes[2 * pairs]
-    shown = np.where(present, np.maximum(sources, targets), 0).max(axis=1)
-    first = np.argmax(demos >= 0, axis=1)
-    rows = np.arange(len(pairs))
-    first_source, first_target = sources[rows, first], targets[rows, first]
-    same_ratio = np.where(present, targets * first_source[:, None] == sources * first_target[:, None], True).all(axis=1)
-    scaled = np.where(same_ratio, -(-query * first_target // first_source), 0)
-    extents: Ints = np.minimum(np.maximum(np.maximum(shown, query), scaled) + 1, MAX_SIDE)
-    return extents
-
-
 def training_extents(tensors: TaskTensors, pairs: Ints, demos: Ints, elements: Ints) -> Ints:
     """(B, 2) turned extents that hold the answers too: where one does not fit with its ring, the extent grows as it
     would when solving."""
@@ -137,11 +107,6 @@ def training_extents(tensors: TaskTensors, pairs: Ints, demos: Ints, elements: I
         live = np.where(small[:, None], grown(live), live)
         small = np.any((targets + 1 > live) & (live < MAX_SIDE), axis=1)
     return live
-
-
-def turned_extents(extents: Ints, elements: Ints) -> Ints:
-    """(B, 2) heights and widths after turning."""
-    return np.where(swaps_sides(elements)[:, None], extents[:, ::-1], extents)
 
 
 def build_inputs(tensors: TaskTensors, queries: Queries, side: int) -> Inputs:

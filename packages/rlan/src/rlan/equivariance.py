@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from arc_core.augment import NUM_DIHEDRAL, compose_dihedral, dihedral, invert_dihedral
+from arc_core.extents import Ints, turned_extents
 from arc_core.tensors import TaskTensors
-from rlan.data import Inputs, Ints, Queries, build_inputs, turned_extents
+from rlan.data import Inputs, Queries, build_inputs
 from rlan.inference import Model
 from rlan.model.hyperlora import Deltas, LowRank, delta_norm
 from rlan.model.layers import extent_mask

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from arc_core.stablemax import log_stablemax
 from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import LossMode, TrainingConfig
 from rlan.data import Inputs, Queries, build_inputs, build_targets
@@ -45,18 +46,6 @@ def training_batch(tensors: TaskTensors, queries: Queries, side: int | None = No
     """What a model reads and should answer, on the smallest canvas that holds the queries unless one is given."""
     side = side or int(queries.canvases(tensors).max())
     return build_inputs(tensors, queries, side), make_targets(*build_targets(tensors, queries, side))
-
-
-def log_stablemax(logits: Tensor) -> Tensor:
-    """Log of s(x) / sum s(x) with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below, over the last axis.
-
-    Source: Prieto et al. 2025, arXiv:2501.04697, eq. 6.
-    """
-    # Each branch gets an argument for which it is finite, so that neither gives nan gradients to the other.
-    above = torch.log1p(logits.clamp_min(0))
-    below = -torch.log1p((-logits).clamp_min(0))
-    log_s = above + below
-    return log_s - torch.logsumexp(log_s, dim=-1, keepdim=True)
 
 
 def class_log_probabilities(logits: Tensor, stablemax: bool) -> Tensor:

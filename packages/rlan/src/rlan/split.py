@@ -31,12 +31,7 @@ def split_tasks(data: DataConfig) -> Split:
     ranked = sorted(tasks, key=lambda task: fingerprint([Task(task.task_id, (), ())]))
     count = round(data.held_out_fraction * len(ranked))
     held_out = {task.task_id for task in ranked[:count]}
-    train = [task for task in tasks if task.task_id not in held_out and _longest_side(task) <= data.max_side]
+    train = [task for task in tasks if task.task_id not in held_out and task.longest_side <= data.max_side]
     if not train:
         raise InputError(f"data.train must leave a task to train on; {data.train} has {len(tasks)}, see data.max_side")
     return Split(train, [task for task in tasks if task.task_id in held_out])
-
-
-def _longest_side(task: Task) -> int:
-    grids = [grid for pair in task.train + task.test for grid in (pair.input, pair.output) if grid is not None]
-    return max(max(int(side) for side in grid.shape) for grid in grids)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from arc_core.augment import NUM_DIHEDRAL
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.errors import InputError, RunFailure
-from arc_core.loop import ExponentialAverage, check_finite, make_schedule
+from arc_core.loop import Ended, ExponentialAverage, check_finite, make_schedule, stop_asked
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
@@ -38,21 +38,6 @@ def build_model(config: RlanConfig) -> Rlan:
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(config.training.seed, "weights", 0))
         return Rlan(config.model)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How training ended.
-
-    Attributes:
-        step: optimiser steps done.
-        status: 0 finished, 3 collapsed, 130 or 143 stopped by a signal.
-        message: for the user, empty when finished.
-    """
-
-    step: int
-    status: int
-    message: str = ""
 
 
 class Trainer:
@@ -162,7 +147,7 @@ class Trainer:
                 if validate:
                     self._validate(log, progress, epoch)
                     clock, clocked = time.perf_counter(), self.step
-                stop = self._stop_asked(signals)
+                stop = stop_asked(self.fabric, signals)
                 every = self.config.validation.save_every_steps
                 if (stop and not validate) or (every and self.step % every == 0 and not validate):
                     self._save(is_best=False)
@@ -171,15 +156,6 @@ class Trainer:
                 if stop:
                     return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
         return Ended(self.step, 0)
-
-    def _stop_asked(self, signals: StopSignals) -> bool:
-        """Whether any process was asked to stop; all of them learn of it at the same step."""
-        if self.fabric.world_size == 1:
-            return signals.received is not None
-        asked = torch.tensor(float(signals.received or 0), device=self.fabric.device)
-        latest = int(cast(Tensor, self.fabric.all_reduce(asked, reduce_op="max")).item())
-        signals.received = latest or None
-        return signals.received is not None
 
     @property
     def _finished(self) -> bool:

@@ -1,0 +1,135 @@
+"""`train-hrm`: trains HRM, TRM or the transformer."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from arc_core.checkpoint import load_checkpoint
+from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
+from arc_core.errors import run_command
+from arc_core.files import show_path, write_json
+from arc_core.loop import Ended, close_fabric, open_fabric
+from arc_core.progress import Progress
+from arc_core.runs import RunFolder, git_commit
+from arc_core.solver import training_commands
+from arc_core.training_command import (
+    begin_run,
+    check_resumable,
+    find_start,
+    parse_trainer_arguments,
+    train_to_end,
+)
+from hrm.config import METHOD, OLD_KEYS, TRAIN_COMMAND, HrmConfig
+from hrm.metrics import grid_metrics
+from hrm.split import training_data
+from hrm.trainer import Trainer, out_of_memory_advice
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `train-hrm`."""
+    return run_command(lambda: _train(argv))
+
+
+def _train(argv: Sequence[str] | None) -> int:
+    # Under torchrun every process runs this, and the first one speaks.
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    arguments = parse_trainer_arguments("train-hrm", METHOD, "Train HRM, TRM or a transformer on ARC tasks.", argv)
+    config, notes = load_config(HrmConfig, METHOD, training_commands(), arguments.config, arguments.overrides, OLD_KEYS)
+    for note in notes:
+        console.print(note, markup=False)
+    if arguments.print_config:
+        sys.stdout.write(config_to_yaml(config, METHOD))
+        return 0
+    start = find_start(arguments, METHOD)
+    for line in start.lines:
+        console.print(line, markup=False, soft_wrap=True)
+    if start.checkpoint is not None and not arguments.given:
+        config, _ = build_config(HrmConfig, start.checkpoint.config, str(start.run.config))
+    initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
+    fabric = open_fabric(config.device.name, config.device.dtype if config.device.mixed_precision else "float32")
+    data = training_data(config.data, config.training.seed, fabric.device)
+    if start.checkpoint is not None:
+        check_resumable(start.checkpoint, config_to_dict(config), data.fingerprint)
+    made = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD)) if fabric.is_global_zero else start.run
+    run: RunFolder = fabric.broadcast(made)
+    trainer = Trainer(config, data, run, fabric)
+    if start.checkpoint is not None:
+        trainer.load(start.checkpoint)
+    elif initial is not None:
+        trainer.init_from(initial)
+    _announce(console, trainer)
+    started = time.perf_counter()
+    progress = Progress(console, config.training.max_steps, "training", trainer.step)
+    ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory_advice(config))
+    if ended.status:
+        console.print(ended.message, soft_wrap=True)
+        console.print(f"continue with: {TRAIN_COMMAND} --resume {show_path(run.path)}", soft_wrap=True)
+    elif fabric.is_global_zero:
+        _conclude(console, trainer, ended, time.perf_counter() - started)
+    close_fabric(fabric)
+    return ended.status
+
+
+def _announce(console: Console, trainer: Trainer) -> None:
+    config, data = trainer.config, trainer.data
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    rows = f", {data.identities.rows:,} puzzle embeddings" if config.model.puzzle_emb_ndim else ""
+    limit = f" with sides up to {config.data.max_side}" if config.data.max_side < 30 else ""
+    chosen = f" (a fixed choice of {config.data.max_tasks})" if config.data.max_tasks else ""
+    console.print(
+        f"{config.model.architecture}, {parameters:,} parameters{rows} on {trainer.fabric.device}\n"
+        f"{len(data.tasks)} tasks of {config.data.train}{limit}{chosen} in "
+        f"{data.identities.views_per_task} views: {len(data.train):,} examples, {len(data.held_out):,} held out; "
+        f"{config.training.max_steps:,} steps of {config.training.batch_size}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if data.transductive_ids:
+        console.print(
+            f"TRANSDUCTIVE: the demonstrations, not the tests, of {len(data.transductive_ids)} tasks of "
+            f"{config.data.transductive} are learnt; every result will say so",
+            style="yellow", soft_wrap=True,
+        )  # fmt: skip
+    console.print(f"writing to {show_path(trainer.run.path)}", highlight=False, soft_wrap=True)
+
+
+def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) -> None:
+    """Scores the best checkpoint on held-out views beside the identity, writes summary.json, says what comes next."""
+    run, config = trainer.run, trainer.config
+    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    results: dict[str, dict[str, float]] = {}
+    if trainer.validation is not None:
+        trainer.load(best)
+        scored = trainer.validation
+        results = {
+            config.model.architecture: trainer.score(scored),
+            "identity": grid_metrics(scored.inputs, scored.targets),
+        }
+        names = [name.removesuffix("_accuracy") for name in results["identity"]]
+        table = Table("", *names, title=f"accuracy on {len(scored.targets)} held-out views of the training tasks")
+        for row, metrics in results.items():
+            table.add_row(row, *(f"{value:.3f}" for value in metrics.values()))
+        console.print(table)
+        console.print("token: cells of the answer that are right; exact: whole answers, size included")
+    write_json(
+        run.summary,
+        {
+            "method": METHOD, "architecture": config.model.architecture, "checkpoint_step": best.step,
+            "steps": ended.step, "training_seconds": round(seconds, 1), "commit": git_commit(),
+            "seed": config.training.seed, "training_data": list(trainer.training_data),
+            "transductive_tasks": len(trainer.transductive_ids), "data_fingerprint": trainer.data.fingerprint,
+            "results": {"held-out views": results},
+        },
+    )  # fmt: skip
+    console.print(
+        f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
+        f"next: uv run eval compare --limit 40      uv run tensorboard --logdir {show_path(run.path.parent)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,220 @@
+"""`import-hrm-checkpoint`: published HRM and TRM weights to our checkpoints, and back."""
+
+import argparse
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+from rich.console import Console
+from torch import Tensor
+
+from arc_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from arc_core.config import build_config, config_to_dict, workspace_folder
+from arc_core.errors import InputError, run_command
+from arc_core.files import show_path, write_atomically
+from arc_core.yaml_text import parse_yaml
+from hrm.config import METHOD, HrmConfig, ModelConfig, TrainingConfig
+from hrm.layers import swiglu_inner
+from hrm.losses import LossType
+from hrm.trainer import build_networks
+
+PREFIX = "model.inner."
+_COMPILED = "_orig_mod."
+_RENAMED = {"embed_tokens.embedding_weight": "embed_tokens", "embed_pos.embedding_weight": "embed_pos"}
+_EMBEDDING = "puzzle_emb.weights"
+
+# Keys of a reference config's `arch` that our model has under the same name.
+_SHARED = (
+    "H_cycles", "L_cycles", "expansion", "pos_encodings", "halt_max_steps", "halt_exploration_prob", "rms_norm_eps",
+    "rope_theta", "seq_len", "num_heads", "no_ACT_continue", "puzzle_emb_len",
+)  # fmt: skip
+
+
+def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A published state_dict under our names, with or without the prefixes of compiled models and of the trainer."""
+    found = {}
+    for name, value in state.items():
+        bare = name.replace(_COMPILED, "").removeprefix(PREFIX)
+        found[_RENAMED.get(bare, bare)] = value
+    return found
+
+
+def reference_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `plain_names`, as the published trainer saves it."""
+    back = {ours: theirs for theirs, ours in _RENAMED.items()}
+    return {PREFIX + back.get(name, name): value for name, value in state.items()}
+
+
+def infer_config(state: Mapping[str, Tensor], arch: Mapping[str, object]) -> ModelConfig:
+    """The model that these weights are of.
+
+    Args:
+        state: under our names.
+        arch: the `arch` section of the published config; what shapes cannot tell is taken from it, else the default.
+    Raises:
+        InputError: weights are missing, do not fit each other or the config, or are of a kind that is not supported.
+    """
+    for name in ("embed_tokens", "lm_head.weight", "q_head.weight", "H_init", "L_init"):
+        if name not in state:
+            raise InputError(f"{name} is missing; this is no state_dict of HRM or TRM")
+    if bool(arch.get("mlp_t")):
+        raise InputError("mlp_t: true mixes cells by a feed-forward layer, which is not supported; use attention")
+    vocabulary, hidden = state["embed_tokens"].shape
+    layers = {level: _count_layers(state, level) for level in ("H_level", "L_level")}
+    is_hrm = layers["H_level"] > 0
+    chosen = {key: arch[key] for key in _SHARED if arch.get(key) is not None}
+    if "num_heads" not in chosen:
+        raise InputError("shapes do not tell num_heads; give --reference-config or --num-heads")
+    rows = state.get(_EMBEDDING)
+    section: dict[str, object] = {
+        "architecture": "hrm" if is_hrm else "trm",
+        "hidden_size": hidden,
+        "vocab_size": vocabulary,
+        "H_layers": layers["H_level"] if is_hrm else ModelConfig.H_layers,
+        "L_layers": layers["L_level"],
+        "puzzle_emb_ndim": 0 if rows is None else rows.shape[1],
+        "puzzle_emb_len": 0 if is_hrm or rows is None else 16,
+        "no_ACT_continue": not is_hrm,
+        "pos_encodings": "learned" if "embed_pos" in state else "rope",
+    }
+    built, _ = build_config(HrmConfig, {"model": section | chosen}, "the reference config")
+    config = built.model
+    gate_up = state["L_level.layers.0.mlp.gate_up_proj.weight"].shape[0]
+    if 2 * swiglu_inner(hidden, config.expansion) != gate_up:
+        raise InputError(f"expansion {config.expansion} does not give the {gate_up} rows of gate_up_proj; check it")
+    if "embed_pos" in state and len(state["embed_pos"]) != config.prefix_tokens + config.seq_len:
+        raise InputError(
+            f"embed_pos has {len(state['embed_pos'])} rows; prefix and seq_len make "
+            f"{config.prefix_tokens + config.seq_len}, check them"
+        )
+    return config
+
+
+def _count_layers(state: Mapping[str, Tensor], level: str) -> int:
+    numbers = {int(name.split(".")[2]) for name in state if name.startswith(f"{level}.layers.")}
+    return max(numbers) + 1 if numbers else 0
+
+
+def read_reference(path: Path) -> dict[str, Tensor]:
+    """A published state_dict, read as data only.
+
+    Raises:
+        InputError: it cannot be read, or has something else than tensors.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a state_dict: {str(error).splitlines()[0]:.120}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path} must hold a state_dict, tensors by name")
+    return state
+
+
+def read_arch(path: Path | None) -> Mapping[str, object]:
+    """The `arch` section of a published all_config.yaml; empty without one."""
+    if path is None:
+        return {}
+    try:
+        whole = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    section = whole.get("arch", whole) if isinstance(whole, dict) else None
+    if not isinstance(section, dict):
+        raise InputError(f"{path} must be a mapping with a section arch")
+    return section
+
+
+def to_checkpoint(state: Mapping[str, Tensor], arch: Mapping[str, object]) -> Checkpoint:
+    """Our checkpoint of step 0 with these weights.
+
+    Args:
+        state: as published.
+        arch: see `infer_config`.
+    Raises:
+        InputError: weights are left over or missing.
+    """
+    weights = plain_names(state)
+    model = infer_config(weights, arch)
+    loss = arch.get("loss")
+    kind = loss.get("loss_type") if isinstance(loss, dict) else None
+    loss_type: LossType = "softmax_cross_entropy" if kind == "softmax_cross_entropy" else "stablemax_cross_entropy"
+    config = HrmConfig(model, TrainingConfig(loss_type=loss_type))
+    rows = weights.get(_EMBEDDING)
+    networks = build_networks(config, 1 if rows is None else len(rows))
+    expected = networks.state_dict()
+    left, missing = sorted(weights.keys() - expected.keys()), sorted(expected.keys() - weights.keys())
+    if left or missing:
+        raise InputError(
+            f"every weight must have its place; left over: {', '.join(left) or 'none'}; missing: "
+            f"{', '.join(missing) or 'none'}"
+        )
+    weights = {name: value.to(expected[name].dtype) for name, value in weights.items()}
+    networks.load(weights, "the state_dict")
+    # Its training data is not ours to know; the published runs learnt both sets, evaluation demonstrations included.
+    return Checkpoint(
+        METHOD, 0, networks.state_dict(), {}, {}, config_to_dict(config), "imported", ("arc1:train", "arc1:eval"),
+        extras={"task_ids": [], "transductive_ids": []},
+    )  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `import-hrm-checkpoint`."""
+    parser = argparse.ArgumentParser(
+        "import-hrm-checkpoint",
+        description="Read a published HRM or TRM state_dict and write a checkpoint that resumes, evaluates and exports "
+        "here; or with --to-reference write one of ours under the published names.",
+        epilog="example: uv run import-hrm-checkpoint step_500000 --reference-config all_config.yaml",
+    )
+    parser.add_argument("file", type=Path, help="state_dict, or with --to-reference a checkpoint or run folder of ours")
+    parser.add_argument("--reference-config", type=Path, metavar="YAML", help="all_config.yaml beside the state_dict")
+    parser.add_argument("--num-heads", type=int, help="where there is no reference config")
+    parser.add_argument("--to-reference", action="store_true", help="the other way")
+    parser.add_argument("--out", type=Path, help="run folder to write; with --to-reference the file")
+    args = parser.parse_args(argv)
+    return run_command(lambda: _convert(args, Console()))
+
+
+def _convert(args: argparse.Namespace, console: Console) -> int:
+    if not args.file.exists():
+        raise InputError(f"{args.file} does not exist")
+    if args.to_reference:
+        checkpoint = load_checkpoint(args.file, METHOD)
+        state = reference_names(checkpoint.model)
+        out = args.out or Path(f"{args.file.stem}-reference.pt")
+        write_atomically(out, lambda file: torch.save(state, file))
+        arch = _reference_arch(checkpoint)
+        write_atomically(out.with_suffix(".yaml"), lambda file: file.write(yaml.safe_dump({"arch": arch}).encode()))
+        console.print(f"{len(state)} tensors under the published names in {show_path(out)}, config beside it")
+        return 0
+    arch = dict(read_arch(args.reference_config))
+    if args.num_heads is not None:
+        arch["num_heads"] = args.num_heads
+    checkpoint = to_checkpoint(read_reference(args.file), arch)
+    config, _ = build_config(HrmConfig, checkpoint.config, "the reference config")
+    out = args.out or workspace_folder() / "runs" / METHOD / f"imported-{args.file.stem}"
+    path = save_checkpoint(out / "checkpoints", replace(checkpoint, best_metric=None), is_best=True, keep_last=1)
+    model = config.model
+    console.print(
+        f"{model.architecture}: hidden {model.hidden_size}, {model.num_heads} heads, {model.H_layers}+{model.L_layers} "
+        f"layers, {model.H_cycles}x{model.L_cycles} cycles; every weight has its place\n"
+        f"written to {show_path(path)}\nnext: uv run eval compare --methods hrm={show_path(out)} --limit 40",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
+
+
+def _reference_arch(checkpoint: Checkpoint) -> dict[str, object]:
+    """The `arch` section that the published code would need for these weights."""
+    config, _ = build_config(HrmConfig, checkpoint.config, "the checkpoint")
+    model = config.model
+    keys = (*_SHARED, "hidden_size", "H_layers", "L_layers", "puzzle_emb_ndim", "vocab_size")
+    section = {key: getattr(model, key) for key in keys} | {"name": model.architecture}
+    rows = checkpoint.model.get(_EMBEDDING)
+    return section | {"num_puzzle_identifiers": 0 if rows is None else len(rows)}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,208 @@
+"""HRM, TRM or the transformer as a Solver.
+
+A task that was learnt, in training or transductively, is answered in the views it was learnt in, each with its own
+embedding. For any other task an embedding of each voting view is fitted to the task's demonstrations.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arc_core.augment import View
+from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
+from arc_core.config import build_config
+from arc_core.device import require_device
+from arc_core.errors import InputError
+from arc_core.extents import Ints
+from arc_core.grid import MAX_SIDE
+from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
+from arc_core.task import Task
+from arc_core.tensors import TaskTensors
+from arc_core.voting import vote, voting_views
+from hrm.batches import build_batch, canvas_of
+from hrm.config import METHOD, TRAIN_COMMAND, HrmConfig
+from hrm.identities import Examples, Identities, task_views
+from hrm.inference import Puzzles, answer
+from hrm.losses import segment_losses
+from hrm.puzzle_embedding import PuzzleEmbedding, sign_sgd
+from hrm.trainer import Networks, build_networks
+
+_TASKS_A_STREAM = 8  # tasks answered together; more fill batches better, fewer show and save results sooner
+_CELLS_A_FIT = 32 * 400
+
+
+class HrmSolver:
+    """Answers with the weights of one checkpoint."""
+
+    name = METHOD
+
+    def __init__(
+        self, networks: Networks, config: HrmConfig, known: Sequence[str], seen: Sequence[str], device: torch.device
+    ) -> None:
+        """Args:
+        known: ids of the tasks with embeddings, in their order.
+        seen: further ids whose demonstrations were learnt.
+        """
+        self.networks, self._config, self._device = networks, config, device
+        self._place = {task_id: index for index, task_id in enumerate(known)}
+        self._seen = {*known, *seen}
+
+    def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
+        """One prediction a task, in order; `seconds_per_task` is not used, a task takes a fixed number of passes."""
+        for start in range(0, len(tasks), _TASKS_A_STREAM):
+            group = tasks[start : start + _TASKS_A_STREAM]
+            began = time.perf_counter()
+            found = self._solve_group(group, budget)
+            seconds = (time.perf_counter() - began) / len(group)
+            for task, (views, answers) in zip(group, found, strict=True):
+                candidates = tuple(
+                    vote(((view, *by_view[test]) for view, by_view in zip(views, answers, strict=True)),
+                         budget.candidates)
+                    for test in range(len(task.test))
+                )  # fmt: skip
+                yield TaskPrediction(task.task_id, candidates, seconds, len(views), task.task_id in self._seen)
+
+    def _solve_group(
+        self, tasks: Sequence[Task], budget: Budget
+    ) -> list[tuple[list[View], list[list[tuple[np.ndarray, float]]]]]:
+        """By task: its views, and for each of them the answers to its tests."""
+        tensors = TaskTensors.from_tasks(tasks, self._device)
+        views = [self._views(task, budget) for task in tasks]
+        rows = self._embeddings(tasks, tensors, views)
+        pairs, elements, colors, owners = [], [], [], []
+        owner = 0
+        for number, (task, seen) in enumerate(zip(tasks, views, strict=True)):
+            first = int(tensors.first_pair[number]) + len(task.train)
+            for view in seen:
+                for test in range(len(task.test)):
+                    pairs.append(first + test)
+                    elements.append(view.dihedral)
+                    colors.append(view.colors)
+                    owners.append(owner)
+                owner += 1
+        puzzles = Puzzles.of(
+            tensors, np.array(pairs, dtype=np.int64), np.array(elements, dtype=np.int64),
+            np.array(colors, dtype=np.uint8),
+        )  # fmt: skip
+        owner_of = np.array(owners)
+
+        def lookup(numbers: Ints) -> Tensor | None:
+            return None if rows is None else rows[torch.from_numpy(owner_of[numbers]).to(rows.device)]
+
+        full = self._config.data.canvas == "full"
+        stop_early = self._config.evaluation.stop_early
+        flat = iter(answer(self.networks.model, tensors, puzzles, lookup, stop_early, full))
+        return [
+            (seen, [[next(flat) for _ in task.test] for _ in seen]) for task, seen in zip(tasks, views, strict=True)
+        ]
+
+    def _views(self, task: Task, budget: Budget) -> list[View]:
+        if task.task_id not in self._place:
+            return voting_views(budget.dihedral_views, budget.color_views, budget.seed)
+        config = self._config
+        return task_views(task.task_id, config.data.num_augmentations, config.training.seed)[: budget.views]
+
+    def _embeddings(self, tasks: Sequence[Task], tensors: TaskTensors, views: Sequence[list[View]]) -> Tensor | None:
+        """(sum of views, E) embeddings, a task's views after each other."""
+        learnt = self.networks.embedding
+        if learnt is None:
+            return None
+        per_task = self._config.data.num_augmentations + 1
+        fitted = self._fitted(tasks, tensors, views)
+        rows, done = [], 0
+        for task, seen in zip(tasks, views, strict=True):
+            place = self._place.get(task.task_id)
+            if place is None:
+                rows.append(fitted[done : done + len(seen)])
+            else:
+                first = 1 + place * per_task
+                rows.append(learnt.weights[first : first + len(seen)])
+            done += len(seen)
+        return torch.cat(rows)
+
+    def _fitted(self, tasks: Sequence[Task], tensors: TaskTensors, views: Sequence[list[View]]) -> Tensor:
+        """(sum of views, E) embeddings fitted to the demonstrations by sign-SGD, from blank; the network stays.
+
+        Rows of learnt tasks stay blank.
+        """
+        flat = [view for seen in views for view in seen]
+        embedding = PuzzleEmbedding(1 + len(flat), self._config.model.puzzle_emb_ndim).to(self._device)
+        identities = Identities(
+            (), 1, np.array([view.dihedral for view in flat]), np.array([view.colors for view in flat], dtype=np.uint8)
+        )
+        numbers, pairs, done = [], [], 0
+        for number, (task, seen) in enumerate(zip(tasks, views, strict=True)):
+            if task.task_id not in self._place:
+                first = int(tensors.first_pair[number])
+                shown = np.arange(first, first + len(task.train))
+                pairs.append(np.tile(shown, len(seen)))
+                numbers.append(np.repeat(np.arange(done, done + len(seen)), len(shown)))
+            done += len(seen)
+        if pairs and self._config.evaluation.adapt_steps:
+            chosen = np.concatenate(pairs)
+            sides = tensors.grid_sizes.reshape(-1, 4).max(axis=1)[chosen]
+            self._fit(embedding, tensors, identities, Examples(np.concatenate(numbers), chosen, sides))
+        return embedding.weights[1:]
+
+    def _fit(
+        self, embedding: PuzzleEmbedding, tensors: TaskTensors, identities: Identities, examples: Examples
+    ) -> None:
+        evaluation, training = self._config.evaluation, self._config.training
+        model = self.networks.model
+        canvases = canvas_of(examples.sides)
+        if self._config.data.canvas == "full":
+            canvases = np.full_like(canvases, MAX_SIDE)
+        for step in range(evaluation.adapt_steps):
+            # From the full rate down to a tenth, so that the last signs settle what the first ones found.
+            rate = evaluation.adapt_lr * (1 - 0.9 * step / evaluation.adapt_steps)
+            touched = []
+            for side in np.unique(canvases):
+                rows = np.flatnonzero(canvases == side)
+                size = max(1, _CELLS_A_FIT // int(side) ** 2)
+                for start in range(0, len(rows), size):
+                    batch = build_batch(
+                        tensors, identities, examples.rows(rows[start : start + size]), int(side), model.prefix, None
+                    )
+                    puzzles = embedding.rows(batch.identities)
+                    with torch.enable_grad():
+                        _, found = model(model.start(*batch.tokens.shape), batch.tokens, puzzles, batch.positions)
+                        loss = segment_losses(found, batch.labels, None, training.loss_type).answer
+                        (gradient,) = torch.autograd.grad(loss, puzzles)
+                    touched.append((batch.identities, gradient))
+            ids, gradients = (torch.cat(parts) for parts in zip(*touched, strict=True))
+            sign_sgd(embedding.weights, ids, gradients, rate, 0.0)
+
+
+def open_solver(path: Path | None, device: str) -> OpenSolver:
+    """The solver of a checkpoint file, or of a run folder's best checkpoint.
+
+    Raises:
+        InputError: no checkpoint, not one of HRM, or the device is not there.
+    """
+    if path is None:
+        raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
+    require_device(device)
+    file = resolve_checkpoint(path)
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    checkpoint = load_checkpoint(file, METHOD)
+    config, _ = build_config(HrmConfig, checkpoint.config, str(file))
+    rows = checkpoint.model.get("puzzle_emb.weights")
+    networks = build_networks(config, 0 if rows is None else len(rows))
+    networks.load(dict(checkpoint.model) | dict(checkpoint.ema), str(file))
+    networks.model.to(where).eval().requires_grad_(False)
+    if networks.embedding is not None:
+        networks.embedding.to(where)
+    known, seen = (cast(list[str], checkpoint.extras[name]) for name in ("task_ids", "transductive_ids"))
+    solver = HrmSolver(networks, config, known, seen, where)
+    # What was learnt transductively saw no test, so it is declared by task and not counted as an overlap.
+    return OpenSolver(
+        solver, file, checkpoint.step, checkpoint.training_data[:1] if known else checkpoint.training_data
+    )
+
+
+entry = SolverEntry(open_solver, needs_checkpoint=True, train_command=TRAIN_COMMAND)
