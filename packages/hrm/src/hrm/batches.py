@@ -1,6 +1,10 @@
 """Examples to batches of tokens. B batch, S canvas side, L = S*S, P prefix tokens."""
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -9,7 +13,7 @@ from arc_core.grid import MAX_SIDE
 from arc_core.tensors import TaskTensors
 from hrm.halting import Batch
 from hrm.identities import Examples, Identities
-from hrm.tokens import CANVASES, encode, labels_of, moved, positions
+from hrm.tokens import CANVASES, FIRST_COLOR, encode, labels_of, moved, positions
 
 
 def window_of(extents: Ints) -> Ints:
@@ -40,13 +44,71 @@ def build_batch(
     colors = torch.from_numpy(identities.colors[number].repeat(2, axis=0)).to(device)
     canvas, sizes = tensors.gather(grids, elements, colors, side)
     tokens = encode(canvas, sizes).view(count, 2, side, side)
+    rows = torch.from_numpy(number + 1).to(device)  # row 0 of the embedding is the blank one
+    return placed(tokens, sizes.view(count, 2, 2), rows, prefix, origin)
+
+
+def placed(tokens: Tensor, sizes: Tensor, identities: Tensor, prefix: int, origin: Tensor | None) -> Batch:
+    """A batch of grids that lie at the top left, moved.
+
+    Args:
+        tokens: (B, 2, S, S) inputs and outputs.
+        sizes: (B, 2, 2) their heights and widths.
+        identities: (B,) rows of the puzzle embedding.
+        origin: see `build_batch`.
+    """
+    side, device = tokens.shape[2], tokens.device
     corner: Tensor | None = None
     if origin is not None and side < MAX_SIDE:  # the window moves over the full canvas, the grid stays in its corner
         corner = (origin * (MAX_SIDE - side + 1)).long()
     elif origin is not None:
-        room = MAX_SIDE - sizes.view(count, 2, 2).amax(dim=1)
-        shift = (origin * (room + 1)).long()
+        shift = (origin * (MAX_SIDE - sizes.amax(dim=1) + 1)).long()
         tokens = moved(tokens.flatten(0, 1), shift.repeat_interleave(2, dim=0)).view_as(tokens)
     flat = tokens.flatten(2)
-    rows = torch.from_numpy(number + 1).to(device)  # row 0 of the embedding is the blank one
-    return Batch(flat[:, 0], labels_of(flat[:, 1]), rows, positions(side, prefix, corner, device))
+    return Batch(flat[:, 0], labels_of(flat[:, 1]), identities, positions(side, prefix, corner, device))
+
+
+class Source(Protocol):
+    """Where the tokens of numbered examples come from."""
+
+    def batch(self, numbers: Ints, side: int, prefix: int, origin: Tensor | None) -> Batch:
+        """Examples on a canvas; see `build_batch`."""
+        ...
+
+
+@dataclass(frozen=True)
+class OnTheFly:
+    """Tokens made from tasks on the device."""
+
+    tensors: TaskTensors
+    identities: Identities
+    examples: Examples
+
+    def batch(self, numbers: Ints, side: int, prefix: int, origin: Tensor | None) -> Batch:
+        """See `Source`."""
+        return build_batch(self.tensors, self.identities, self.examples.rows(numbers), side, prefix, origin)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Tokens read from a dataset's memory-mapped arrays.
+
+    Attributes:
+        inputs, labels: (X, 900) uint8, grids at the top left.
+        identities: (X,).
+        device: where batches go.
+    """
+
+    inputs: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+    identities: Ints
+    device: torch.device
+
+    def batch(self, numbers: Ints, side: int, prefix: int, origin: Tensor | None) -> Batch:
+        """See `Source`."""
+        both = np.stack([self.inputs[numbers], self.labels[numbers]], axis=1)
+        window = both.reshape(-1, 2, MAX_SIDE, MAX_SIDE)[:, :, :side, :side]
+        tokens = torch.from_numpy(np.ascontiguousarray(window)).to(self.device)
+        is_grid = tokens >= FIRST_COLOR
+        sizes = torch.stack([is_grid[:, :, :, 0].sum(2), is_grid[:, :, 0].sum(2)], dim=2)
+        return placed(tokens, sizes, torch.from_numpy(self.identities[numbers] + 1).to(self.device), prefix, origin)

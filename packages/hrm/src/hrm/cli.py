@@ -12,6 +12,7 @@ from arc_core.checkpoint import load_checkpoint
 from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
 from arc_core.errors import run_command
 from arc_core.files import show_path, write_json
+from arc_core.grid import MAX_SIDE
 from arc_core.loop import Ended, close_fabric, open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit
@@ -78,19 +79,20 @@ def _announce(console: Console, trainer: Trainer) -> None:
     config, data = trainer.config, trainer.data
     parameters = sum(p.numel() for p in trainer.model.parameters())
     rows = f", {data.identities.rows:,} puzzle embeddings" if config.model.puzzle_emb_ndim else ""
-    limit = f" with sides up to {config.data.max_side}" if config.data.max_side < 30 else ""
+    limit = f" with sides up to {config.data.max_side}" if config.data.max_side < MAX_SIDE else ""
     chosen = f" (a fixed choice of {config.data.max_tasks})" if config.data.max_tasks else ""
+    where = f" from {config.data.dataset}" if config.data.dataset else limit + chosen
     console.print(
         f"{config.model.architecture}, {parameters:,} parameters{rows} on {trainer.fabric.device}\n"
-        f"{len(data.tasks)} tasks of {config.data.train}{limit}{chosen} in "
-        f"{data.identities.views_per_task} views: {len(data.train):,} examples, {len(data.held_out):,} held out; "
+        f"{len(data.tasks)} tasks of {data.spec}{where} in "
+        f"{data.identities.rows - 1:,} views: {len(data.train):,} examples, {len(data.held_out):,} held out; "
         f"{config.training.max_steps:,} steps of {config.training.batch_size}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     if data.transductive_ids:
         console.print(
             f"TRANSDUCTIVE: the demonstrations, not the tests, of {len(data.transductive_ids)} tasks of "
-            f"{config.data.transductive} are learnt; every result will say so",
+            f"{data.transductive_spec} are learnt; every result will say so",
             style="yellow", soft_wrap=True,
         )  # fmt: skip
     console.print(f"writing to {show_path(trainer.run.path)}", highlight=False, soft_wrap=True)

@@ -156,7 +156,10 @@ def to_checkpoint(state: Mapping[str, Tensor], arch: Mapping[str, object]) -> Ch
     # Its training data is not ours to know; the published runs learnt both sets, evaluation demonstrations included.
     return Checkpoint(
         METHOD, 0, networks.state_dict(), {}, {}, config_to_dict(config), "imported", ("arc1:train", "arc1:eval"),
-        extras={"task_ids": [], "transductive_ids": []},
+        extras={
+            "task_ids": [], "transductive_ids": [], "groups": torch.zeros(1, dtype=torch.int64),
+            "elements": torch.zeros(0, dtype=torch.int64), "colors": torch.zeros(0, 10, dtype=torch.uint8),
+        },
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from arc_core.augment import NUM_DIHEDRAL, View, random_color_tables
 from arc_core.extents import Ints
+from arc_core.grid import NUM_COLORS
 from arc_core.randomness import generator_for
 from arc_core.tensors import TaskTensors
 
@@ -19,41 +20,56 @@ BLANK = 0  # the embedding's row of no identity
 
 def task_views(task_id: str, number: int, seed: int) -> list[View]:
     """The task's own view and `number` further ones, all different."""
-    views = {View(): None}
-    rng = generator_for(seed, f"views of {task_id}", 0)
+    views: dict[View, None] = {}
+    attempt = 0
     while len(views) <= number:
-        elements = rng.integers(NUM_DIHEDRAL, size=number)
-        tables = random_color_tables(rng, number)
-        for element, table in zip(elements.tolist(), tables.tolist(), strict=True):
-            views.setdefault(View(element, tuple(table)))
+        elements, tables = random_views(task_id, number, seed, attempt)
+        views |= {View(e, tuple(t)): None for e, t in zip(elements.tolist(), tables.tolist(), strict=True)}
+        attempt += 1
     return list(views)[: number + 1]
+
+
+def random_views(task_id: str, number: int, seed: int, attempt: int) -> tuple[Ints, npt.NDArray[np.uint8]]:
+    """(V,) elements and (V, 10) colour tables, some perhaps equal; attempt 0 begins with the task's own view."""
+    rng = generator_for(seed, f"views of {task_id}", attempt)
+    elements, tables = rng.integers(NUM_DIHEDRAL, size=number), random_color_tables(rng, number)
+    if attempt == 0:
+        own = View()
+        elements = np.concatenate([[own.dihedral], elements])
+        tables = np.concatenate([np.array([own.colors], dtype=np.uint8), tables])
+    return elements, tables
 
 
 @dataclass(frozen=True)
 class Identities:
-    """Tasks x views, a task's consecutive, its own view first.
+    """Tasks x views, a task's consecutive, its own view first. Identity i has row i + 1 of the puzzle embedding.
 
     Attributes:
         task_ids: of the tasks.
-        views_per_task: number of views of each.
+        groups: (tasks + 1,) task t has the identities groups[t] .. groups[t + 1] - 1.
         elements: (I,) dihedral elements.
         colors: (I, 10) uint8 colour tables.
     """
 
     task_ids: tuple[str, ...]
-    views_per_task: int
+    groups: Ints
     elements: Ints
     colors: npt.NDArray[np.uint8]
 
     @classmethod
     def of(cls, task_ids: Sequence[str], num_augmentations: int, seed: int) -> "Identities":
         """All identities of these tasks."""
-        views = [view for task_id in task_ids for view in task_views(task_id, num_augmentations, seed)]
+        return cls.of_views(task_ids, [task_views(task_id, num_augmentations, seed) for task_id in task_ids])
+
+    @classmethod
+    def of_views(cls, task_ids: Sequence[str], views: Sequence[Sequence[View]]) -> "Identities":
+        """Identities of each task's views."""
+        flat = [view for seen in views for view in seen]
         return cls(
             tuple(task_ids),
-            num_augmentations + 1,
-            np.array([view.dihedral for view in views], dtype=np.int64),
-            np.array([view.colors for view in views], dtype=np.uint8),
+            np.cumsum([0, *(len(seen) for seen in views)], dtype=np.int64),
+            np.array([view.dihedral for view in flat], dtype=np.int64),
+            np.array([view.colors for view in flat], dtype=np.uint8).reshape(-1, NUM_COLORS),
         )
 
     @property
@@ -61,9 +77,11 @@ class Identities:
         """Rows of the puzzle embedding, the blank one included."""
         return 1 + len(self.elements)
 
-    def row(self, task: int, view: int) -> int:
-        """The embedding's row of a task's view."""
-        return 1 + task * self.views_per_task + view
+    def views(self, task: int) -> list[View]:
+        """A task's."""
+        part = slice(int(self.groups[task]), int(self.groups[task + 1]))
+        pairs = zip(self.elements[part].tolist(), self.colors[part].tolist(), strict=True)
+        return [View(element, tuple(table)) for element, table in pairs]
 
 
 @dataclass(frozen=True)
@@ -98,11 +116,11 @@ def make_examples(tensors: TaskTensors, identities: Identities, held_out_views: 
     pair_task = np.repeat(np.arange(len(pairs_of)), pairs_of)
     known = np.flatnonzero(tensors.grid_sizes[1::2, 0] > 0)
     is_test = known - tensors.first_pair[pair_task[known]] >= tensors.num_train[pair_task[known]]
-    per_task = identities.views_per_task
-    views = np.tile(np.arange(per_task), len(known))
-    pairs = np.repeat(known, per_task)
-    held = np.repeat(is_test, per_task) & (views >= per_task - held_out_views)
-    numbers = pair_task[pairs] * per_task + views
+    counts = np.diff(identities.groups)[pair_task[known]]
+    pairs = np.repeat(known, counts)
+    views = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
+    numbers = identities.groups[pair_task[pairs]] + views
+    held = np.repeat(is_test, counts) & (numbers >= identities.groups[pair_task[pairs] + 1] - held_out_views)
     sides = tensors.grid_sizes.reshape(-1, 4).max(axis=1)[pairs]
     whole = Examples(numbers, pairs, sides)
     return whole.rows(np.flatnonzero(~held)), whole.rows(np.flatnonzero(held))

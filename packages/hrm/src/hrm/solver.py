@@ -26,7 +26,7 @@ from arc_core.tensors import TaskTensors
 from arc_core.voting import vote, voting_views
 from hrm.batches import build_batch, canvas_of
 from hrm.config import METHOD, TRAIN_COMMAND, HrmConfig
-from hrm.identities import Examples, Identities, task_views
+from hrm.identities import Examples, Identities
 from hrm.inference import Puzzles, answer
 from hrm.losses import segment_losses
 from hrm.puzzle_embedding import PuzzleEmbedding, sign_sgd
@@ -42,15 +42,15 @@ class HrmSolver:
     name = METHOD
 
     def __init__(
-        self, networks: Networks, config: HrmConfig, known: Sequence[str], seen: Sequence[str], device: torch.device
+        self, networks: Networks, config: HrmConfig, known: Identities, seen: Sequence[str], device: torch.device
     ) -> None:
         """Args:
-        known: ids of the tasks with embeddings, in their order.
-        seen: further ids whose demonstrations were learnt.
+        known: what the embedding has rows for.
+        seen: ids of further tasks whose demonstrations were learnt.
         """
-        self.networks, self._config, self._device = networks, config, device
-        self._place = {task_id: index for index, task_id in enumerate(known)}
-        self._seen = {*known, *seen}
+        self.networks, self._config, self._known, self._device = networks, config, known, device
+        self._place = {task_id: index for index, task_id in enumerate(known.task_ids)}
+        self._seen = {*known.task_ids, *seen}
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """One prediction a task, in order; `seconds_per_task` is not used, a task takes a fixed number of passes."""
@@ -104,15 +104,13 @@ class HrmSolver:
     def _views(self, task: Task, budget: Budget) -> list[View]:
         if task.task_id not in self._place:
             return voting_views(budget.dihedral_views, budget.color_views, budget.seed)
-        config = self._config
-        return task_views(task.task_id, config.data.num_augmentations, config.training.seed)[: budget.views]
+        return self._known.views(self._place[task.task_id])[: budget.views]
 
     def _embeddings(self, tasks: Sequence[Task], tensors: TaskTensors, views: Sequence[list[View]]) -> Tensor | None:
         """(sum of views, E) embeddings, a task's views after each other."""
         learnt = self.networks.embedding
         if learnt is None:
             return None
-        per_task = self._config.data.num_augmentations + 1
         fitted = self._fitted(tasks, tensors, views)
         rows, done = [], 0
         for task, seen in zip(tasks, views, strict=True):
@@ -120,7 +118,7 @@ class HrmSolver:
             if place is None:
                 rows.append(fitted[done : done + len(seen)])
             else:
-                first = 1 + place * per_task
+                first = 1 + int(self._known.groups[place])
                 rows.append(learnt.weights[first : first + len(seen)])
             done += len(seen)
         return torch.cat(rows)
@@ -132,9 +130,7 @@ class HrmSolver:
         """
         flat = [view for seen in views for view in seen]
         embedding = PuzzleEmbedding(1 + len(flat), self._config.model.puzzle_emb_ndim).to(self._device)
-        identities = Identities(
-            (), 1, np.array([view.dihedral for view in flat]), np.array([view.colors for view in flat], dtype=np.uint8)
-        )
+        identities = Identities.of_views([task.task_id for task in tasks], views)
         numbers, pairs, done = [], [], 0
         for number, (task, seen) in enumerate(zip(tasks, views, strict=True)):
             if task.task_id not in self._place:
@@ -197,7 +193,10 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
     networks.model.to(where).eval().requires_grad_(False)
     if networks.embedding is not None:
         networks.embedding.to(where)
-    known, seen = (cast(list[str], checkpoint.extras[name]) for name in ("task_ids", "transductive_ids"))
+    extras = cast(dict[str, Tensor], checkpoint.extras)
+    arrays = [extras[name].cpu().numpy() for name in ("groups", "elements", "colors")]
+    known = Identities(tuple(cast(list[str], checkpoint.extras["task_ids"])), *arrays)
+    seen = cast(list[str], checkpoint.extras["transductive_ids"])
     solver = HrmSolver(networks, config, known, seen, where)
     # What was learnt transductively saw no test, so it is declared by task and not counted as an overlap.
     return OpenSolver(

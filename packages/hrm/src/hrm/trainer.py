@@ -18,7 +18,6 @@ from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
-from hrm.batches import build_batch
 from hrm.config import METHOD, HrmConfig
 from hrm.halting import Draws, go_on_target, halts, restarted
 from hrm.losses import segment_losses
@@ -99,7 +98,7 @@ class Trainer:
         self.carries: dict[int, Carry] = {}
         most = config.validation.max_puzzles
         self.validation = Scored.of(data, sample(data.held_out, most)) if len(data.held_out) else None
-        self.training_data: tuple[str, ...] = (config.data.train,)
+        self.training_data: tuple[str, ...] = (data.spec,)
         self.transductive_ids = data.transductive_ids
         self.step, self.best, self.stale = 0, cast("tuple[float, ...] | None", None), 0
 
@@ -118,6 +117,9 @@ class Trainer:
                 "carries": carries,
                 "stale": self.stale,
                 "task_ids": list(identities.task_ids),
+                "groups": torch.from_numpy(identities.groups),
+                "elements": torch.from_numpy(identities.elements),
+                "colors": torch.from_numpy(identities.colors),
                 "transductive_ids": list(self.transductive_ids),
                 "precision": self.fabric.strategy.precision.state_dict(),
             },
@@ -278,10 +280,8 @@ class Trainer:
         fresh = torch.from_numpy(carry.halted[mine].copy()).to(fabric.device)
         self.stream.refill(carry, side, micro_step)
         origin = torch.from_numpy(carry.origins[mine].copy()).to(fabric.device)
-        batch = build_batch(
-            self.data.tensors, self.data.identities, self.data.train.rows(carry.examples[mine]), side,
-            self.model.prefix, origin if self.config.data.translation else None,
-        )  # fmt: skip
+        shift = origin if self.config.data.translation else None
+        batch = self.data.source.batch(carry.examples[mine], side, self.model.prefix, shift)
         before = carry.state or self.model.start(*batch.tokens.shape)
         steps = torch.where(fresh, 0, carry.steps) + 1
         embedding = self.networks.embedding
