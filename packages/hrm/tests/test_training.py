@@ -50,8 +50,9 @@ def folder(tmp_path: Path, random_task: Make) -> Path:
 def write_config(tmp_path: Path, folder: Path, **training: object) -> Path:
     path = tmp_path / "tiny.yaml"
     values = {
-        "method": "hrm", "model": MODEL, "data": {"train": f"dir:{folder}", "num_augmentations": 3},
-        "training": {"max_steps": 12, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "ema_decay": 0.9} | training,
+        "method": "hrm", "model": MODEL, "data": {"train": f"dir:{folder}@train", "num_augmentations": 3},
+        "training": {"max_steps": 12, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "ema_decay": 0.9}
+        | training,
         "device": {"mixed_precision": False, "name": "cpu"},
         "validation": {"eval_frequency": 6, "log_every_steps": 1, "keep_last": 10},
     }  # fmt: skip
@@ -90,13 +91,15 @@ def test_eight_puzzles_are_overfitted_to_100_percent_exact(
             architecture=architecture, hidden_size=64, num_heads=2, H_layers=1, L_layers=1, puzzle_emb_ndim=64,  # type: ignore[arg-type]
             expansion=2.0, halt_max_steps=2,
         ),
-        TrainingConfig(max_steps=200, batch_size=8, learning_rate=3e-3, warmup_steps=10, weight_decay=0.0, lr_min_ratio=0.1),
+        TrainingConfig(
+            max_steps=400, batch_size=8, learning_rate=3e-3, warmup_steps=10, weight_decay=0.0, lr_min_ratio=0.0
+        ),
         DataConfig(train="made", num_augmentations=0, held_out_views=0, translation=False),
     )  # fmt: skip
     fabric = open_fabric("cpu", "float32")
     data = training_data(config.data, 0, fabric.device)
     trainer = Trainer(config, data, RunFolder(tmp_path), fabric)
-    for _ in range(200):
+    for _ in range(400):
         trainer.training_step()
     assert trainer.score(Scored.of(data, data.train))["exact_accuracy"] == 1.0
 
@@ -178,7 +181,7 @@ def test_early_stopping_ends_a_run_that_stands_still(
 
 
 def test_transductive_tasks_lend_their_demonstrations_and_never_their_tests(folder: Path) -> None:
-    config = DataConfig(train=f"dir:{folder}", transductive="arc1:eval", num_augmentations=1)
+    config = DataConfig(train=f"dir:{folder}@train", transductive="arc1:eval", num_augmentations=1)
     data = training_data(config, 0, torch.device("cpu"))
     assert len(data.transductive_ids) == 400
     for index, task in enumerate(data.tasks):

@@ -7,14 +7,14 @@ embedding. For any other task an embedding of each voting view is fitted to the 
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from arc_core.augment import View
-from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
+from arc_core.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
 from arc_core.config import build_config
 from arc_core.device import require_device
 from arc_core.errors import InputError
@@ -174,14 +174,21 @@ class HrmSolver:
             sign_sgd(embedding.weights, ids, gradients, rate, 0.0)
 
 
-def open_solver(path: Path | None, device: str) -> OpenSolver:
-    """The solver of a checkpoint file, or of a run folder's best checkpoint.
+class Opened(NamedTuple):
+    """A checkpoint's networks in evaluation mode, and where they came from."""
+
+    networks: Networks
+    config: HrmConfig
+    checkpoint: Checkpoint
+    file: Path
+
+
+def open_networks(path: Path, device: str) -> Opened:
+    """The networks of a checkpoint file, or of a run folder's best checkpoint, with averaged weights if it has them.
 
     Raises:
         InputError: no checkpoint, not one of HRM, or the device is not there.
     """
-    if path is None:
-        raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
     require_device(device)
     file = resolve_checkpoint(path)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -193,15 +200,21 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
     networks.model.to(where).eval().requires_grad_(False)
     if networks.embedding is not None:
         networks.embedding.to(where)
+    return Opened(networks, config, checkpoint, file)
+
+
+def open_solver(path: Path | None, device: str) -> OpenSolver:
+    """The solver of a checkpoint; see `open_networks`."""
+    if path is None:
+        raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
+    networks, config, checkpoint, file = open_networks(path, device)
     extras = cast(dict[str, Tensor], checkpoint.extras)
     arrays = [extras[name].cpu().numpy() for name in ("groups", "elements", "colors")]
     known = Identities(tuple(cast(list[str], checkpoint.extras["task_ids"])), *arrays)
     seen = cast(list[str], checkpoint.extras["transductive_ids"])
-    solver = HrmSolver(networks, config, known, seen, where)
-    # What was learnt transductively saw no test, so it is declared by task and not counted as an overlap.
-    return OpenSolver(
-        solver, file, checkpoint.step, checkpoint.training_data[:1] if known else checkpoint.training_data
-    )
+    solver = HrmSolver(networks, config, known, seen, next(networks.model.parameters()).device)
+    # What was learnt transductively saw no test, so it is declared by task and is no overlap.
+    return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data)
 
 
 entry = SolverEntry(open_solver, needs_checkpoint=True, train_command=TRAIN_COMMAND)

@@ -1,0 +1,180 @@
+"""`distill-tinyvae`: a large image VAE taught, then distilled into one a thirtieth of its size."""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn import functional
+
+from arc_core.config import workspace_folder
+from arc_core.errors import InputError, run_command
+from arc_core.files import show_path, write_atomically, write_json
+from arc_core.progress import Progress
+from arc_core.randomness import generator_for, seed_for
+from hrm.tinyvae.images import load_images
+from hrm.tinyvae.model import LATENT, Coded, Vae, divergence, student, teacher
+
+_PIXELS = 3 * 32 * 32
+_KL_WEIGHT = 1e-4  # of a pixel's mean squared error; more blurs cells of one colour into each other
+
+Loss = Callable[[Tensor, Coded], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a training takes."""
+
+    steps: int
+    batch: int
+    seed: int
+
+
+def train(vae: Vae, images: Tensor, loss_of: Loss, setting: Setting, progress: Progress, done: int) -> None:
+    """Adam with a cosine rate; batches and noise are functions of (seed, step)."""
+    optimizer = torch.optim.AdamW(vae.parameters(), 1e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, setting.steps + 1)
+    for step in range(setting.steps):
+        rng = generator_for(setting.seed, "distillation", step)
+        batch = images[torch.from_numpy(rng.integers(len(images), size=setting.batch))]
+        noise = torch.from_numpy(rng.standard_normal((setting.batch, LATENT), dtype="float32")).to(batch.device)
+        loss = loss_of(batch, vae(batch, noise))
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        progress.update(done + step + 1, f"loss {loss.item():.4f}")
+
+
+def teacher_loss(images: Tensor, coded: Coded) -> Tensor:
+    """Mean squared error and the latent's divergence."""
+    return functional.mse_loss(coded.images, images) + _KL_WEIGHT * divergence(coded)
+
+
+def student_loss(master: Vae, latent_weight: float) -> Loss:
+    """The teacher's loss, its reconstructions, and its latent means."""
+
+    def loss(images: Tensor, coded: Coded) -> Tensor:
+        with torch.no_grad():
+            wanted = master(images)
+        copied = functional.mse_loss(coded.images, wanted.images)
+        matched = functional.mse_loss(coded.mean, wanted.mean)
+        return teacher_loss(images, coded) + copied + latent_weight * matched
+
+    return loss
+
+
+@torch.no_grad()
+def report(master: Vae, pupil: Vae, images: Tensor) -> dict[str, float]:
+    """Sizes, ratios and mean squared errors on images that neither was trained on."""
+    copies = {"teacher": master(images).images, "student": pupil(images).images}
+    counts = {
+        "teacher": sum(p.numel() for p in master.parameters()),
+        "student": sum(p.numel() for p in pupil.parameters()),
+    }
+    sizes = {name: len(save(dict(vae.state_dict()))) for name, vae in (("teacher", master), ("student", pupil))}
+    mean = images.mean(dim=0, keepdim=True)
+    return {
+        "teacher_parameters": counts["teacher"], "student_parameters": counts["student"],
+        "parameter_ratio": counts["teacher"] / counts["student"],
+        "teacher_bytes": sizes["teacher"], "student_bytes": sizes["student"],
+        "size_ratio": sizes["teacher"] / sizes["student"],
+        "mse_teacher": float(functional.mse_loss(copies["teacher"], images)),
+        "mse_student": float(functional.mse_loss(copies["student"], images)),
+        "mse_student_to_teacher": float(functional.mse_loss(copies["student"], copies["teacher"])),
+        "mse_mean_image": float((images - mean).square().mean()),
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def draw(master: Vae, pupil: Vae, images: Tensor) -> Figure:
+    """Originals, the teacher's and the student's reconstructions, below each other."""
+    rows = {"original": images, "teacher": master(images).images, "student": pupil(images).images}
+    figure = Figure(figsize=(len(images), 3.3), layout="constrained")
+    grid = figure.subplots(3, len(images))
+    for line, (name, pictures) in zip(grid, rows.items(), strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(picture.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_ylabel(name)
+    return figure
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `distill-tinyvae`."""
+    parser = argparse.ArgumentParser(
+        "distill-tinyvae",
+        description="Train a large VAE on images, distil it into a small one, and report sizes, errors and a picture.",
+        epilog="example: uv run distill-tinyvae --data photos/ --teacher-steps 5000 --student-steps 5000",
+    )
+    parser.add_argument("--data", default="arc1:train", help="folder, .npz, or data spec of tasks (default arc1:train)")
+    parser.add_argument("--teacher-steps", type=int, default=600)
+    parser.add_argument("--student-steps", type=int, default=1500)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--latent-weight", type=float, default=0.01, help="of matching the teacher's latent means")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"))
+    parser.add_argument("--out", type=Path, help="folder; default results/tinyvae")
+    args = parser.parse_args(argv)
+    return run_command(lambda: _distill(args, Console()))
+
+
+def _distill(args: argparse.Namespace, console: Console) -> int:
+    for name in ("teacher_steps", "student_steps", "batch"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1; got {getattr(args, name)}")
+    out = args.out or workspace_folder() / "results" / "tinyvae"
+    images, held_out = (part.to(args.device) for part in load_images(args.data, args.seed))
+    console.print(
+        f"{len(images)} images of {args.data}, {len(held_out)} more to report on; writing to {show_path(out)}"
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(args.seed, "weights", 0))
+        master, pupil = teacher().to(args.device), student().to(args.device)
+    began = time.perf_counter()
+    settings = [Setting(steps, args.batch, args.seed) for steps in (args.teacher_steps, args.student_steps)]
+    with Progress(console, args.teacher_steps + args.student_steps, "distilling") as progress:
+        train(master, images, teacher_loss, settings[0], progress, 0)
+        master.eval()
+        train(pupil, images, student_loss(master, args.latent_weight), settings[1], progress, args.teacher_steps)
+    found = report(master, pupil.eval(), held_out) | {"seconds": round(time.perf_counter() - began, 1)}
+    for name, vae in (("teacher", master), ("student", pupil)):
+        content = save({key: value.contiguous().cpu() for key, value in vae.state_dict().items()})
+        write_atomically(_ready(out) / f"{name}.safetensors", lambda file, content=content: file.write(content))  # type: ignore[misc]
+    figure = draw(master, pupil, held_out[:: max(1, len(held_out) // 12)][:12])
+    FigureCanvasAgg(figure)
+    write_atomically(out / "reconstructions.png", lambda file: figure.savefig(file, format="png", dpi=110))
+    write_json(out / "report.json", found)
+    table = Table("", "parameters", "size", "MSE", title=f"{len(held_out)} images not trained on")
+    for name in ("teacher", "student"):
+        table.add_row(
+            name, f"{found[f'{name}_parameters']:,.0f}", f"{found[f'{name}_bytes'] / 2**20:.2f} MiB",
+            f"{found[f'mse_{name}']:.4f}",
+        )  # fmt: skip
+    table.add_row("mean image", "", "", f"{found['mse_mean_image']:.4f}")
+    console.print(table)
+    console.print(
+        f"{found['size_ratio']:.1f} times smaller, {found['parameter_ratio']:.1f} times fewer parameters; student to "
+        f"teacher MSE {found['mse_student_to_teacher']:.4f}; {found['seconds']:.0f} s\n"
+        f"pictures in {show_path(out / 'reconstructions.png')}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
+
+
+def _ready(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
