@@ -17,7 +17,7 @@ import yaml
 from arc_core.checkpoint import list_checkpoints, load_checkpoint
 from arc_core.loop import open_fabric
 from arc_core.runs import RunFolder, read_metrics
-from arc_core.task import Task
+from arc_core.task import Task, task_to_json
 from hrm.cli import main
 from hrm.config import DataConfig, HrmConfig, ModelConfig, TrainingConfig
 from hrm.metrics import Scored
@@ -38,12 +38,7 @@ def folder(tmp_path: Path, random_task: Make) -> Path:
     for number in range(6):
         sizes = [((3, 2), (2, 2)), ((2, 4), (3, 3)), ((5, 5), (6, 4))]
         task = random_task(sizes, seed=number, task_id=f"task{number}")
-        pairs = [
-            {"input": p.input.tolist(), "output": p.output.tolist()}
-            for p in task.train + task.test
-            if p.output is not None
-        ]
-        (path / f"task{number}.json").write_text(json.dumps({"train": pairs[:-1], "test": pairs[-1:]}))
+        (path / f"task{number}.json").write_text(json.dumps(task_to_json(task)))
     return path
 
 
@@ -131,10 +126,8 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, folder: Path) -> None:
     path = write_config(tmp_path, folder, max_steps=60)
     base = [sys.executable, "-m", "hrm", "--config", str(path), "--validation.checkpoint_frequency", "7"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    assert (
-        subprocess.run([*base, "--run-dir", str(tmp_path / "whole")], env=environment, capture_output=True).returncode
-        == 0
-    )
+    whole = subprocess.run([*base, "--run-dir", str(tmp_path / "whole")], env=environment, capture_output=True)
+    assert whole.returncode == 0, whole.stderr
     killed = tmp_path / "killed"
     for _ in range(2):
         process = subprocess.Popen([*base, "--run-dir", str(killed), "--resume", "auto"], env=environment,

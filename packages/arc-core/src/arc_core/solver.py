@@ -33,7 +33,7 @@ class Budget:
     dihedral_views: int = 8
     color_views: int = 4
     seconds_per_task: float | None = None
-    candidates: int = 10
+    candidates: int = 100
     seed: int = 0
     device: str = "auto"
     use_best_step: bool = False

@@ -15,6 +15,7 @@ from arc_core.runs import git_commit
 from arc_core.solver import Budget
 from arc_eval.compare import Method, open_methods, results_json, run_method
 from arc_eval.protocol import left_out, load_evaluation, make_protocol
+from arc_eval.scores import PASSES
 from arc_eval.store import PredictionStore
 
 _EXAMPLES = """examples:
@@ -69,17 +70,8 @@ def _compare(args: argparse.Namespace, console: Console) -> int:
 
 
 def _show(console: Console, methods: Sequence[Method], tasks: int, excluded: Sequence[str]) -> None:
-    table = Table(
-        Column("method", no_wrap=True),
-        "tasks solved",
-        "score",
-        "pass@1",
-        "pass@2",
-        "pass@5",
-        "pass@10",
-        "s / task",
-        "step",
-    )
+    columns = ["solved", "score", *(f"@{k}" for k in PASSES), "s / task", "step"]
+    table = Table(Column("method", no_wrap=True), *(Column(name, no_wrap=True) for name in columns))
     ranked = sorted((m for m in methods if m.scores), key=lambda m: -(m.scores.score if m.scores else 0))
     for method in ranked:
         scores = method.scores
@@ -87,14 +79,15 @@ def _show(console: Console, methods: Sequence[Method], tasks: int, excluded: Seq
         mark = f" ({len(method.overlap.any)} tasks seen in training)" if method.overlap.any and not excluded else ""
         table.add_row(
             method.label + mark,
-            f"{scores.solved} of {scores.tasks}",
+            f"{scores.solved}/{scores.tasks}",
             f"{scores.score:.2%}",
-            *(f"{rate:.2%}" for rate in (scores.pass_at_1, scores.pass_at_2, scores.pass_at_5, scores.pass_at_10)),
-            f"{scores.seconds_per_task:.3g}",
+            *(f"{100 * rate:.1f}" for rate in scores.passed.values()),
+            f"{scores.seconds_per_task:.2g}",
             str(method.opened.step) if method.opened and method.opened.step is not None else "-",
             style="red" if mark else None,
         )
     console.print(table)
+    console.print("@k: pass@k, percent of the tasks with every test input right within k attempts")
     for method in methods:
         if method.note:
             console.print(f"{method.label}: {method.note}", markup=False, soft_wrap=True)

@@ -10,6 +10,8 @@ from arc_core.scoring import solved_tests, task_score
 from arc_core.solver import TaskPrediction
 from arc_core.task import Task
 
+PASSES = (1, 2, 5, 10, 100)
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -19,23 +21,21 @@ class Scores:
         tasks: how many were scored.
         solved: tasks with every test input right within two attempts.
         score: ARC Prize, the mean over tasks of the fraction of test inputs right within two attempts.
-        pass_at_1, pass_at_2, pass_at_5, pass_at_10: fractions of the tasks; a solver that gives fewer candidates is
-            scored on those.
+        passed: pass@k by k, fractions of the tasks; a solver that gives fewer candidates is scored on those.
         seconds_per_task: mean.
     """
 
     tasks: int
     solved: int
     score: float
-    pass_at_1: float
-    pass_at_2: float
-    pass_at_5: float
-    pass_at_10: float
+    passed: dict[int, float]
     seconds_per_task: float
 
     def as_dict(self) -> dict[str, float]:
         """For results.json."""
-        return asdict(self)
+        plain = asdict(self)
+        passed = {f"pass_at_{k}": rate for k, rate in plain.pop("passed").items()}
+        return plain | passed
 
 
 def prediction_to_json(method: str, key: str, prediction: TaskPrediction) -> dict[str, object]:
@@ -67,15 +67,12 @@ def score_lines(lines: Mapping[str, Mapping[str, object]], tasks: Sequence[Task]
     if not answered:
         return None
     ranked = [(task, ranked_grids(line)) for task, line in answered]
-    passed = {k: [all(solved_tests(grids, task, k)) for task, grids in ranked] for k in (1, 2, 5, 10)}
+    passed = {k: [all(solved_tests(grids, task, k)) for task, grids in ranked] for k in PASSES}
     seconds = [line["seconds"] for _, line in answered]
     return Scores(
         tasks=len(ranked),
         solved=sum(passed[2]),
         score=float(np.mean([task_score(grids, task) for task, grids in ranked])),
-        pass_at_1=float(np.mean(passed[1])),
-        pass_at_2=float(np.mean(passed[2])),
-        pass_at_5=float(np.mean(passed[5])),
-        pass_at_10=float(np.mean(passed[10])),
+        passed={k: float(np.mean(found)) for k, found in passed.items()},
         seconds_per_task=float(np.mean(np.array(seconds, dtype=np.float64))),
     )

@@ -37,7 +37,7 @@ def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A published state_dict under our names, with or without the prefixes of compiled models and of the trainer."""
     found = {}
     for name, value in state.items():
-        bare = name.replace(_COMPILED, "").removeprefix(PREFIX)
+        bare = name.replace(_COMPILED, "").removeprefix("model.").removeprefix("inner.")
         found[_RENAMED.get(bare, bare)] = value
     return found
 

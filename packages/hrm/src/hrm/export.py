@@ -137,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(args: argparse.Namespace, console: Console) -> int:
     if args.segments is not None and args.segments < 1:
         raise InputError(f"--segments must be at least 1; got {args.segments}")
+    if args.out is not None and args.out.suffix != _SUFFIXES[args.format]:
+        raise InputError(f"--out must end in {_SUFFIXES[args.format]} for --format {args.format}; got {args.out}")
     opened = open_networks(args.checkpoint, "cpu")
     networks, config = opened.networks, opened.config
     program = FixedSteps(networks.model, args.segments or config.model.halt_max_steps).eval()

@@ -120,7 +120,8 @@ def make_examples(tensors: TaskTensors, identities: Identities, held_out_views: 
     pairs = np.repeat(known, counts)
     views = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
     numbers = identities.groups[pair_task[pairs]] + views
-    held = np.repeat(is_test, counts) & (numbers >= identities.groups[pair_task[pairs] + 1] - held_out_views)
+    is_last = numbers >= identities.groups[pair_task[pairs] + 1] - held_out_views
+    held = np.repeat(is_test, counts) & is_last & (views > 0)  # the task's own view is always learnt
     sides = tensors.grid_sizes.reshape(-1, 4).max(axis=1)[pairs]
     whole = Examples(numbers, pairs, sides)
     return whole.rows(np.flatnonzero(~held)), whole.rows(np.flatnonzero(held))

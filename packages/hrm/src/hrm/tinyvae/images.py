@@ -18,13 +18,14 @@ from arc_core.randomness import generator_for
 from arc_core.render import PALETTE
 
 SIDE = 32
+_COLORS = np.array([tuple(bytes.fromhex(color[1:])) for color in PALETTE], dtype=np.uint8)
 _KINDS = (".png", ".jpg", ".jpeg")
 
 
 def render_grid(grid: Grid) -> np.ndarray:
     """(32, 32, 3) uint8: the grid in ARC's colours, as large as whole cells allow, in the middle of black."""
     scale = SIDE // max(grid.shape)
-    cells = np.array(PALETTE, dtype=np.uint8)[grid].repeat(scale, axis=0).repeat(scale, axis=1)
+    cells = _COLORS[grid].repeat(scale, axis=0).repeat(scale, axis=1)
     top, left = (SIDE - cells.shape[0]) // 2, (SIDE - cells.shape[1]) // 2
     image = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
     image[top : top + cells.shape[0], left : left + cells.shape[1]] = cells
