@@ -109,7 +109,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    args, console, began = parse(), Console(), time.monotonic()
+    args, console, began = parse(), Console(emoji=False), time.monotonic()
     with Progress(console, args.steps, args.rule) as progress:
         own, others = check(args.rule, args, progress)
     console.print(

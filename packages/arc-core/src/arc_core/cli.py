@@ -200,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """The command `arc-data`."""
     args = _parser().parse_args()
-    return run_command(lambda: int(args.run(args, Console())))
+    return run_command(lambda: int(args.run(args, Console(emoji=False))))
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `eval`."""
     args = _parser().parse_args(argv)
-    return run_command(lambda: int(args.run(args, Console())))
+    return run_command(lambda: int(args.run(args, Console(emoji=False))))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(argv: Sequence[str] | None) -> int:
     # Under torchrun every process runs this, and the first one speaks.
-    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
     arguments = parse_trainer_arguments("train-hrm", METHOD, "Train HRM, TRM or a transformer on ARC tasks.", argv)
     config, notes = load_config(HrmConfig, METHOD, training_commands(), arguments.config, arguments.overrides, OLD_KEYS)
     for note in notes:

@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--to-reference", action="store_true", help="the other way")
     parser.add_argument("--out", type=Path, help="run folder to write; with --to-reference the file")
     args = parser.parse_args(argv)
-    return run_command(lambda: _convert(args, Console()))
+    return run_command(lambda: _convert(args, Console(emoji=False)))
 
 
 def _convert(args: argparse.Namespace, console: Console) -> int:

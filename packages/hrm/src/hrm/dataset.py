@@ -277,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
     args = parser.parse_args(argv)
-    return run_command(lambda: _build(args, Console()))
+    return run_command(lambda: _build(args, Console(emoji=False)))
 
 
 def _build(args: argparse.Namespace, console: Console) -> int:

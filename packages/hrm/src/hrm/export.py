@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--segments", type=int, help="default: the model's halt_max_steps")
     parser.add_argument("--out", type=Path, help="file to write; default beside the working directory")
     args = parser.parse_args(argv)
-    return run_command(lambda: _export(args, Console()))
+    return run_command(lambda: _export(args, Console(emoji=False)))
 
 
 def _export(args: argparse.Namespace, console: Console) -> int:
@@ -148,6 +148,7 @@ def _export(args: argparse.Namespace, console: Console) -> int:
         tokens, rows = real_inputs(networks, 4)
         live, stored = program(tokens, rows), written(tokens, rows)
         difference = max(float((a - b).abs().max()) for a, b in zip(live, stored, strict=True))
+        largest = float(live[0].abs().max())
         agree = float((live[0].argmax(-1) == stored[0].argmax(-1)).float().mean())
         times = {name: latency(run, tokens[:1], rows[:1]) for name, run in (("live", program), (args.format, written))}
     table = Table("", "latency, one puzzle", title=f"{program.segments} segments on {config.model.seq_len} cells, CPU")
@@ -155,8 +156,9 @@ def _export(args: argparse.Namespace, console: Console) -> int:
         table.add_row(name, f"{1000 * seconds:.1f} ms")
     console.print(table)
     console.print(
-        f"largest difference to the live model on 4 tasks of arc1:train: {difference:.2e}; {agree:.2%} of the cells "
-        f"agree\n{out.stat().st_size / 2**20:.1f} MiB written to {show_path(out)}",
+        f"largest difference to the live model on 4 tasks of arc1:train: {difference:.2e}, of logits up to "
+        f"{largest:.3g}; {agree:.2%} of the cells agree\n"
+        f"{out.stat().st_size / 2**20:.1f} MiB written to {show_path(out)}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     return 0

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(argv: Sequence[str] | None) -> int:
     # Under torchrun every process runs this, and the first one speaks.
-    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
     arguments = parse_trainer_arguments("train", METHOD, "Train RLAN on ARC tasks.", argv)
     config, notes = read_config(arguments)
     for note in notes:

@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"))
     parser.add_argument("--out", type=Path, help="folder; default results/tinyvae")
     args = parser.parse_args(argv)
-    return run_command(lambda: _distill(args, Console()))
+    return run_command(lambda: _distill(args, Console(emoji=False)))
 
 
 def _distill(args: argparse.Namespace, console: Console) -> int:
