@@ -190,12 +190,26 @@ def test_transductive_tasks_lend_their_demonstrations_and_never_their_tests(fold
         (["--model.hidden_size", "30"], "hidden_size must be a multiple of 2 * num_heads = 4"),
         (["--data.dataset", "nowhere"], "data.dataset must be a folder that build-arc-dataset wrote"),
         (["--data.max_side", "1"], "data.train must leave a task"),
+        (["--validation.wandb", "true"], "validation.wandb needs the extra"),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(
-    arguments: list[str], part: str, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    arguments: list[str], part: str, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     status, _, err = run(capsys, "--config", write_config(tmp_path, folder), "--run-dir", tmp_path / "r", *arguments)
     assert status == 2
     assert part in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_batch_finder_measures_growing_batches(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hrm.batch_finder._MOST_SECONDS", 0.0)
+    status, out, err = run(capsys, "--config", write_config(tmp_path, folder), "--find-batch-size")
+    assert status == 0, err
+    assert "fastest" in out
+    assert "--training.batch_size 1 --training.gradient_accumulation_steps 4" in out

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
-from arc_core.errors import run_command
+from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_json
 from arc_core.grid import MAX_SIDE
 from arc_core.loop import Ended, close_fabric, open_fabric
@@ -24,10 +24,13 @@ from arc_core.training_command import (
     parse_trainer_arguments,
     train_to_end,
 )
+from hrm.batch_finder import measure, show
 from hrm.config import METHOD, OLD_KEYS, TRAIN_COMMAND, HrmConfig
 from hrm.metrics import grid_metrics
 from hrm.split import training_data
 from hrm.trainer import Trainer, out_of_memory_advice
+
+_FIND = "--find-batch-size"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(argv: Sequence[str] | None) -> int:
     # Under torchrun every process runs this, and the first one speaks.
     console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
-    arguments = parse_trainer_arguments("train-hrm", METHOD, "Train HRM, TRM or a transformer on ARC tasks.", argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    find_batch = _FIND in words
+    description = f"Train HRM, TRM or a transformer on ARC tasks. With {_FIND}, show which batches fit, and stop."
+    arguments = parse_trainer_arguments("train-hrm", METHOD, description, [word for word in words if word != _FIND])
     config, notes = load_config(HrmConfig, METHOD, training_commands(), arguments.config, arguments.overrides, OLD_KEYS)
     for note in notes:
         console.print(note, markup=False)
@@ -52,6 +58,9 @@ def _train(argv: Sequence[str] | None) -> int:
         config, _ = build_config(HrmConfig, start.checkpoint.config, str(start.run.config))
     initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
     fabric = open_fabric(config.device.name, config.device.dtype if config.device.mixed_precision else "float32")
+    if find_batch:
+        show(measure(config, fabric), config, fabric.device, console)
+        return 0
     data = training_data(config.data, config.training.seed, fabric.device)
     if start.checkpoint is not None:
         check_resumable(start.checkpoint, config_to_dict(config), data.fingerprint)
@@ -62,6 +71,8 @@ def _train(argv: Sequence[str] | None) -> int:
         trainer.load(start.checkpoint)
     elif initial is not None:
         trainer.init_from(initial)
+    if config.validation.wandb and fabric.is_global_zero:
+        _open_wandb(config, run)
     _announce(console, trainer)
     started = time.perf_counter()
     progress = Progress(console, config.training.max_steps, "training", trainer.step)
@@ -73,6 +84,18 @@ def _train(argv: Sequence[str] | None) -> int:
         _conclude(console, trainer, ended, time.perf_counter() - started)
     close_fabric(fabric)
     return ended.status
+
+
+def _open_wandb(config: HrmConfig, run: RunFolder) -> None:
+    """Mirrors TensorBoard's metrics to Weights & Biases, offline unless WANDB_MODE says otherwise."""
+    try:
+        import wandb
+    except ImportError:
+        raise InputError("validation.wandb needs the extra: uv sync --all-packages --extra wandb") from None
+    mode = os.environ.get("WANDB_MODE", "offline")
+    wandb.init(
+        project=METHOD, name=run.path.name, dir=run.path, mode=mode, config=config_to_dict(config), sync_tensorboard=True
+    )  # fmt: skip
 
 
 def _announce(console: Console, trainer: Trainer) -> None:
@@ -111,7 +134,7 @@ def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) 
             "identity": grid_metrics(scored.inputs, scored.targets),
         }
         names = [name.removesuffix("_accuracy") for name in results["identity"]]
-        table = Table("", *names, title=f"accuracy on {len(scored.targets)} held-out views of the training tasks")
+        table = Table("", *names, title=f"{len(scored.targets)} held-out views")
         for row, metrics in results.items():
             table.add_row(row, *(f"{value:.3f}" for value in metrics.values()))
         console.print(table)
