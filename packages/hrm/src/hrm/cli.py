@@ -93,9 +93,8 @@ def _open_wandb(config: HrmConfig, run: RunFolder) -> None:
     except ImportError:
         raise InputError("validation.wandb needs the extra: uv sync --all-packages --extra wandb") from None
     mode = os.environ.get("WANDB_MODE", "offline")
-    wandb.init(
-        project=METHOD, name=run.path.name, dir=run.path, mode=mode, config=config_to_dict(config), sync_tensorboard=True
-    )  # fmt: skip
+    values = config_to_dict(config)
+    wandb.init(project=METHOD, name=run.path.name, dir=run.path, mode=mode, config=values, sync_tensorboard=True)
 
 
 def _announce(console: Console, trainer: Trainer) -> None:
