@@ -64,7 +64,8 @@ def draw(results: dict[str, Scores]) -> Figure:
         axis.set_yticks(range(len(names)), names)
         axis.set_xlabel(metric)
         axis.axvline(results["whole"]["held-out"][metric], color="#555", linewidth=0.8, linestyle=":")
-    axes[1].legend()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
     return figure
 
 

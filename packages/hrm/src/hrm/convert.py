@@ -19,7 +19,7 @@ from arc_core.yaml_text import parse_yaml
 from hrm.config import METHOD, HrmConfig, ModelConfig, TrainingConfig
 from hrm.layers import swiglu_inner
 from hrm.losses import LossType
-from hrm.trainer import build_networks
+from hrm.networks import build_networks
 
 PREFIX = "model.inner."
 _COMPILED = "_orig_mod."

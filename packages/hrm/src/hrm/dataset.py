@@ -29,6 +29,7 @@ from arc_core.grid import MAX_SIDE
 from arc_core.progress import Progress
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
+from hrm.columns import Column
 from hrm.identities import random_views
 from hrm.split import without_tests
 from hrm.tokens import encode
@@ -149,35 +150,6 @@ def build_chunk(tasks: Sequence[Task], learnt: Sequence[bool], firsts: Ints, rec
     return Chunk(np.concatenate(elements), np.concatenate(colors), views, rows)  # type: ignore[arg-type]
 
 
-class _Column:
-    """A .npy file that grows by rows; its header is written when the length is known."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
-        self.path, self._shape, self._dtype, self._rows = path, shape, np.dtype(dtype), 0
-        self._file = path.open("wb")
-        self._file.write(b"\0" * self._header_size())
-
-    def _header(self) -> bytes:
-        text = str({"descr": self._dtype.str, "fortran_order": False, "shape": (self._rows, *self._shape)})
-        # Version 1.0 of the format: magic, length, text padded with spaces. 118 bytes of text make 128 in all.
-        return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
-
-    def _header_size(self) -> int:
-        return len(self._header())
-
-    def append(self, rows: np.ndarray) -> None:
-        """Adds rows."""
-        self._rows += len(rows)
-        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).tobytes())
-
-    def close(self) -> int:
-        """Writes the header; gives the number of rows."""
-        self._file.seek(0)
-        self._file.write(self._header())
-        self._file.close()
-        return self._rows
-
-
 def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[str, object]:
     """Writes a dataset and gives the content of dataset.json. The same recipe gives the same bytes whatever `workers`.
 
@@ -210,14 +182,14 @@ def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[
     )
     files = {
         split: (
-            _Column(_made(partial / split) / "inputs.npy", (CELLS,), "u1"),
-            _Column(partial / split / "labels.npy", (CELLS,), "u1"),
-            _Column(partial / split / "identities.npy", (), "<i8"),
-            _Column(partial / split / "pairs.npy", (), "<i8"),
+            Column(_made(partial / split) / "inputs.npy", (CELLS,), "u1"),
+            Column(partial / split / "labels.npy", (CELLS,), "u1"),
+            Column(partial / split / "identities.npy", (), "<i8"),
+            Column(partial / split / "pairs.npy", (), "<i8"),
         )
         for split in SPLITS
     }
-    shared = _Column(partial / "elements.npy", (), "<i8"), _Column(partial / "colors.npy", (10,), "u1")
+    shared = Column(partial / "elements.npy", (), "<i8"), Column(partial / "colors.npy", (10,), "u1")
     groups, began, examples = [0], time.perf_counter(), 0
     with Progress(console, len(everything), "tasks") as progress:
         # Chunks come in order and a few at a time, so memory stays flat.

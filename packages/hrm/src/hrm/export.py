@@ -25,9 +25,9 @@ from arc_core.files import show_path, write_atomically
 from arc_core.tensors import TaskTensors
 from hrm.config import HrmConfig
 from hrm.model import Reasoner
+from hrm.networks import Networks
 from hrm.solver import open_networks
 from hrm.tokens import encode
-from hrm.trainer import Networks
 
 _SUFFIXES = {"torch": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
 Program = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -15,8 +15,6 @@ from arc_core.grid import NUM_COLORS
 from arc_core.randomness import generator_for
 from arc_core.tensors import TaskTensors
 
-BLANK = 0  # the embedding's row of no identity
-
 
 def task_views(task_id: str, number: int, seed: int) -> list[View]:
     """The task's own view and `number` further ones, all different."""

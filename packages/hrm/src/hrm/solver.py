@@ -29,8 +29,8 @@ from hrm.config import METHOD, TRAIN_COMMAND, HrmConfig
 from hrm.identities import Examples, Identities
 from hrm.inference import Puzzles, answer
 from hrm.losses import segment_losses
+from hrm.networks import Networks, build_networks
 from hrm.puzzle_embedding import PuzzleEmbedding, sign_sgd
-from hrm.trainer import Networks, build_networks
 
 _TASKS_A_STREAM = 8  # tasks answered together; more fill batches better, fewer show and save results sooner
 _CELLS_A_FIT = 32 * 400

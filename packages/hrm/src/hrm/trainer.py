@@ -3,14 +3,13 @@
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from arc_core.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.errors import InputError, RunFailure
 from arc_core.loop import Ended, ExponentialAverage, check_finite, stop_asked
@@ -23,49 +22,11 @@ from hrm.halting import Draws, go_on_target, halts, restarted
 from hrm.losses import segment_losses
 from hrm.metrics import Scored, model_metrics, sample
 from hrm.model import Reasoner, State
+from hrm.networks import build_networks
 from hrm.optimizers import make_optimizers, rate_factor
-from hrm.puzzle_embedding import PuzzleEmbedding, sign_sgd
+from hrm.puzzle_embedding import sign_sgd
 from hrm.split import TrainingData
 from hrm.stream import Carry, Stream
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The model and its puzzle embedding, None where it has none."""
-
-    model: Reasoner
-    embedding: PuzzleEmbedding | None
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Weights of both."""
-        rows = {} if self.embedding is None else {"puzzle_emb.weights": self.embedding.weights}
-        return self.model.state_dict() | rows
-
-    def load(self, state: Mapping[str, Tensor], where: str, with_embedding: bool = True) -> None:
-        """Takes weights over.
-
-        Args:
-            with_embedding: the puzzle embedding too; without it, it stays as it is.
-        Raises:
-            CheckpointError: they do not fit.
-        """
-        weights = {name: value for name, value in state.items() if name != "puzzle_emb.weights"}
-        try:
-            self.model.load_state_dict(weights)
-            if self.embedding is not None and with_embedding:
-                self.embedding.load_state_dict({"weights": state["puzzle_emb.weights"]})
-        except (RuntimeError, KeyError) as error:
-            line = str(error).splitlines()[-1].strip()
-            raise CheckpointError(f"{where} does not fit this model or these tasks: {line:.120}") from None
-
-
-def build_networks(config: HrmConfig, identities: int) -> Networks:
-    """With the initial weights of the seed; the global random state is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(config.training.seed, "weights", 0))
-        model = Reasoner(config.model)
-    channels = config.model.puzzle_emb_ndim
-    return Networks(model, PuzzleEmbedding(identities, channels) if channels else None)
 
 
 class Trainer:
