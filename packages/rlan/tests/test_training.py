@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from arc_core.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
-from arc_core.config import config_to_yaml
+from arc_core.config import config_to_yaml, load_config
 from arc_core.errors import RunFailure
 from arc_core.loop import open_fabric
 from arc_core.runs import TIMING_PREFIX, RunFolder, read_metrics
+from rlan.checklist import validation_report
 from rlan.cli import main
-from rlan.config import DataConfig, ModelConfig, RlanConfig, TrainingConfig, ValidationConfig
+from rlan.config import OLD_KEYS, DataConfig, ModelConfig, RlanConfig, TrainingConfig, ValidationConfig
 from rlan.split import split_tasks
 from rlan.trainer import Trainer
 
@@ -308,3 +309,13 @@ def test_validate_config_prints_the_checklist(capsys: pytest.CaptureFixture[str]
     assert status == 0
     assert "data.num_workers is accepted and not needed" in out
     assert "cache_samples" in out
+
+
+def test_stable_meets_every_row_of_the_validation_report_and_base_says_what_it_lacks() -> None:
+    recipes = Path(__file__).parents[3] / "configs" / "rlan"
+    lacking = {}
+    for name in ("stable", "base"):
+        config, _ = load_config(RlanConfig, "rlan", {}, recipes / f"{name}.yaml", {}, OLD_KEYS)
+        lacking[name] = {check.setting for check in validation_report(config) if not check.ok}
+    assert lacking["stable"] == set()
+    assert lacking["base"] == {"model.use_hyperlora", "loo_training.enabled", "equivariance_training.enabled"}

@@ -77,18 +77,18 @@ def checklist(config: RlanConfig) -> list[Check]:
             "data.held_out_fraction", data.held_out_fraction, "above 0", data.held_out_fraction > 0,
             "without held-out tasks the best checkpoint is chosen on training tasks",
         ),
-        *(_report(config) if model.use_hyperlora else []),
         Check("device.mixed_precision", device.mixed_precision, "true", device.mixed_precision, "slower on a GPU"),
         Check("device.dtype", device.dtype, "bfloat16", device.dtype == "bfloat16", "more stable than float16"),
         Check("device.compile", device.compile, "true on a GPU", device.compile, "20 to 40% slower on a GPU"),
     ]  # fmt: skip
 
 
-def _report(config: RlanConfig) -> list[Check]:
-    """The validation report's rows, for configs with HyperLoRA."""
+def validation_report(config: RlanConfig) -> list[Check]:
+    """The validation report's rows, what `stable` is made of. For other recipes they tell what sets them apart."""
     model, training, loo, turned = config.model, config.training, config.loo_training, config.equivariance_training
     perms = config.data.augmentation
     return [
+        Check("model.use_hyperlora", model.use_hyperlora, "true", model.use_hyperlora, "no meta-learning"),
         Check("inference.use_best_step_selection", config.inference.use_best_step_selection, "false",
               not config.inference.use_best_step_selection, "matches training, which uses the last step"),
         Check("model.spatial_downsample", model.spatial_downsample, "8", model.spatial_downsample == 8, "keeps places"),

@@ -25,7 +25,7 @@ from arc_core.training_command import (
     parse_trainer_arguments,
     train_to_end,
 )
-from rlan.checklist import checklist
+from rlan.checklist import checklist, validation_report
 from rlan.config import METHOD, OLD_KEYS, TRAIN_COMMAND, RlanConfig
 from rlan.metrics import Scored, baseline_metrics
 from rlan.split import Split, split_tasks
@@ -147,16 +147,16 @@ def _compared(name: str, rows: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _show_checklist(config: RlanConfig, console: Console) -> int:
-    table = Table(
-        Column("setting", no_wrap=True, overflow="fold"),
-        "value",
-        "guide",
-        "",
-        title="configuration checklist of the training guide",
-    )
-    for check in checklist(config):
-        table.add_row(check.setting, str(check.value), check.expected, "ok" if check.ok else f"differs: {check.reason}")
-    console.print(table)
+    tables = {
+        "configuration checklist of the training guide": checklist(config),
+        "validation report of the stable recipe": validation_report(config),
+    }
+    for title, checks in tables.items():
+        table = Table(Column("setting", no_wrap=True, overflow="fold"), "value", "expected", "", title=title)
+        for check in checks:
+            verdict = "ok" if check.ok else f"differs: {check.reason}"
+            table.add_row(check.setting, str(check.value), check.expected, verdict)
+        console.print(table)
     return 0
 
 
