@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -15,7 +16,6 @@ from arc_core.runs import git_commit
 from arc_core.solver import Budget
 from arc_eval.compare import Method, open_methods, results_json, run_method
 from arc_eval.protocol import left_out, load_evaluation, make_protocol
-from arc_eval.scores import PASSES
 from arc_eval.store import PredictionStore
 
 _EXAMPLES = """examples:
@@ -25,6 +25,8 @@ _EXAMPLES = """examples:
 
 An interrupted comparison continues when the same command is given again.
 """
+
+_SHOWN = (1, 2, 5, 10)  # of pass@k, in the table; results.json has more
 
 
 def parse_views(text: str) -> tuple[int, int]:
@@ -70,8 +72,8 @@ def _compare(args: argparse.Namespace, console: Console) -> int:
 
 
 def _show(console: Console, methods: Sequence[Method], tasks: int, excluded: Sequence[str]) -> None:
-    columns = ["solved", "score", *(f"@{k}" for k in PASSES), "s / task", "step"]
-    table = Table(Column("method", no_wrap=True), *(Column(name, no_wrap=True) for name in columns))
+    columns = ["solved", "score", *(f"@{k}" for k in _SHOWN), "s / task"]
+    table = Table(Column("method", overflow="fold"), *(Column(name, no_wrap=True) for name in columns), box=SIMPLE_HEAD)
     ranked = sorted((m for m in methods if m.scores), key=lambda m: -(m.scores.score if m.scores else 0))
     for method in ranked:
         scores = method.scores
@@ -81,9 +83,8 @@ def _show(console: Console, methods: Sequence[Method], tasks: int, excluded: Seq
             method.label + mark,
             f"{scores.solved}/{scores.tasks}",
             f"{scores.score:.2%}",
-            *(f"{100 * rate:.1f}" for rate in scores.passed.values()),
+            *(f"{100 * scores.passed[k]:.2f}" for k in _SHOWN),
             f"{scores.seconds_per_task:.2g}",
-            str(method.opened.step) if method.opened and method.opened.step is not None else "-",
             style="red" if mark else None,
         )
     console.print(table)
