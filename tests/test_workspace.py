@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 
+import hrm.config
+import rlan.config
 from arc_core.config import load_config
 from arc_core.solver import GROUP, SolverEntry
-from rlan.config import OLD_KEYS, RlanConfig
 
 ROOT = Path(__file__).parents[1]
 LINT_IMPORTS = str(Path(sys.executable).parent / "lint-imports")
 MEMBERS = sorted((ROOT / "packages").iterdir())
-CONFIG_KINDS = {"rlan": (RlanConfig, OLD_KEYS)}
+CONFIG_KINDS = {
+    "rlan": (rlan.config.RlanConfig, rlan.config.OLD_KEYS),
+    "hrm": (hrm.config.HrmConfig, hrm.config.OLD_KEYS),
+}
 
 
 def project(member: Path) -> dict[str, dict[str, object]]:

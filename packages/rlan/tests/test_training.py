@@ -169,7 +169,7 @@ def test_accumulated_parts_equal_one_large_batch(
         made.training_step()
         found = [p.grad for p in made.model.parameters()]
         gradients.append(torch.cat([grad.flatten() for grad in found if grad is not None]))
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=5e-6)
 
 
 def test_validation_uses_averaged_weights_and_puts_the_own_ones_back(tmp_path: Path, tasks_folder: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_run_ends_with_scores_summary_and_the_next_command(
     )
     assert status == 0, err
     assert load_checkpoint(other, "rlan").training_data == (f"dir:{tasks_folder}",)
-    source = tmp_path / "other tasks"
+    source = tmp_path / "train too"
     source.mkdir()
     (source / "a.json").write_text(next(tasks_folder.glob("*.json")).read_text())
     tuned = ["--data.held_out_fraction", 0, "--data.train", f"dir:{source}", "--training.max_epochs", 1]
