@@ -86,7 +86,7 @@ def test_views_of_a_task_are_different_and_depend_on_its_id_and_the_seed_alone()
     assert views[0] == View()
     assert len(set(views)) == 51
     assert views == task_views("a", 50, 3)
-    assert views[:10] == task_views("a", 9, 3)[:10] or len(task_views("a", 9, 3)) == 10
+    assert len(task_views("a", 9, 3)) == 10
     assert views != task_views("b", 50, 3)
     assert views != task_views("a", 50, 4)
     assert all(view.colors[0] == 0 for view in views)
@@ -150,7 +150,8 @@ def test_a_stream_hands_out_every_example_of_a_canvas_before_any_twice() -> None
     kept = carry.examples.copy()
     carry.halted = np.array([False, True, False, False])
     stream.refill(carry, 4, 5)
-    assert (carry.examples != kept).tolist() in ([False, True, False, False], [False] * 4)
+    kept[1] = stream._order(4, 2)[0]  # type: ignore[attr-defined]  # 20 of 10 were taken: the third epoch begins
+    assert carry.examples.tolist() == kept.tolist()
     assert carry.taken == 21
     canvases = [stream.side_of(step) for step in range(400)]
     assert 0.5 < np.mean(np.array(canvases) == 4) < 0.68

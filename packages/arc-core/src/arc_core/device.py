@@ -1,4 +1,4 @@
-"""Whether a device that was asked for is there."""
+"""Devices by name."""
 
 import torch
 
@@ -10,3 +10,13 @@ def require_device(name: str) -> None:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(name, True):
         raise InputError(f"device {name} was asked for and torch sees none; use --device cpu or auto")
+
+
+def solving_device(name: str) -> torch.device:
+    """The device to solve on; "auto" is a CUDA GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: it is not there.
+    """
+    require_device(name)
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from arc_core.device import require_device
-from arc_core.errors import RunFailure
+from arc_core.errors import InputError, RunFailure
 from arc_core.signals import StopSignals
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -20,6 +20,21 @@ Schedule = Literal["onecycle", "cosine", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 _FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Where and how to compute; the CPU always computes in float32. The section `device` of every trainer's config."""
+
+    name: Device = "auto"
+    mixed_precision: bool = True
+    dtype: Precision = "bfloat16"
+    compile: bool = False
+
+    @property
+    def precision(self) -> Precision:
+        """Of autocast."""
+        return self.dtype if self.mixed_precision else "float32"
 
 
 def open_fabric(device: Device, precision: Precision) -> Fabric:
@@ -43,6 +58,14 @@ def open_fabric(device: Device, precision: Precision) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def require_even_share(batch_size: int, fabric: Fabric) -> None:
+    """Raises InputError unless the processes can share a batch evenly."""
+    if batch_size % fabric.world_size:
+        raise InputError(
+            f"training.batch_size must be a multiple of the {fabric.world_size} processes; got {batch_size}"
+        )
 
 
 def close_fabric(fabric: Fabric) -> None:

@@ -4,7 +4,7 @@ An epoch's samples are grouped by size, so that a batch pays for the canvas it n
 order. Ranks share every global batch by rows, so it is the same for any number of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -32,6 +32,23 @@ def epoch_batches(sizes: Indices, batch_size: int, rng: np.random.Generator) -> 
     order = np.concatenate([order, rng.choice(order[-batch_size:], missing)]) if missing else order
     batches = order.reshape(-1, batch_size)
     return batches[rng.permutation(len(batches))]
+
+
+def batches_by_canvas(canvases: Indices, cells: int, order: Indices | None = None) -> Iterator[tuple[int, Indices]]:
+    """(canvas side, sample numbers) that cover all samples, small canvases first.
+
+    Args:
+        canvases: (samples,) canvas sides.
+        cells: of all canvases of a batch; a batch has one sample at least.
+        order: (samples,) keys by which the samples of a canvas are sorted, so that like ones share a batch.
+    """
+    for side in np.unique(canvases).tolist():
+        rows = np.flatnonzero(canvases == side)
+        if order is not None:
+            rows = rows[np.argsort(order[rows], kind="stable")]
+        size = max(1, cells // side**2)
+        for start in range(0, len(rows), size):
+            yield side, rows[start : start + size]
 
 
 @dataclass(frozen=True)

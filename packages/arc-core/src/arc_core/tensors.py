@@ -93,6 +93,11 @@ class TaskTensors:
             sizes,
         )
 
+    @property
+    def pair_sides(self) -> np.ndarray:
+        """(pairs,) int64 the longest side of each pair's input and output."""
+        return np.asarray(self.grid_sizes.reshape(-1, 4).max(axis=1))
+
     def gather(self, grids: Tensor, elements: Tensor, colors: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """Grids turned within their own extent, recoloured, at the top left of a canvas.
 

@@ -32,7 +32,8 @@ class TrainerArguments:
         resume: "auto", a path, or None.
         run_dir: where to write, None for a new folder below runs/.
         init_from: a checkpoint or run whose weights to start from.
-        print_config, validate_config: show and stop.
+        print_config: show the config and stop.
+        switches: those of the trainer's own that were given.
     """
 
     config: Path
@@ -42,7 +43,7 @@ class TrainerArguments:
     run_dir: Path | None
     init_from: Path | None
     print_config: bool
-    validate_config: bool
+    switches: frozenset[str]
 
     @property
     def recipe(self) -> str:
@@ -51,10 +52,12 @@ class TrainerArguments:
 
 
 def parse_trainer_arguments(
-    command: str, method: str, description: str, argv: Sequence[str] | None = None
+    command: str, method: str, description: str, switches: Mapping[str, str], argv: Sequence[str] | None = None
 ) -> TrainerArguments:
     """The command line of a trainer; any `--section.key VALUE` is an override.
 
+    Args:
+        switches: flags without a value that this trainer alone has, such as "--validate-config", and their help.
     Raises:
         InputError: an argument is not understood, or two exclude each other.
     """
@@ -73,7 +76,8 @@ def parse_trainer_arguments(
     parser.add_argument("--run-dir", metavar="DIR", help=f"run folder; default runs/{method}/<recipe>-<date>-<time>")
     parser.add_argument("--init-from", metavar="PATH", help="start a new run from this checkpoint's weights")
     parser.add_argument("--print-config", action="store_true", help="show the resolved config and stop")
-    parser.add_argument("--validate-config", action="store_true", help="check the config against the guide and stop")
+    for switch, meaning in switches.items():
+        parser.add_argument(switch, action="append_const", const=switch, dest="switches", default=[], help=meaning)
     args, rest = parser.parse_known_args(argv)
     overrides = parse_overrides(rest)
     if args.device:
@@ -91,7 +95,7 @@ def parse_trainer_arguments(
         Path(args.run_dir) if args.run_dir else None,
         Path(args.init_from) if args.init_from else None,
         args.print_config,
-        args.validate_config,
+        frozenset(args.switches),
     )
 
 
@@ -153,14 +157,15 @@ def check_resumable(checkpoint: Checkpoint, config: Mapping[str, object], finger
         )
 
 
-def begin_run(arguments: TrainerArguments, start: Start, method: str, config_text: str) -> RunFolder:
-    """Makes the folder of a new run and writes its config; gives the folder back."""
-    if start.checkpoint is not None:
-        return start.run
-    root, restart = workspace_folder() / "runs", arguments.resume is not None
-    run = new_run(root, method, arguments.recipe, arguments.run_dir, restart)
-    write_text(run.config, config_text)
-    return run
+def begin_run(arguments: TrainerArguments, start: Start, method: str, config_text: str, fabric: Fabric) -> RunFolder:
+    """The run's folder, the same in every process; the first one makes that of a new run and writes its config."""
+    run = start.run
+    if start.checkpoint is None and fabric.is_global_zero:
+        root, restart = workspace_folder() / "runs", arguments.resume is not None
+        run = new_run(root, method, arguments.recipe, arguments.run_dir, restart)
+        write_text(run.config, config_text)
+    shared: RunFolder = fabric.broadcast(run)
+    return shared
 
 
 def train_to_end(

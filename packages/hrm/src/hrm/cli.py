@@ -31,6 +31,7 @@ from hrm.split import training_data
 from hrm.trainer import Trainer, out_of_memory_advice
 
 _FIND = "--find-batch-size"
+_SWITCHES = {_FIND: "show which batches fit this machine and stop"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,10 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(argv: Sequence[str] | None) -> int:
     # Under torchrun every process runs this, and the first one speaks.
     console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
-    words = list(sys.argv[1:] if argv is None else argv)
-    find_batch = _FIND in words
-    description = f"Train HRM, TRM or a transformer on ARC tasks. With {_FIND}, show which batches fit, and stop."
-    arguments = parse_trainer_arguments("train-hrm", METHOD, description, [word for word in words if word != _FIND])
+    description = "Train HRM, TRM or a transformer on ARC tasks."
+    arguments = parse_trainer_arguments("train-hrm", METHOD, description, _SWITCHES, argv)
     config, notes = load_config(HrmConfig, METHOD, training_commands(), arguments.config, arguments.overrides, OLD_KEYS)
     for note in notes:
         console.print(note, markup=False)
@@ -57,15 +56,14 @@ def _train(argv: Sequence[str] | None) -> int:
     if start.checkpoint is not None and not arguments.given:
         config, _ = build_config(HrmConfig, start.checkpoint.config, str(start.run.config))
     initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
-    fabric = open_fabric(config.device.name, config.device.dtype if config.device.mixed_precision else "float32")
-    if find_batch:
+    fabric = open_fabric(config.device.name, config.device.precision)
+    if _FIND in arguments.switches:
         show(measure(config, fabric), config, fabric.device, console)
         return 0
     data = training_data(config.data, config.training.seed, fabric.device)
     if start.checkpoint is not None:
         check_resumable(start.checkpoint, config_to_dict(config), data.fingerprint)
-    made = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD)) if fabric.is_global_zero else start.run
-    run: RunFolder = fabric.broadcast(made)
+    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
     trainer = Trainer(config, data, run, fabric)
     if start.checkpoint is not None:
         trainer.load(start.checkpoint)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
 from arc_core.errors import ConfigError
 from arc_core.grid import MAX_SIDE
+from arc_core.loop import DeviceConfig
 
 METHOD = "hrm"
 TRAIN_COMMAND = "uv run --package hrm train-hrm"
@@ -140,16 +141,6 @@ class DataConfig:
     held_out_views: CountOrZero = 1
     translation: bool = True
     canvas: Literal["bucket", "full"] = "bucket"
-
-
-@dataclass(frozen=True)
-class DeviceConfig:
-    """Where and how to compute; the CPU always computes in float32."""
-
-    name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    mixed_precision: bool = True
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    compile: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import argparse
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -198,7 +197,7 @@ def _convert(args: argparse.Namespace, console: Console) -> int:
     checkpoint = to_checkpoint(read_reference(args.file), arch)
     config, _ = build_config(HrmConfig, checkpoint.config, "the reference config")
     out = args.out or workspace_folder() / "runs" / METHOD / f"imported-{args.file.stem}"
-    path = save_checkpoint(out / "checkpoints", replace(checkpoint, best_metric=None), is_best=True, keep_last=1)
+    path = save_checkpoint(out / "checkpoints", checkpoint, is_best=True, keep_last=1)
     model = config.model
     console.print(
         f"{model.architecture}: hidden {model.hidden_size}, {model.num_heads} heads, {model.H_layers}+{model.L_layers} "

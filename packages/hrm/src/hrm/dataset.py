@@ -173,7 +173,8 @@ def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[
         raise InputError(f"{folder} holds a dataset of another recipe; choose another --output-dir or remove it")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    for split in SPLITS:
+        (partial / split).mkdir(parents=True)
     counts = [len(task.train) + len(task.test) * whole for task, whole in zip(everything, learnt, strict=True)]
     firsts = np.cumsum(counts) - counts
     jobs = (
@@ -182,7 +183,7 @@ def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[
     )
     files = {
         split: (
-            Column(_made(partial / split) / "inputs.npy", (CELLS,), "u1"),
+            Column(partial / split / "inputs.npy", (CELLS,), "u1"),
             Column(partial / split / "labels.npy", (CELLS,), "u1"),
             Column(partial / split / "identities.npy", (), "<i8"),
             Column(partial / split / "pairs.npy", (), "<i8"),
@@ -223,11 +224,6 @@ def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[
         folder.rmdir()  # empty, or this fails
     partial.rename(folder)
     return result
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -120,6 +120,5 @@ def make_examples(tensors: TaskTensors, identities: Identities, held_out_views: 
     numbers = identities.groups[pair_task[pairs]] + views
     is_last = numbers >= identities.groups[pair_task[pairs] + 1] - held_out_views
     held = np.repeat(is_test, counts) & is_last & (views > 0)  # the task's own view is always learnt
-    sides = tensors.grid_sizes.reshape(-1, 4).max(axis=1)[pairs]
-    whole = Examples(numbers, pairs, sides)
+    whole = Examples(numbers, pairs, tensors.pair_sides[pairs])
     return whole.rows(np.flatnonzero(~held)), whole.rows(np.flatnonzero(held))

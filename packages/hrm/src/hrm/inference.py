@@ -3,7 +3,7 @@
 B batch, S canvas side, E embedding channels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from arc_core.extents import Ints, answer_extents, grown, turned_extents
 from arc_core.grid import MAX_SIDE, Grid
+from arc_core.sampling import batches_by_canvas
 from arc_core.tensors import TaskTensors
 from hrm.batches import window_of
 from hrm.config import ModelConfig
@@ -54,30 +55,20 @@ class Puzzles:
         return cls(pairs, elements, colors, live)
 
 
-def last_segment(
-    model: Reasoner, tokens: Tensor, puzzles: Tensor | None, places: Tensor, stop_early: bool
-) -> tuple[Answer, int]:
-    """The answer of the last segment, and how many there were.
+def last_segment(model: Reasoner, tokens: Tensor, puzzles: Tensor | None, places: Tensor, stop_early: bool) -> Answer:
+    """The answer of the last segment.
 
     Args:
         stop_early: end when all sequences want to halt; else after `halt_max_steps`.
     """
     config: ModelConfig = model.config
     state = model.start(len(tokens), tokens.shape[1])
+    answer: Answer
     for segment in range(1, config.halt_max_steps + 1):
         state, answer = model(state, tokens, puzzles, places)
         if stop_early and segment < config.halt_max_steps and bool(wants_to_halt(config, answer).all()):
             break
-    return answer, segment
-
-
-def _batches(live: Ints) -> Iterator[tuple[int, Ints]]:
-    windows = window_of(live.max(axis=1))
-    for side in np.unique(windows):
-        rows = np.flatnonzero(windows == side)
-        size = max(1, _CELLS_A_BATCH // int(side) ** 2)
-        for start in range(0, len(rows), size):
-            yield int(side), rows[start : start + size]
+    return answer
 
 
 @torch.no_grad()
@@ -97,7 +88,7 @@ def answer(
     waiting, live = np.arange(len(puzzles)), np.full_like(puzzles.live, MAX_SIDE) if full else puzzles.live
     while len(waiting):
         touching = []
-        for side, rows in _batches(live):
+        for side, rows in batches_by_canvas(window_of(live.max(axis=1)), _CELLS_A_BATCH):
             numbers = waiting[rows]
             canvas, sizes = tensors.gather(
                 torch.from_numpy(2 * puzzles.pairs[numbers]).to(device),
@@ -107,7 +98,7 @@ def answer(
             )
             tokens = encode(canvas, sizes).flatten(1)
             places = positions(side, model.prefix, device=device)
-            found, _ = last_segment(model, tokens, lookup(numbers), places, stop_early)
+            found = last_segment(model, tokens, lookup(numbers), places, stop_early)
             best = found.logits.argmax(-1).view(-1, side, side)
             extents = decoded_sizes(best)
             reaches = ((extents == side).any(dim=1) & (side < MAX_SIDE)).tolist()

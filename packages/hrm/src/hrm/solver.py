@@ -16,10 +16,11 @@ from torch import Tensor
 from arc_core.augment import View
 from arc_core.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
 from arc_core.config import build_config
-from arc_core.device import require_device
+from arc_core.device import solving_device
 from arc_core.errors import InputError
 from arc_core.extents import Ints
 from arc_core.grid import MAX_SIDE
+from arc_core.sampling import batches_by_canvas
 from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
@@ -44,9 +45,11 @@ class HrmSolver:
     def __init__(
         self, networks: Networks, config: HrmConfig, known: Identities, seen: Sequence[str], device: torch.device
     ) -> None:
-        """Args:
-        known: what the embedding has rows for.
-        seen: ids of further tasks whose demonstrations were learnt.
+        """A solver of opened networks.
+
+        Args:
+            known: what the embedding has rows for.
+            seen: ids of further tasks whose demonstrations were learnt.
         """
         self.networks, self._config, self._known, self._device = networks, config, known, device
         self._place = {task_id: index for index, task_id in enumerate(known.task_ids)}
@@ -141,8 +144,8 @@ class HrmSolver:
             done += len(seen)
         if pairs and self._config.evaluation.adapt_steps:
             chosen = np.concatenate(pairs)
-            sides = tensors.grid_sizes.reshape(-1, 4).max(axis=1)[chosen]
-            self._fit(embedding, tensors, identities, Examples(np.concatenate(numbers), chosen, sides))
+            examples = Examples(np.concatenate(numbers), chosen, tensors.pair_sides[chosen])
+            self._fit(embedding, tensors, identities, examples)
         return embedding.weights[1:]
 
     def _fit(
@@ -157,19 +160,14 @@ class HrmSolver:
             # From the full rate down to a tenth, so that the last signs settle what the first ones found.
             rate = evaluation.adapt_lr * (1 - 0.9 * step / evaluation.adapt_steps)
             touched = []
-            for side in np.unique(canvases):
-                rows = np.flatnonzero(canvases == side)
-                size = max(1, _CELLS_A_FIT // int(side) ** 2)
-                for start in range(0, len(rows), size):
-                    batch = build_batch(
-                        tensors, identities, examples.rows(rows[start : start + size]), int(side), model.prefix, None
-                    )
-                    puzzles = embedding.rows(batch.identities)
-                    with torch.enable_grad():
-                        _, found = model(model.start(*batch.tokens.shape), batch.tokens, puzzles, batch.positions)
-                        loss = segment_losses(found, batch.labels, None, training.loss_type).answer
-                        (gradient,) = torch.autograd.grad(loss, puzzles)
-                    touched.append((batch.identities, gradient))
+            for side, rows in batches_by_canvas(canvases, _CELLS_A_FIT):
+                batch = build_batch(tensors, identities, examples.rows(rows), side, model.prefix, None)
+                puzzles = embedding.rows(batch.identities)
+                with torch.enable_grad():
+                    _, found = model(model.start(*batch.tokens.shape), batch.tokens, puzzles, batch.positions)
+                    loss = segment_losses(found, batch.labels, None, training.loss_type).answer
+                    (gradient,) = torch.autograd.grad(loss, puzzles)
+                touched.append((batch.identities, gradient))
             ids, gradients = (torch.cat(parts) for parts in zip(*touched, strict=True))
             sign_sgd(embedding.weights, ids, gradients, rate, 0.0)
 
@@ -189,9 +187,8 @@ def open_networks(path: Path, device: str) -> Opened:
     Raises:
         InputError: no checkpoint, not one of HRM, or the device is not there.
     """
-    require_device(device)
+    where = solving_device(device)
     file = resolve_checkpoint(path)
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     checkpoint = load_checkpoint(file, METHOD)
     config, _ = build_config(HrmConfig, checkpoint.config, str(file))
     rows = checkpoint.model.get("puzzle_emb.weights")

@@ -109,9 +109,8 @@ def stored_data(folder: Path, device: torch.device) -> TrainingData:
         raise InputError(f"the dataset in {folder} is not of today's {recipe['train']}, or not whole; build it again")
     tensors = TaskTensors.from_tasks(everything, device)
     identities = Identities(tuple(task.task_id for task in everything), *shared)
-    sides = tensors.grid_sizes.reshape(-1, 4).max(axis=1)
     examples = {
-        split: Examples(np.array(arrays["identities"]), np.array(arrays["pairs"]), sides[arrays["pairs"]])
+        split: Examples(np.array(arrays["identities"]), np.array(arrays["pairs"]), tensors.pair_sides[arrays["pairs"]])
         for split, arrays in splits.items()
     }
     arrays = splits["train"]

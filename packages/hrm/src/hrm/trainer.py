@@ -11,8 +11,8 @@ from torch import Tensor
 
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
-from arc_core.errors import InputError, RunFailure
-from arc_core.loop import Ended, ExponentialAverage, check_finite, stop_asked
+from arc_core.errors import RunFailure
+from arc_core.loop import Ended, ExponentialAverage, check_finite, require_even_share, stop_asked
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
@@ -39,11 +39,7 @@ class Trainer:
             InputError: the processes cannot share a batch evenly.
         """
         training = config.training
-        if training.batch_size % fabric.world_size:
-            raise InputError(
-                f"training.batch_size must be a multiple of the {fabric.world_size} processes; "
-                f"got {training.batch_size}"
-            )
+        require_even_share(training.batch_size, fabric)
         self.config, self.data, self.run, self.fabric = config, data, run, fabric
         self.networks = build_networks(config, data.identities.rows)
         self.model = self.networks.model.to(fabric.device)

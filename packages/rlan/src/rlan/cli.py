@@ -31,6 +31,8 @@ from rlan.metrics import Scored, baseline_metrics
 from rlan.split import Split, split_tasks
 from rlan.trainer import Trainer, out_of_memory_advice
 
+_VALIDATE = "--validate-config"
+_SWITCHES = {_VALIDATE: "check the config against the guide and stop"}
 _SHOWN = ("task_accuracy", "pixel_accuracy", "non_bg_accuracy", "size_accuracy")
 
 
@@ -47,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(argv: Sequence[str] | None) -> int:
     # Under torchrun every process runs this, and the first one speaks.
     console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
-    arguments = parse_trainer_arguments("train", METHOD, "Train RLAN on ARC tasks.", argv)
+    arguments = parse_trainer_arguments("train", METHOD, "Train RLAN on ARC tasks.", _SWITCHES, argv)
     config, notes = read_config(arguments)
     for note in notes:
         console.print(note, markup=False)
     if arguments.print_config:
         sys.stdout.write(config_to_yaml(config, METHOD))
         return 0
-    if arguments.validate_config:
+    if _VALIDATE in arguments.switches:
         return _show_checklist(config, console)
     start = find_start(arguments, METHOD)
     for line in start.lines:
@@ -65,9 +67,8 @@ def _train(argv: Sequence[str] | None) -> int:
     if start.checkpoint is not None:
         check_resumable(start.checkpoint, config_to_dict(config), split.fingerprint)
     initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
-    fabric = open_fabric(config.device.name, config.device.dtype if config.device.mixed_precision else "float32")
-    made = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD)) if fabric.is_global_zero else start.run
-    run: RunFolder = fabric.broadcast(made)
+    fabric = open_fabric(config.device.name, config.device.precision)
+    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
     trainer = Trainer(config, split, run, fabric)
     if start.checkpoint is not None:
         trainer.load(start.checkpoint)

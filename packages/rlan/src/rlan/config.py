@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
 from arc_core.errors import ConfigError
-from arc_core.loop import Schedule
+from arc_core.loop import DeviceConfig, Schedule
 
 METHOD = "rlan"
 TRAIN_COMMAND = "uv run --package rlan train"
@@ -150,16 +150,6 @@ class DataConfig:
     max_demonstrations: Count = 5
     vary_demonstrations: bool = True
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-
-
-@dataclass(frozen=True)
-class DeviceConfig:
-    """Where and how to compute; the CPU always computes in float32."""
-
-    name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    mixed_precision: bool = True
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    compile: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Answers to many queries in one stream of bucketed batches, each on the smallest canvas that turns out to hold it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from arc_core.grid import Grid
+from arc_core.sampling import batches_by_canvas
 from arc_core.tensors import TaskTensors
 from rlan.data import Inputs, Queries, build_inputs
 from rlan.decode import decode, surest_step
@@ -56,17 +56,6 @@ class Diagnostics:
         return {name: value / self.queries for name, value in self.sums.items()}
 
 
-def batches_by_canvas(tensors: TaskTensors, queries: Queries) -> Iterator[tuple[int, np.ndarray]]:
-    """(canvas side, query numbers) that cover all queries, small canvases first."""
-    canvases = queries.canvases(tensors)
-    for side in np.unique(canvases):
-        rows = np.flatnonzero(canvases == side)
-        rows = rows[np.argsort((queries.demos[rows] >= 0).sum(axis=1), kind="stable")]
-        size = max(1, _CELLS_A_BATCH // int(side) ** 2)
-        for start in range(0, len(rows), size):
-            yield int(side), rows[start : start + size]
-
-
 @torch.inference_mode()
 def answer(
     model: Model,
@@ -88,7 +77,8 @@ def answer(
     while len(waiting):
         touching = []
         current = queries.rows(waiting)
-        for side, rows in batches_by_canvas(tensors, current):
+        shown = (current.demos >= 0).sum(axis=1)
+        for side, rows in batches_by_canvas(current.canvases(tensors), _CELLS_A_BATCH, shown):
             inputs = build_inputs(tensors, current.rows(rows).trimmed(), side)
             outputs = model(inputs)
             if diagnostics is not None:

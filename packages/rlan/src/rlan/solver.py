@@ -10,7 +10,7 @@ import torch
 from arc_core.augment import View
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
 from arc_core.config import build_config
-from arc_core.device import require_device
+from arc_core.device import solving_device
 from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
@@ -77,9 +77,8 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
     """
     if path is None:
         raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
-    require_device(device)
+    where = solving_device(device)
     file = resolve_checkpoint(path)
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     checkpoint = load_checkpoint(file, METHOD)
     config, _ = build_config(RlanConfig, checkpoint.config, str(file))
     model = Rlan(config.model)

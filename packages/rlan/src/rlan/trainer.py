@@ -15,8 +15,8 @@ from torch import Tensor
 from arc_core.augment import NUM_DIHEDRAL
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
-from arc_core.errors import InputError, RunFailure
-from arc_core.loop import Ended, ExponentialAverage, check_finite, make_schedule, stop_asked
+from arc_core.errors import RunFailure
+from arc_core.loop import Ended, ExponentialAverage, check_finite, make_schedule, require_even_share, stop_asked
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
@@ -51,11 +51,7 @@ class Trainer:
         """
         training = config.training
         self.config, self.split, self.run, self.fabric = config, split, run, fabric
-        if training.batch_size % fabric.world_size:
-            raise InputError(
-                f"training.batch_size must be a multiple of the {fabric.world_size} processes; "
-                f"got {training.batch_size}"
-            )
+        require_even_share(training.batch_size, fabric)
         self.model = build_model(config).to(self.fabric.device)
         self.average = ExponentialAverage(self.model, training.ema_decay) if training.ema_decay is not None else None
         optimizer = torch.optim.AdamW(

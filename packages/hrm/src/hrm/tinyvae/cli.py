@@ -147,9 +147,10 @@ def _distill(args: argparse.Namespace, console: Console) -> int:
         master.eval()
         train(pupil, images, student_loss(master, args.latent_weight), settings[1], progress, args.teacher_steps)
     found = report(master, pupil.eval(), held_out) | {"seconds": round(time.perf_counter() - began, 1)}
+    out.mkdir(parents=True, exist_ok=True)
     for name, vae in (("teacher", master), ("student", pupil)):
         content = save({key: value.contiguous().cpu() for key, value in vae.state_dict().items()})
-        write_atomically(_ready(out) / f"{name}.safetensors", lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write_atomically(out / f"{name}.safetensors", lambda file, content=content: file.write(content))  # type: ignore[misc]
     figure = draw(master, pupil, held_out[:: max(1, len(held_out) // 12)][:12])
     FigureCanvasAgg(figure)
     write_atomically(out / "reconstructions.png", lambda file: figure.savefig(file, format="png", dpi=110))
@@ -169,11 +170,6 @@ def _distill(args: argparse.Namespace, console: Console) -> int:
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     return 0
-
-
-def _ready(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 if __name__ == "__main__":
