@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from arc_core.checkpoint import load_checkpoint, save_checkpoint
+from arc_core.datasets import load_tasks
 from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.loop import open_fabric
@@ -22,7 +23,9 @@ from arc_core.tensors import TaskTensors
 from hrm import convert, dataset, export
 from hrm.batches import OnTheFly, Stored
 from hrm.config import DataConfig, HrmConfig, ModelConfig, TrainingConfig
+from hrm.distinct import distinct_views, turned_tokens
 from hrm.identities import Identities, make_examples
+from hrm.layout import Plan
 from hrm.model import Reasoner
 from hrm.solver import open_solver
 from hrm.split import training_data
@@ -218,6 +221,38 @@ def test_a_dataset_is_the_same_whatever_the_workers_and_feeds_the_same_batches(
     assert dataset.main(["--data", "arc1:train", "--output-dir", str(one), "--num-aug", "2"]) == 2
     made, _ = make_examples(data.tensors, data.identities, 2)
     assert len(made) == len(data.train)
+
+
+def test_an_interrupted_dataset_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(name: str) -> int:
+        return dataset.main(["--num-aug", "2", "--output-dir", str(tmp_path / name)])
+
+    assert build("whole") == 0
+    write, parts = dataset.write_tasks, []
+
+    def interrupted(folder: Path, plans: Sequence[Plan]) -> None:
+        parts.append(plans)
+        if len(parts) == 5:
+            raise KeyboardInterrupt
+        write(folder, plans)
+
+    monkeypatch.setattr(dataset, "write_tasks", interrupted)
+    build("other")
+    assert not (tmp_path / "other").exists()
+    assert build("other") == 0
+    assert len(parts) == 1 + len(load_tasks("arc1:train")) // 4  # the fifth part alone was begun twice
+    for file in sorted((tmp_path / "whole").rglob("*.npy")):
+        assert file.read_bytes() == (tmp_path / "other" / file.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_views_are_told_apart_as_their_tokens_are() -> None:
+    plus = np.array([[0, 3, 0], [3, 3, 3], [0, 3, 0]], dtype=np.uint8)  # the same under all turns
+    task = Task("plus", (Pair(plus, plus[:2]),), (Pair(plus, np.array([[3, 5]], dtype=np.uint8)),))
+    elements, colors = distinct_views(task, 2000, seed=0)
+    tokens = turned_tokens(task)
+    tables = np.concatenate([np.tile([0, 1], (len(colors), 1)), 2 + colors], axis=1)
+    seen = {table[tokens[element]].tobytes() for element, table in zip(elements, tables, strict=True)}
+    assert len(seen) == len(elements) == 8 * 9 * 8  # 8 turns of the asymmetric ones, 9 x 8 names of the two colours
 
 
 def test_grids_are_drawn_as_whole_cells_in_the_middle() -> None:

@@ -4,150 +4,51 @@ A folder holds for each split (train, val, test) `inputs.npy` and `labels.npy` (
 top left (they are moved when read), `identities.npy` and `pairs.npy` (X,) int64; and for all of them the views,
 `elements.npy` (I,) and `colors.npy` (I, 10), and where each task's begin, `groups.npy` (tasks + 1,). Pairs are numbered
 over all pairs that may be learnt; in "test" from each task's first test. `dataset.json` is written last; without it the
-folder is no dataset. A build that was interrupted is begun again by the same command.
+folder is no dataset. Until then all is in DIR.partial, where the same command goes on after an interruption.
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from joblib import Parallel, delayed
 from rich.console import Console
 
 from arc_core.datasets import fingerprint, load_tasks, load_training_tasks
 from arc_core.errors import InputError, run_command
-from arc_core.extents import Ints
 from arc_core.files import show_path, write_json
-from arc_core.grid import MAX_SIDE
 from arc_core.progress import Progress
-from arc_core.task import Task
-from arc_core.tensors import TaskTensors
-from hrm.columns import Column
-from hrm.identities import random_views
+from hrm.columns import create
+from hrm.distinct import CELLS
+from hrm.layout import Plan, Recipe, num_examples, plan, write_tasks
 from hrm.split import without_tests
-from hrm.tokens import encode
 
-CELLS = MAX_SIDE**2
-SPLITS = ("train", "val", "test")
-_TASKS_A_CHUNK = 8
-_RETRIES = 5  # times as many views as asked for are tried before a symmetric task gets fewer
-_EXAMPLES_AT_ONCE = 4096
+_TASKS_A_PART = 4
+_PLAN, _WRITTEN = "unfinished.json", "parts_written.txt"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What a dataset is made from; all that its content depends on.
-
-    Attributes:
-        train: data spec, whose pairs are all learnt.
-        transductive: data spec whose demonstrations alone are learnt, and whose test inputs make the split "test".
-        num_aug: views of each task beside its own.
-        held_out_views: of each task's last views the test pairs make the split "val".
-        seed: of the views.
-    """
-
-    train: str
-    transductive: str | None
-    num_aug: int
-    held_out_views: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Examples of some consecutive tasks, by split."""
-
-    elements: Ints
-    colors: np.ndarray
-    views: list[int]
-    rows: dict[str, tuple[np.ndarray, np.ndarray, Ints, Ints]]
-
-
-def distinct_views(
-    task: Task, tensors: TaskTensors, number: int, num_aug: int, seed: int
-) -> tuple[Ints, np.ndarray, torch.Tensor]:
-    """The task's own view and up to `num_aug` that show other grids: elements, colours, and all their tokens.
-
-    Returns:
-        (V,) elements, (V, 10) colours, (V, grids, 900) uint8 tokens.
-    """
-    first, end = 2 * int(tensors.first_pair[number]), 2 * int(tensors.first_pair[number + 1])
-    grids = torch.arange(first, end)
-    seen: set[bytes] = set()
-    kept: list[tuple[int, np.ndarray, torch.Tensor]] = []
-    for attempt in range(_RETRIES):
-        elements, colors = random_views(task.task_id, num_aug, seed, attempt)
-        for start in range(0, len(elements), max(1, _EXAMPLES_AT_ONCE // len(grids))):
-            part = slice(start, start + max(1, _EXAMPLES_AT_ONCE // len(grids)))
-            count = len(elements[part])
-            canvas, sizes = tensors.gather(
-                grids.repeat(count),
-                torch.from_numpy(elements[part].repeat(len(grids))),
-                torch.from_numpy(colors[part].repeat(len(grids), axis=0)),
-                MAX_SIDE,
-            )
-            tokens = encode(canvas, sizes).view(count, len(grids), CELLS)
-            for row, content in enumerate(tokens.numpy()):
-                key = hashlib.blake2b(content.tobytes(), digest_size=16).digest()
-                if key not in seen:
-                    seen.add(key)
-                    kept.append((int(elements[start + row]), colors[start + row], tokens[row]))
-                    if len(kept) > num_aug:
-                        return _stacked(kept)
-    return _stacked(kept)
-
-
-def _stacked(kept: Sequence[tuple[int, np.ndarray, torch.Tensor]]) -> tuple[Ints, np.ndarray, torch.Tensor]:
-    elements, colors, tokens = zip(*kept, strict=True)
-    return np.array(elements, dtype=np.int64), np.stack(colors), torch.stack(tokens)
-
-
-def build_chunk(tasks: Sequence[Task], learnt: Sequence[bool], firsts: Ints, recipe: Recipe) -> Chunk:
-    """The examples of some tasks; identities are numbered from 0 within the chunk.
-
-    Args:
-        learnt: whether a task's tests are learnt; of the others the test inputs are kept apart, without labels.
-        firsts: number of each task's first pair among all pairs that may be learnt.
-    """
-    torch.set_num_threads(1)
-    tensors = TaskTensors.from_tasks(tasks)
-    found: dict[str, list[tuple[np.ndarray, np.ndarray, Ints, Ints]]] = {split: [] for split in SPLITS}
-    elements, colors, views, base = [], [], [], 0
-    for number, (task, with_tests, first) in enumerate(zip(tasks, learnt, firsts.tolist(), strict=True)):
-        turned, tables, tokens = distinct_views(task, tensors, number, recipe.num_aug, recipe.seed)
-        elements.append(turned)
-        colors.append(tables)
-        views.append(len(turned))
-        pairs = tokens.numpy().reshape(len(turned), -1, 2, CELLS)
-        shown = len(task.train)
-        held = min(recipe.held_out_views, len(turned) - 1) if with_tests else 0
-        numbers = np.arange(base, base + len(turned))
-        columns = np.arange(pairs.shape[1])
-        parts = {
-            "train": np.tile((columns < shown) | with_tests, (len(turned), 1)),
-            "val": np.zeros(pairs.shape[:2], dtype=bool),
-            "test": np.tile((columns >= shown) & (not with_tests), (len(turned), 1)),
-        }
-        if held:
-            parts["train"][-held:, shown:] = False
-            parts["val"][-held:, shown:] = True
-        for split, chosen in parts.items():
-            labels = pairs[chosen][:, 1] if split != "test" else np.zeros((int(chosen.sum()), CELLS), dtype=np.uint8)
-            views_of, columns_of = np.nonzero(chosen)
-            places = columns_of - shown if split == "test" else first + columns_of
-            found[split].append((pairs[chosen][:, 0], labels, numbers[views_of], places))
-        base += len(turned)
-    rows = {
-        split: tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True)) for split, parts in found.items()
-    }
-    return Chunk(np.concatenate(elements), np.concatenate(colors), views, rows)  # type: ignore[arg-type]
+def begin(partial: Path, description: dict[str, object], plans: Sequence[Plan], sizes: dict[str, int]) -> set[int]:
+    """Readies the folder for a build; gives the parts that an interrupted build of the same recipe has written."""
+    unfinished = partial / _PLAN
+    if unfinished.exists() and json.loads(unfinished.read_text(encoding="utf-8")) == description:
+        return {int(line) for line in (partial / _WRITTEN).read_text(encoding="utf-8").split()}
+    shutil.rmtree(partial, ignore_errors=True)
+    for split, rows in sizes.items():
+        (partial / split).mkdir(parents=True)
+        create(partial / split / "inputs.npy", (rows, CELLS), "u1")
+        create(partial / split / "labels.npy", (rows, CELLS), "u1")
+        create(partial / split / "identities.npy", (rows,), "<i8")
+        create(partial / split / "pairs.npy", (rows,), "<i8")
+    np.save(partial / "elements.npy", np.concatenate([at.elements for at in plans]))
+    np.save(partial / "colors.npy", np.concatenate([at.colors for at in plans]))
+    np.save(partial / "groups.npy", np.cumsum([0, *(len(at.elements) for at in plans)], dtype=np.int64))
+    (partial / _WRITTEN).touch()
+    write_json(unfinished, description)
+    return set()
 
 
 def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[str, object]:
@@ -163,7 +64,10 @@ def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[
     others = [task.without_answers() for task in loaded if task.task_id not in known]
     everything = tasks + others
     learnt = [True] * len(tasks) + [False] * len(others)
-    description = {"recipe": recipe.__dict__, "fingerprint": fingerprint([*tasks, *map(without_tests, others)])}
+    description: dict[str, object] = {
+        "recipe": recipe.__dict__,
+        "fingerprint": fingerprint([*tasks, *map(without_tests, others)]),
+    }
     done = folder / "dataset.json"
     if done.exists():
         stored = json.loads(done.read_text(encoding="utf-8"))
@@ -171,52 +75,28 @@ def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[
             console.print(f"{show_path(folder)} holds this dataset already")
             return dict(stored)
         raise InputError(f"{folder} holds a dataset of another recipe; choose another --output-dir or remove it")
+    began = time.perf_counter()
+    plans, sizes = plan(everything, learnt, recipe, workers)
+    identities = plans[-1].identity + len(plans[-1].elements)
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for split in SPLITS:
-        (partial / split).mkdir(parents=True)
-    counts = [len(task.train) + len(task.test) * whole for task, whole in zip(everything, learnt, strict=True)]
-    firsts = np.cumsum(counts) - counts
-    jobs = (
-        delayed(build_chunk)(everything[part], learnt[part], firsts[part], recipe)
-        for part in (slice(start, start + _TASKS_A_CHUNK) for start in range(0, len(everything), _TASKS_A_CHUNK))
-    )
-    files = {
-        split: (
-            Column(partial / split / "inputs.npy", (CELLS,), "u1"),
-            Column(partial / split / "labels.npy", (CELLS,), "u1"),
-            Column(partial / split / "identities.npy", (), "<i8"),
-            Column(partial / split / "pairs.npy", (), "<i8"),
-        )
-        for split in SPLITS
-    }
-    shared = Column(partial / "elements.npy", (), "<i8"), Column(partial / "colors.npy", (10,), "u1")
-    groups, began, examples = [0], time.perf_counter(), 0
-    with Progress(console, len(everything), "tasks") as progress:
-        # Chunks come in order and a few at a time, so memory stays flat.
-        chunks = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2 * n_jobs")(jobs)
-        for chunk in chunks:
-            base = groups[-1]
-            for split, columns in files.items():
-                inputs, labels, identities, pairs = chunk.rows[split]
-                for column, rows in zip(columns, (inputs, labels, identities + base, pairs), strict=True):
-                    column.append(rows)
-                examples += len(inputs)
-            shared[0].append(chunk.elements)
-            shared[1].append(chunk.colors)
-            for number in chunk.views:
-                groups.append(groups[-1] + number)
-            rate = examples / (time.perf_counter() - began)
-            progress.update(len(groups) - 1, f"{examples:,} examples, {rate:,.0f} a second")
-    sizes = {split: columns[0].close() for split, columns in files.items()}
-    for columns in files.values():
-        for column in columns[1:]:
-            column.close()
-    for column in shared:
-        column.close()
-    np.save(partial / "groups.npy", np.array(groups, dtype=np.int64))
-    result: dict[str, object] = description | {
-        "examples": sizes, "identities": groups[-1], "task_ids": [task.task_id for task in everything],
+    written = begin(partial, description, plans, sizes)
+    parts = [plans[start : start + _TASKS_A_PART] for start in range(0, len(plans), _TASKS_A_PART)]
+    left = [number for number in range(len(parts)) if number not in written]
+    total, before = sum(sizes.values()), sum(num_examples(parts[number]) for number in written)
+    examples, finished = before, sum(len(parts[number]) for number in written)
+    with Progress(console, len(everything), "tasks", finished) as progress, (partial / _WRITTEN).open("a") as journal:
+        jobs = (delayed(_write_part)(number, partial, parts[number]) for number in left)
+        for number in Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
+            journal.write(f"{number}\n")
+            journal.flush()
+            examples += num_examples(parts[number])
+            finished += len(parts[number])
+            rate = (examples - before) / (time.perf_counter() - began)
+            progress.update(finished, f"{examples:,} of {total:,} examples, {rate:,.0f} a second")
+    (partial / _WRITTEN).unlink()
+    (partial / _PLAN).unlink()
+    result = description | {
+        "examples": sizes, "identities": identities, "task_ids": [task.task_id for task in everything],
         "transductive_ids": [task.task_id for task in others], "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip
     write_json(partial / "dataset.json", result)
@@ -224,6 +104,11 @@ def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[
         folder.rmdir()  # empty, or this fails
     partial.rename(folder)
     return result
+
+
+def _write_part(number: int, folder: Path, plans: Sequence[Plan]) -> int:
+    write_tasks(folder, plans)
+    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -243,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--num-aug", type=int, default=1000, help="views of each task beside its own (default 1000)")
     parser.add_argument("--held-out-views", type=int, default=1, help="views whose tests are kept for val (default 1)")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1; starting more takes seconds)")
     args = parser.parse_args(argv)
     return run_command(lambda: _build(args, Console(emoji=False)))
 
