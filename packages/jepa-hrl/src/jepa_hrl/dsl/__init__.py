@@ -1,0 +1,1 @@
+"""A typed language of pure functions on grids, and programs written in it."""

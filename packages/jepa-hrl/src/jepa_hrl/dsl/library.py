@@ -1,0 +1,28 @@
+"""All primitives, by name."""
+
+from jepa_hrl.dsl import (  # importing a family declares its primitives
+    combining,
+    counting,
+    cropping,
+    drawing,
+    fields,
+    filling,
+    geometry,
+    lines,
+    measures,
+    movement,
+    objects,
+    recolour,
+    repair,
+    selection,
+    symmetry,
+    tiling,
+)
+from jepa_hrl.dsl.primitive import declared
+
+FAMILIES = (
+    geometry, cropping, objects, measures, selection, drawing, recolour, movement, lines, filling, symmetry, tiling,
+    combining, counting, repair, fields,
+)  # fmt: skip
+
+PRIMITIVES = declared()

@@ -1,0 +1,163 @@
+"""Gravity and rigid falls."""
+
+import numpy as np
+
+from jepa_hrl.dsl.objects import components_diagonal
+from jepa_hrl.dsl.primitive import primitive
+from jepa_hrl.dsl.types import NOTHING, Array, Grid, Refusal
+
+
+def _settle(grid: Array) -> Array:
+    """Cells of each row moved right past black ones, order kept."""
+    order = np.argsort(grid != 0, axis=1, kind="stable")
+    return np.take_along_axis(grid, order, axis=1)
+
+
+@primitive(4)
+def fall_right(grid: Grid) -> Grid:
+    """`grid` with its cells fallen to the right.
+
+    >>> text(fall_right(grid("102/030")))
+    '012/003'
+    """
+    return _settle(grid)
+
+
+@primitive(4)
+def fall_left(grid: Grid) -> Grid:
+    """`grid` with its cells fallen to the left.
+
+    >>> text(fall_left(grid("102/030")))
+    '120/300'
+    """
+    return _settle(grid[:, ::-1])[:, ::-1]
+
+
+@primitive(4)
+def fall_down(grid: Grid) -> Grid:
+    """`grid` with its cells fallen down.
+
+    >>> text(fall_down(grid("12/00")))
+    '00/12'
+    """
+    return _settle(grid.T).T
+
+
+@primitive(4)
+def fall_up(grid: Grid) -> Grid:
+    """`grid` with its cells fallen up.
+
+    >>> text(fall_up(grid("00/12")))
+    '12/00'
+    """
+    return _settle(grid.T[:, ::-1])[:, ::-1].T
+
+
+def _drop_objects(grid: Array) -> Array | Refusal:
+    found = components_diagonal(np.ascontiguousarray(grid))
+    if isinstance(found, Refusal):
+        return found
+    moved = np.zeros_like(grid)
+    for item in sorted(found.items, key=lambda item: item.top + item.mask.shape[0], reverse=True):
+        tall, wide = item.mask.shape
+        top = item.top
+        below = moved[:, item.left : item.left + wide]
+        while top + tall < len(grid) and not (below[top + 1 : top + 1 + tall][item.mask]).any():
+            top += 1
+        np.copyto(below[top : top + tall], item.cells, where=item.mask)
+    return moved
+
+
+@primitive(5)
+def drop_down(grid: Grid) -> Grid | Refusal:
+    """`grid` with its objects fallen down as wholes.
+
+    >>> text(drop_down(grid("11/01/00")))
+    '00/11/01'
+    """
+    return _drop_objects(grid)
+
+
+@primitive(5)
+def drop_up(grid: Grid) -> Grid | Refusal:
+    """`grid` with its objects risen as wholes.
+
+    >>> text(drop_up(grid("00/11/01")))
+    '11/01/00'
+    """
+    moved = _drop_objects(grid[::-1])
+    return moved if isinstance(moved, Refusal) else moved[::-1]
+
+
+@primitive(5)
+def drop_right(grid: Grid) -> Grid | Refusal:
+    """`grid` with its objects moved to the right as wholes.
+
+    >>> text(drop_right(grid("110/100")))
+    '011/010'
+    """
+    moved = _drop_objects(grid.T)
+    return moved if isinstance(moved, Refusal) else moved.T
+
+
+@primitive(5)
+def drop_left(grid: Grid) -> Grid | Refusal:
+    """`grid` with its objects moved to the left as wholes.
+
+    >>> text(drop_left(grid("011/010")))
+    '110/100'
+    """
+    moved = _drop_objects(grid.T[::-1])
+    return moved if isinstance(moved, Refusal) else moved[::-1].T
+
+
+def _gather(grid: Array) -> Array | Refusal:
+    """Each colour but the largest object's moved as a whole, straight until it meets that object."""
+    found = components_diagonal(np.ascontiguousarray(grid))
+    if isinstance(found, Refusal) or len(found.items) < 2:
+        return NOTHING
+    sizes = found.sizes
+    anchor = found.items[sizes.index(max(sizes))]
+    moved = np.zeros_like(grid)
+    tall, wide = anchor.mask.shape
+    np.copyto(moved[anchor.top : anchor.top + tall, anchor.left : anchor.left + wide], anchor.cells, where=anchor.mask)
+    for item in found.items:
+        if item is anchor:
+            continue
+        step = (
+            _way(item.top, item.mask.shape[0], anchor.top, tall),
+            _way(item.left, item.mask.shape[1], anchor.left, wide),
+        )
+        if (step[0] != 0) == (step[1] != 0):
+            return NOTHING  # neither above, below nor beside
+        top, left = item.top, item.left
+        while True:
+            row, column = top + step[0], left + step[1]
+            if (
+                row < 0
+                or column < 0
+                or row + item.mask.shape[0] > len(grid)
+                or column + item.mask.shape[1] > grid.shape[1]
+            ):
+                return NOTHING
+            if moved[row : row + item.mask.shape[0], column : column + item.mask.shape[1]][item.mask].any():
+                break
+            top, left = row, column
+        np.copyto(moved[top : top + item.mask.shape[0], left : left + item.mask.shape[1]], item.cells, where=item.mask)
+    return moved
+
+
+def _way(start: int, length: int, other: int, extent: int) -> int:
+    return 1 if start + length <= other else -1 if start >= other + extent else 0
+
+
+@primitive(5)
+def gather(grid: Grid) -> Grid | Refusal:
+    """`grid` with its objects moved straight against the largest.
+
+    >>> text(gather(grid("2000/0011/0011")))
+    'there is nothing of that sort'
+    >>> text(gather(grid("20011/00011")))
+    '00211/00011'
+    """
+    return _gather(grid)
