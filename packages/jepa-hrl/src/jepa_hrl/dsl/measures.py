@@ -1,10 +1,12 @@
 """A number for each of some objects."""
 
+from typing import Annotated
+
 import numpy as np
 from scipy import ndimage
 
 from jepa_hrl.dsl.primitive import primitive
-from jepa_hrl.dsl.types import Annotated, Kind, Objects
+from jepa_hrl.dsl.types import Kind, Objects
 
 Numbers = Annotated[list[int], Kind.MEASURE]
 

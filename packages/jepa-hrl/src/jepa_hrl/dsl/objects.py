@@ -115,7 +115,7 @@ def areas(grid: Grid) -> Objects | Refusal:
     >>> len(areas(grid("010/010")).items)
     3
     """
-    found = []
+    found: list[Object] = []
     for color in np.flatnonzero(np.bincount(grid.ravel(), minlength=10)).tolist():
         labels, number = ndimage.label(grid == color)
         if len(found) + number > _MOST:

@@ -3,64 +3,78 @@
 import numpy as np
 
 from jepa_hrl.dsl.primitive import primitive
-from jepa_hrl.dsl.types import NOTHING, UNEQUAL, UNSEEN, Array, Color, Field, Grid, Mask, Refusal, Table
+from jepa_hrl.dsl.types import NOTHING, TOO_LARGE, UNEQUAL, UNSEEN, Array, Color, Field, Grid, Mask, Refusal, Table
 
-
-def _looked_up(table: Table, *fields: Array) -> Array | Refusal:
-    """A cell's colour is the table's entry for its values in all fields."""
-    if len({field.shape for field in fields}) > 1:
-        return UNEQUAL
-    codes = fields[0].astype(np.int32)
-    for field in fields[1:]:
-        codes = codes * 256 + field
-    seen, places = np.unique(codes, return_inverse=True)
-    names = np.zeros(len(seen), dtype=np.uint8)
-    for index, code in enumerate(seen.tolist()):
-        values = tuple(code >> 8 * place & 255 for place in reversed(range(len(fields))))
-        if values not in table:
-            return UNSEEN
-        names[index] = table[values]
-    return names[places.reshape(fields[0].shape)]
+_UNSEEN = 255
 
 
 @primitive(3)
-def recolor(table: Table, grid: Grid) -> Grid | Refusal:
-    """`grid` with its colours renamed: `table`.
+def recolor(table: Table, grid: Grid) -> Grid:
+    """`grid` with colours renamed (`table`).
 
-    >>> text(recolor({(1,): 2, (0,): 0}, grid("10")))
+    >>> text(recolor({(1,): 2}, grid("10")))
     '20'
     """
-    return _looked_up(table, grid)
+    names = np.arange(256, dtype=np.uint8)
+    for (color, *_), name in table.items():
+        names[color] = name
+    return names[grid]
+
+
+@primitive(3)
+def repaint(table: Table, grid: Grid, field: Field) -> Grid | Refusal:
+    """`grid` with cells renamed by their colour and their value in `field` (`table`).
+
+    >>> text(repaint({(0, 1): 4}, grid("111/101/111"), enclosed(grid("111/101/111"))))
+    '111/141/111'
+    """
+    return _renamed(table, grid, field)
+
+
+@primitive(4)
+def repaint_2(table: Table, grid: Grid, one: Field, other: Field) -> Grid | Refusal:
+    """`grid` with cells renamed by their colour and their values in `one` and in `other` (`table`).
+
+    >>> text(repaint_2({(1, 2, 3): 4}, grid("1"), grid("2"), grid("3")))
+    '4'
+    """
+    return _renamed(table, grid, one, other)
+
+
+def _renamed(table: Table, grid: Array, *fields: Array) -> Array | Refusal:
+    if any(field.shape != grid.shape for field in fields):
+        return UNEQUAL
+    out = grid.copy()
+    for (color, *numbers), name in table.items():
+        here = grid == color
+        for field, number in zip(fields, numbers, strict=False):
+            here &= field == number
+        out[here] = name
+    return out
 
 
 @primitive(4)
 def paint(table: Table, field: Field) -> Grid | Refusal:
-    """A colour in place of each number of `field`: `table`.
+    """A colour in place of each number of `field` (`table`).
 
     >>> text(paint({(0,): 0, (1,): 4}, enclosed(grid("111/101/111"))))
     '000/040/000'
     """
-    return _looked_up(table, field)
+    names = np.full(256, _UNSEEN, dtype=np.uint8)
+    for (number, *_), color in table.items():
+        names[number] = color
+    out = names[field]
+    return UNSEEN if out.max() == _UNSEEN else out
 
 
-@primitive(4)
-def paint_2(table: Table, one: Field, other: Field) -> Grid | Refusal:
-    """A colour for each pair of values in `one` and `other`: `table`.
+@primitive(2)
+def as_colors(field: Field) -> Grid | Refusal:
+    """The numbers of `field` as colours.
 
-    >>> text(paint_2({(1, 0): 1, (0, 0): 0, (0, 1): 4}, grid("111/101/111"), enclosed(grid("111/101/111"))))
-    '111/141/111'
+    >>> text(as_colors(mark_rank(size, components(grid("110/002")))))
+    '110/002'
     """
-    return _looked_up(table, one, other)
-
-
-@primitive(5)
-def paint_3(table: Table, one: Field, other: Field, third: Field) -> Grid | Refusal:
-    """A colour for each three values in `one`, `other` and `third`: `table`.
-
-    >>> text(paint_3({(1, 2, 3): 4}, grid("1"), grid("2"), grid("3")))
-    '4'
-    """
-    return _looked_up(table, one, other, third)
+    return field if field.max() <= 9 else TOO_LARGE
 
 
 @primitive(5)

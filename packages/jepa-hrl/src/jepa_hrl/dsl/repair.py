@@ -52,7 +52,7 @@ def _agreement(one: Array, other: Array) -> float:
     """Share of cells known in both that agree; 0 if too few are known to tell."""
     both = (one != 0) & (other != 0)
     known = int(np.count_nonzero(both))
-    return float(np.count_nonzero((one == other) & both)) / known if known >= one.size // 4 else 0.0
+    return float(np.count_nonzero((one == other) & both)) / known if known > one.size // 4 else 0.0
 
 
 def _mirror(grid: Array) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ reads a primitive's type. Values are never changed in place.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import Annotated
@@ -77,9 +77,14 @@ class Object:
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """One or more objects of one grid, in reading order of their boxes' corners unless ordered otherwise."""
+    """One or more objects of one grid, in reading order of their boxes' corners unless ordered otherwise.
+
+    Attributes:
+        measured: what measures gave, so that each is taken once.
+    """
 
     items: tuple[Object, ...]
+    measured: dict[object, list[int]] = field(default_factory=dict)
 
     @property
     def source(self) -> Array:

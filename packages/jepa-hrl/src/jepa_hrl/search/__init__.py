@@ -1,0 +1,1 @@
+"""Program search: from demonstrations to programs."""

@@ -1,0 +1,231 @@
+"""Best-first search over programs by the values that they give on all of a task's inputs at once.
+
+Programs are taken up in the order of their description length. Of programs with equal values on all demonstrations
+and tests only the first is kept. Each new value is compared with the outputs, and with what must come before them
+(`targets`); tables and overlays that would make the outputs of it are inferred (`inference`).
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+import numpy as np
+
+from arc_core.randomness import generator_for
+from arc_core.task import Task
+from jepa_hrl.dsl.combining import ground_of
+from jepa_hrl.dsl.program import INPUT, Call, Expression, Literal, accepts, evaluate
+from jepa_hrl.dsl.types import Array, Kind, Refusal, Value, key_of
+from jepa_hrl.search.inference import PLANES, Inference, Node, Proposal
+from jepa_hrl.search.operators import Operator, operator_of, operators_for
+from jepa_hrl.search.targets import Target, targets_for
+
+_GROUPS = {Kind.GRID: 0, Kind.MASK: 0, Kind.FIELD: 1, Kind.COLOR: 2, Kind.INT: 3, Kind.OBJECT: 4, Kind.OBJECTS: 5}
+_PAIRED = (Kind.GRID, Kind.MASK, Kind.COLOR, Kind.INT)
+_LEAST_BINARY_BITS = 4.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a search may spend.
+
+    Attributes:
+        seconds: for a task; None for no limit.
+        programs: tested.
+        size: primitives in a program.
+        values: kept, which bounds memory.
+        margin: bits beyond the first solution's length at which the search ends.
+    """
+
+    seconds: float | None = 20.0
+    programs: int = 10_000_000
+    size: int = 8
+    values: int = 60_000
+    margin: float = 4.0
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A program that gives every demonstration's output.
+
+    Attributes:
+        cost: description length in bits, with a penalty for what few demonstrations show.
+        answers: to the tests.
+        tested: programs that had been tested when it was found.
+    """
+
+    program: Expression
+    cost: float
+    answers: tuple[Array, ...]
+    tested: int
+
+
+@dataclass
+class Outcome:
+    """What a search found and spent.
+
+    Attributes:
+        solutions: shortest first, one for each answer.
+        tested: programs evaluated on all inputs, those with inferred tables included.
+        refused: programs that some input refuses.
+        novel: values that no program had given before.
+        ended: why: "solved", "exhausted", "seconds", "programs" or "values".
+    """
+
+    solutions: list[Solution] = field(default_factory=list)
+    tested: int = 0
+    refused: int = 0
+    novel: int = 0
+    seconds: float = 0.0
+    ended: str = "exhausted"
+
+
+class Search:
+    """One task's search.
+
+    Args:
+        task: its test outputs are not looked at.
+        limits: what it may spend.
+        bits: cost of primitives by name; their own where not given.
+    """
+
+    def __init__(self, task: Task, limits: Limits, bits: Mapping[str, float] | None = None) -> None:
+        self._began = time.perf_counter()
+        self._limits, self._shown = limits, len(task.train)
+        self._inputs = tuple(pair.input for pair in task.train + task.test)
+        outputs = [pair.output for pair in task.train if pair.output is not None]
+        present = {int(c) for grid in (*self._inputs, *outputs) for c in np.flatnonzero(np.bincount(grid.ravel()))}
+        self._operators = operators_for(sorted(present - {0}), bits)
+        off_ground = any(ground_of(grid) for grid in self._inputs)
+        targets = targets_for(outputs, self._inputs, off_ground)
+        self._by_value: dict[object, list[Target]] = {}
+        for target in targets:
+            self._by_value.setdefault(tuple(map(key_of, target.grids)), []).append(target)
+        rng = generator_for(0, f"search {task.content_hash}", 0)
+        self._inferences = [Inference(target, rng) for target in targets]
+        self._nodes: list[Node] = []
+        self._settled: list[int] = []  # nodes that others are paired with
+        self._seen: set[object] = set()
+        self._heap: list[tuple[float, int, int, int]] = []  # bits, number, node, next operator or -1 - next partner
+        self._pushed = 0
+        self._best: dict[object, Solution] = {}
+        self._bound = float("inf")
+        self.outcome = Outcome()
+        self._add(Node(INPUT, Kind.GRID, self._inputs, 0.0, 0))
+        for color in sorted(present - {0}):
+            literal = Literal(color, Kind.COLOR)
+            self._add(Node(literal, Kind.COLOR, (color,) * len(self._inputs), literal.cost, 0))
+        if off_ground:
+            self._apply(operator_of("on_black"), (self._nodes[0],))
+
+    def run(self) -> Outcome:
+        """Searches until something ends it."""
+        outcome, limits = self.outcome, self._limits
+        deadline = float("inf") if limits.seconds is None else self._began + limits.seconds
+        while self._heap:
+            if self._heap[0][0] > self._bound:
+                outcome.ended = "solved"
+                break
+            if outcome.tested + outcome.refused >= limits.programs:
+                outcome.ended = "programs"
+                break
+            if time.perf_counter() >= deadline:
+                outcome.ended = "seconds"
+                break
+            if len(self._nodes) >= limits.values:
+                outcome.ended = "values"
+                break
+            _, _, number, place = heappop(self._heap)
+            if place >= 0:
+                self._expand(number, place)
+            else:
+                self._pair(number, -1 - place)
+        outcome.tested += sum(inference.tables for inference in self._inferences)
+        outcome.solutions = sorted(self._best.values(), key=lambda solution: solution.cost)
+        outcome.seconds = time.perf_counter() - self._began
+        return outcome
+
+    def _push(self, bits: float, node: int, place: int) -> None:
+        self._pushed += 1
+        heappush(self._heap, (bits, self._pushed, node, place))
+
+    def _add(self, node: Node) -> None:
+        """Keeps a new value: compares it with what is wanted and puts its expansion off until its turn."""
+        self.outcome.novel += 1
+        number = len(self._nodes)
+        self._nodes.append(node)
+        if node.kind in PLANES:
+            for target in self._by_value.get(tuple(map(key_of, node.values[: self._shown])), ()):
+                program = Call("as_colors", (node.program,)) if node.kind is Kind.FIELD else node.program
+                self._offer(Proposal(program), target)
+            for inference in self._inferences:
+                for proposal in inference.proposals(node, self._bound - inference.target.cost):
+                    self._offer(proposal, inference.target)
+        if node.size < self._limits.size:
+            if self._operators.unary[node.kind]:
+                self._push(node.cost + self._operators.unary[node.kind][0].cost, number, 0)
+            if node.kind in _PAIRED:
+                self._push(node.cost + _LEAST_BINARY_BITS, number, -1)
+
+    def _expand(self, number: int, place: int) -> None:
+        """Applies a node's next unary operator."""
+        node = self._nodes[number]
+        operators = self._operators.unary[node.kind]
+        self._apply(operators[place], (node,))
+        if place + 1 < len(operators):
+            self._push(node.cost + operators[place + 1].cost, number, place + 1)
+
+    def _pair(self, number: int, place: int) -> None:
+        """Applies binary operators to a node and the next of those settled before it, in either order."""
+        node = self._nodes[number]
+        if place == 0:
+            self._settled.append(number)
+        partner = self._nodes[self._settled[place]]
+        for one, other in ((node, partner), (partner, node))[: 1 if node is partner else 2]:
+            for (first, second), operators in self._operators.binary.items():
+                if accepts(first, one.kind) and accepts(second, other.kind):
+                    if isinstance(other.program, Literal) and first is not Kind.INT:
+                        continue  # unary operators hold the literal already
+                    for operator in operators:
+                        self._apply(operator, (one, other))
+        if partner is not node:
+            following = self._nodes[self._settled[place + 1]]
+            self._push(node.cost + following.cost + _LEAST_BINARY_BITS, number, -2 - place)
+
+    def _apply(self, operator: Operator, nodes: tuple[Node, ...]) -> None:
+        """Evaluates an operator on all inputs."""
+        size = 1 + sum(node.size for node in nodes)
+        if size > self._limits.size:
+            return
+        apply = operator.apply
+        values: list[Value] = []
+        for arguments in zip(*[node.values for node in nodes], strict=True):
+            value = apply(*arguments)
+            if type(value) is Refusal:
+                self.outcome.refused += 1
+                return
+            values.append(value)
+        self.outcome.tested += 1
+        kind = operator.primitive.gives
+        key = hash((_GROUPS[kind], *map(key_of, values)))
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        bits = operator.cost + sum(node.cost for node in nodes)
+        self._add(Node(operator.expression(*[node.program for node in nodes]), kind, tuple(values), bits, size))
+
+    def _offer(self, proposal: Proposal, target: Target) -> None:
+        """Takes a program that gives a target, if it also answers the tests."""
+        program = target.finish(proposal.program)
+        bits = program.cost + proposal.penalty
+        if bits > self._bound:
+            return
+        answers = [evaluate(program, grid) for grid in self._inputs[self._shown :]]
+        grids = tuple(answer for answer in answers if isinstance(answer, np.ndarray))
+        if len(grids) < len(answers):
+            return
+        key = tuple(key_of(grid) for grid in grids)
+        if key not in self._best or self._best[key].cost > bits:
+            self._best[key] = Solution(program, bits, grids, self.outcome.tested)
+        self._bound = min(self._bound, bits + self._limits.margin)

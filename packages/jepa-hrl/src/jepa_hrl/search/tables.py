@@ -1,0 +1,169 @@
+"""Colour tables inferred from demonstrations: which of a value's cells become which colour.
+
+K nodes, N cells of all demonstrations one after another. A field explains the outputs, given a base, if cells that
+agree in both always have the same colour. That is asked of a few pairs of cells that agree in the base and differ in
+the output: a field must tell every one of them apart. What passes is checked on all cells.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from jepa_hrl.dsl.program import Renaming
+from jepa_hrl.dsl.types import Array, Kind
+
+_PAIRS = 64  # that a field is asked to tell apart, as bits of one number
+_LONE_BITS = 2.0  # added for an entry that a single demonstration shows: it may be chance
+
+
+@dataclass(frozen=True)
+class Found:
+    """A table that gives the outputs.
+
+    Attributes:
+        penalty: bits beyond its length, for entries with little evidence.
+    """
+
+    table: Renaming
+    penalty: float
+
+
+class Outputs:
+    """The wanted cells.
+
+    Attributes:
+        cells: (N,) uint8.
+        origin: (N,) which demonstration a cell is of.
+        shapes: of the demonstrations' grids.
+    """
+
+    def __init__(self, grids: tuple[Array, ...], rng: np.random.Generator) -> None:
+        self.cells = np.concatenate([grid.ravel() for grid in grids])
+        self.origin = np.repeat(np.arange(len(grids)), [grid.size for grid in grids])
+        self.shapes = tuple(grid.shape for grid in grids)
+        self._rng = rng
+        self._scratch = np.zeros(1 << 16, dtype=np.uint8)
+
+    def conflicts(self, base: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """(2, 64) numbers of cells that agree in the base and differ in colour; a pair may stand there often.
+
+        Of each base value one pair for each two colours, then random ones.
+        """
+        first, second = [], []
+        for value in np.flatnonzero(np.bincount(base)).tolist():
+            at = np.flatnonzero(base == value)
+            colors = self.cells[at]
+            kinds = np.flatnonzero(np.bincount(colors))
+            if len(kinds) < 2:
+                continue
+            for _ in range(12):
+                one, other = self._rng.choice(kinds, 2, replace=False)
+                first.append(int(self._rng.choice(at[colors == one])))
+                second.append(int(self._rng.choice(at[colors == other])))
+        if not first:
+            return np.zeros((2, _PAIRS), dtype=np.int64)
+        chosen = self._rng.permutation(len(first))[:_PAIRS]
+        chosen = np.resize(chosen, _PAIRS)
+        return np.stack([np.array(first)[chosen], np.array(second)[chosen]])
+
+    def table(self, *fields: npt.NDArray[np.uint8], keep: bool) -> Found | None:
+        """The table from the fields' values to colours, if there is one.
+
+        Args:
+            fields: (N,) each.
+            keep: leave out entries that keep the first field's value, which is then the result where there is none.
+        """
+        codes = fields[0].astype(np.int64)
+        for field in fields[1:]:
+            codes = codes << 8 | field
+        if len(fields) < 3:
+            small = codes.astype(np.uint16)
+            self._scratch[small] = self.cells
+            if not np.array_equal(self._scratch[small], self.cells):
+                return None
+        keys, first, where = np.unique(codes, return_index=True, return_inverse=True)
+        colors = self.cells[first]
+        if len(fields) > 2 and not np.array_equal(colors[where], self.cells):
+            return None
+        seen = np.zeros((len(keys), len(self.shapes)), dtype=bool)
+        seen[where, self.origin] = True
+        entries, penalty = [], 0.0
+        for key, color, lone in zip(keys.tolist(), colors.tolist(), (seen.sum(axis=1) < 2).tolist(), strict=True):
+            values = tuple(key >> 8 * place & 255 for place in reversed(range(len(fields))))
+            if not keep or values[0] != color:
+                entries.append((values, color))
+                penalty += _LONE_BITS * (lone and len(self.shapes) > 1)
+        return Found(Renaming(tuple(entries)), penalty)
+
+
+def _numbers(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    """(..., 64 n) bits as (..., n) numbers."""
+    return np.ascontiguousarray(np.packbits(bits, axis=-1)).view(np.uint64)
+
+
+class Fields:
+    """Values of the outputs' shapes, and which pairs of conflicting cells of each base they tell apart."""
+
+    def __init__(self, outputs: Outputs, most_bases: int, most: int) -> None:
+        self._outputs, self._most_bases, self._most = outputs, most_bases, most
+        self.nodes: list[int] = []
+        self.cells = np.zeros((64, len(outputs.cells)), dtype=np.uint8)
+        self.bases: list[int] = []  # places in `nodes`
+        self._asked = np.zeros((2, 0), dtype=np.int64)
+        self.told = np.zeros((64, most_bases), dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more are kept."""
+        return len(self.nodes) >= self._most
+
+    def _tell(self, cells: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+        """(..., bases) 64 bits each: which of the asked pairs of cells differ in (..., N)."""
+        differ = cells[..., self._asked[0]] != cells[..., self._asked[1]]
+        return _numbers(differ)
+
+    def add(self, node: int, kind: Kind, cells: npt.NDArray[np.uint8]) -> int:
+        """Takes one in; gives its place."""
+        place = len(self.nodes)
+        if place == len(self.cells):
+            self.cells = np.concatenate([self.cells, np.zeros_like(self.cells)])
+            self.told = np.concatenate([self.told, np.zeros_like(self.told)])
+        self.nodes.append(node)
+        self.cells[place] = cells
+        if self.bases:
+            self.told[place, : len(self.bases)] = self._tell(cells)
+        if len(self.bases) < self._most_bases and kind is Kind.GRID:
+            asked = self._outputs.conflicts(cells)
+            self.bases.append(place)
+            self._asked = np.concatenate([self._asked, asked], axis=1)
+            differ = self.cells[: place + 1, asked[0]] != self.cells[: place + 1, asked[1]]
+            self.told[: place + 1, len(self.bases) - 1] = np.ascontiguousarray(np.packbits(differ, axis=1)).view(
+                np.uint64
+            )[:, 0]
+        return place
+
+    def partners(self, place: int) -> list[tuple[int, int]]:
+        """(base, field) places, one of them `place`, that may explain the outputs together."""
+        every = np.uint64(0xFFFFFFFFFFFFFFFF)
+        count = len(self.bases)
+        pairs = [(self.bases[b], place) for b in np.flatnonzero(self.told[place, :count] == every).tolist()]
+        if count and self.bases[-1] == place:
+            told = self.told[: place + 1, count - 1]
+            pairs += [(place, other) for other in np.flatnonzero(told == every).tolist()]
+        return pairs
+
+    def triples(self, place: int, most_bases: int) -> list[tuple[int, int, int]]:
+        """(base, field, field) places, the last of them `place`, that may explain the outputs together."""
+        every = np.uint64(0xFFFFFFFFFFFFFFFF)
+        found = []
+        for number, base in enumerate(self.bases[:most_bases]):
+            told = self.told[:place, number]
+            mine = self.told[place, number]
+            if mine and mine != every:
+                both = np.flatnonzero(((told | mine) == every) & (told != every))
+                found += [(base, other, place) for other in both.tolist() if base not in (other, place)]
+        return found

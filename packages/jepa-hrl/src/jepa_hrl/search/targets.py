@@ -1,0 +1,98 @@
+"""What a program must give: the outputs, and what must come before a last step that can be undone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jepa_hrl.dsl.combining import on_ground_of
+from jepa_hrl.dsl.library import PRIMITIVES
+from jepa_hrl.dsl.program import INPUT, Call, Expression
+from jepa_hrl.dsl.types import Array, Refusal
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Grids that a program may give for the demonstrations, and what is then done to them.
+
+    Attributes:
+        grids: for each demonstration.
+        finish: makes the whole program of one that gives these grids.
+        cost: bits that this adds.
+    """
+
+    grids: tuple[Array, ...]
+    finish: Callable[[Expression], Expression]
+    cost: float = 0.0
+
+
+Undo = Callable[[Array], Array | None]
+
+
+def _half(axis: int, second: bool) -> Undo:
+    def part(grid: Array) -> Array | None:
+        middle = grid.shape[axis] // 2
+        if grid.shape[axis] % 2:
+            return None
+        span = slice(middle, None) if second else slice(None, middle)
+        return grid[span] if axis == 0 else grid[:, span]
+
+    return part
+
+
+def _part(down: int, across: int) -> Undo:
+    def part(grid: Array) -> Array | None:
+        if grid.shape[0] % down or grid.shape[1] % across:
+            return None
+        return grid[: grid.shape[0] // down, : grid.shape[1] // across]
+
+    return part
+
+
+def _every(step: int) -> Undo:
+    return lambda grid: None if any(side % step for side in grid.shape) else grid[::step, ::step]
+
+
+def _inside(grid: Array) -> Array | None:
+    return grid[1:-1, 1:-1] if min(grid.shape) > 2 else None
+
+
+# What might have been before each of these; whether it was is checked by doing it again.
+_UNDO: dict[str, Undo] = {
+    "mirror_right": _half(1, False), "mirror_left": _half(1, True), "mirror_down": _half(0, False),
+    "mirror_up": _half(0, True), "mirror_four": _part(2, 2), "rotated_four": _part(2, 2),
+    "upscale_2": _every(2), "upscale_3": _every(3), "tile_across": _part(1, 2), "tile_down": _part(2, 1),
+    "tile_across_3": _part(1, 3), "tile_down_3": _part(3, 1), "framed": _inside, "edges_repeated": _inside,
+}  # fmt: skip
+
+
+def targets_for(outputs: Sequence[Array], inputs: Sequence[Array], undo_ground: bool) -> list[Target]:
+    """The outputs themselves, and what lies before each last step that gives them.
+
+    Args:
+        inputs: of the same demonstrations; more may follow.
+        undo_ground: also what gives the outputs once the input's ground and black are exchanged.
+    """
+    found = [Target(tuple(outputs), lambda program: program)]
+    if undo_ground:
+        grids = tuple(on_ground_of(output, given) for output, given in zip(outputs, inputs, strict=False))
+        found.append(Target(grids, lambda program: Call("on_ground_of", (program, INPUT)), 1.0))
+    for whole in list(found):
+        for name, undo in _UNDO.items():
+            before = [undo(grid) for grid in whole.grids]
+            known = [np.ascontiguousarray(grid) for grid in before if grid is not None]
+            if len(known) == len(before) and all(map(_gives(name), known, whole.grids)):
+                found.append(Target(tuple(known), _then(name, whole.finish), whole.cost + PRIMITIVES[name].cost))
+    return found
+
+
+def _gives(name: str) -> Callable[[Array, Array], bool]:
+    def check(before: Array, after: Array) -> bool:
+        value = PRIMITIVES[name].apply(before)
+        return not isinstance(value, Refusal) and np.array_equal(np.asarray(value), after)
+
+    return check
+
+
+def _then(name: str, finish: Callable[[Expression], Expression]) -> Callable[[Expression], Expression]:
+    return lambda program: finish(Call(name, (program,)))
