@@ -187,12 +187,34 @@ def _build(kind: type[Config], values: object, prefix: str, source: str, known: 
         hint = hints[key]
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             given[key] = _build(hint, {} if value is None else value, f"{dotted}.", source, known)
+        elif get_origin(hint) is dict:
+            given[key] = _build_named(hint, value, dotted, source, known)
         else:
             given[key] = _convert(value, hint, f"{source}: {dotted}")
     try:
         return kind(**given)
     except ConfigError as error:
         raise ConfigError(f"{source}: {prefix}{error}") from None
+
+
+def _build_named(hint: Any, values: object, dotted: str, source: str, known: Sequence[str]) -> dict[object, object]:
+    """A section whose keys are names or whole numbers of the user's choice."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source}: {dotted} must be a section of keys; got {values!r:.40}")
+    key_hint, value_hint = get_args(hint)
+    result: dict[object, object] = {}
+    for key, value in values.items():
+        where = f"{dotted}.{key}"
+        if key_hint is int and not str(key).isdecimal():
+            raise ConfigError(f"{source}: the keys of {dotted} must be whole numbers; got {key!r}")
+        name = int(key) if key_hint is int else key
+        if isinstance(value_hint, type) and dataclasses.is_dataclass(value_hint):
+            result[name] = _build(value_hint, {} if value is None else value, f"{where}.", source, known)
+        elif get_origin(value_hint) is dict:
+            result[name] = _build_named(value_hint, value, where, source, known)
+        else:
+            result[name] = _convert(value, value_hint, f"{source}: {where}")
+    return result
 
 
 def _suggestion(key: str, siblings: Sequence[str], known: Sequence[str]) -> str:
@@ -272,10 +294,16 @@ def config_to_dict(config: object) -> dict[str, object]:
     result: dict[str, object] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            value = config_to_dict(value)
-        result[field.name] = list(value) if isinstance(value, tuple) else value
+        result[field.name] = _plain(value)
     return result
+
+
+def _plain(value: Any) -> object:
+    if dataclasses.is_dataclass(value):
+        return config_to_dict(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def config_to_yaml(config: object, method: str) -> str:

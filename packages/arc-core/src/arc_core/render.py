@@ -36,7 +36,17 @@ def task_to_text(task: Task, color: bool, width: int = 100, answers: bool = True
         color: two coloured blanks a cell; otherwise digits.
         width: columns of the terminal.
     """
-    blocks = [_pair_block(label, source, target, color) for label, source, target in task_rows(task, answers)]
+    return _shelved(
+        [_pair_block(label, source, target, color) for label, source, target in task_rows(task, answers)], width
+    )
+
+
+def grids_to_text(named: Sequence[tuple[str, Grid]], color: bool, width: int = 100) -> Text:
+    """Grids with a name above each, as many side by side as the width holds; see `task_to_text`."""
+    return _shelved([[Text(name, style="bold"), *_grid_lines(grid, color)] for name, grid in named], width)
+
+
+def _shelved(blocks: Sequence[list[Text]], width: int) -> Text:
     text = Text(no_wrap=True, overflow="ignore")
     shelf: list[list[Text]] = []
     used = 0

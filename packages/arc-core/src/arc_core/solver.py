@@ -52,11 +52,13 @@ class Candidate:
         grid: the answer.
         votes: how many views gave it.
         confidence: mean over those views, 0..1.
+        explanation: how it was made, of methods that can say: a program, for example.
     """
 
     grid: Grid
     votes: int = 1
     confidence: float = 0.0
+    explanation: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,6 +35,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
     result: dict[str, object] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if type(key) is int:  # a number as a name, as in shares of lengths
+            key = str(key)
         if not isinstance(key, str):
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} must be a name", key_node.start_mark)
         if key in result:

@@ -7,7 +7,7 @@ import numpy as np
 
 from arc_core.grid import Grid, check_grid
 from arc_core.scoring import solved_tests, task_score
-from arc_core.solver import TaskPrediction
+from arc_core.solver import Candidate, TaskPrediction
 from arc_core.task import Task
 
 PASSES = (1, 2, 5, 10, 100)
@@ -48,10 +48,16 @@ def prediction_to_json(method: str, key: str, prediction: TaskPrediction) -> dic
         "views": prediction.views,
         "transductive": prediction.transductive,
         "candidates": [
-            [{"grid": c.grid.tolist(), "votes": c.votes, "confidence": round(c.confidence, 6)} for c in candidates]
-            for candidates in prediction.candidates
+            [_candidate_to_json(candidate) for candidate in candidates] for candidates in prediction.candidates
         ],
     }
+
+
+def _candidate_to_json(candidate: Candidate) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "grid": candidate.grid.tolist(), "votes": candidate.votes, "confidence": round(candidate.confidence, 6)
+    }  # fmt: skip
+    return shown | ({"explanation": candidate.explanation} if candidate.explanation else {})
 
 
 def ranked_grids(line: Mapping[str, object]) -> list[list[Grid]]:

@@ -18,7 +18,7 @@ from jepa_hrl.dsl.combining import ground_of
 from jepa_hrl.dsl.program import INPUT, Call, Expression, Literal, accepts, evaluate
 from jepa_hrl.dsl.types import Array, Kind, Refusal, Value, key_of
 from jepa_hrl.search.inference import PLANES, Inference, Node, Proposal
-from jepa_hrl.search.operators import Operator, operator_of, operators_for
+from jepa_hrl.search.operators import Operator, operator_of, operators_for, standard_operators
 from jepa_hrl.search.targets import Target, targets_for
 
 _GROUPS = {Kind.GRID: 0, Kind.MASK: 0, Kind.FIELD: 1, Kind.COLOR: 2, Kind.INT: 3, Kind.OBJECT: 4, Kind.OBJECTS: 5}
@@ -35,6 +35,7 @@ class Limits:
         programs: tested.
         size: primitives in a program.
         values: kept, which bounds memory.
+        bits: description length at which the search ends.
         margin: bits beyond the first solution's length at which the search ends.
     """
 
@@ -42,6 +43,7 @@ class Limits:
     programs: int = 10_000_000
     size: int = 8
     values: int = 60_000
+    bits: float = float("inf")
     margin: float = 4.0
 
 
@@ -88,15 +90,23 @@ class Search:
         task: its test outputs are not looked at.
         limits: what it may spend.
         bits: cost of primitives by name; their own where not given.
+        names: of the primitives that may be used; all by default.
     """
 
-    def __init__(self, task: Task, limits: Limits, bits: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        limits: Limits,
+        bits: Mapping[str, float] | None = None,
+        names: frozenset[str] | None = None,
+    ) -> None:
         self._began = time.perf_counter()
         self._limits, self._shown = limits, len(task.train)
         self._inputs = tuple(pair.input for pair in task.train + task.test)
         outputs = [pair.output for pair in task.train if pair.output is not None]
         present = {int(c) for grid in (*self._inputs, *outputs) for c in np.flatnonzero(np.bincount(grid.ravel()))}
-        self._operators = operators_for(sorted(present - {0}), bits)
+        colors = tuple(sorted(present - {0}))
+        self._operators = operators_for(colors, bits, names) if bits else standard_operators(colors, names)
         off_ground = any(ground_of(grid) for grid in self._inputs)
         targets = targets_for(outputs, self._inputs, off_ground)
         self._by_value: dict[object, list[Target]] = {}
@@ -110,10 +120,10 @@ class Search:
         self._heap: list[tuple[float, int, int, int]] = []  # bits, number, node, next operator or -1 - next partner
         self._pushed = 0
         self._best: dict[object, Solution] = {}
-        self._bound = float("inf")
+        self._bound = limits.bits
         self.outcome = Outcome()
         self._add(Node(INPUT, Kind.GRID, self._inputs, 0.0, 0))
-        for color in sorted(present - {0}):
+        for color in colors:
             literal = Literal(color, Kind.COLOR)
             self._add(Node(literal, Kind.COLOR, (color,) * len(self._inputs), literal.cost, 0))
         if off_ground:
@@ -202,7 +212,7 @@ class Search:
         values: list[Value] = []
         for arguments in zip(*[node.values for node in nodes], strict=True):
             value = apply(*arguments)
-            if type(value) is Refusal:
+            if isinstance(value, Refusal):
                 self.outcome.refused += 1
                 return
             values.append(value)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.primitive import Primitive
@@ -48,16 +49,18 @@ def _of_measure(primitive: Primitive, measure: Named) -> Callable[..., Value | R
     return lambda objects: apply(numbers, objects)
 
 
-def _operators(primitive: Primitive, colors: Collection[int], bits: float) -> list[tuple[Operator, tuple[Kind, ...]]]:
+def _operators(
+    primitive: Primitive, colors: Collection[int], bits: float, names: Collection[str]
+) -> list[tuple[Operator, tuple[Kind, ...]]]:
     """All ways to fill in what is no value, each with the kinds of the values left; none for what needs a table."""
     kinds, apply = primitive.takes, primitive.apply
     if primitive.gives is Kind.MEASURE or Kind.TABLE in kinds:
         return []
     if kinds[0] is Kind.MEASURE:
-        measures = [Named(name, Kind.MEASURE) for name, one in PRIMITIVES.items() if one.gives is Kind.MEASURE]
+        measures = [Named(name, Kind.MEASURE) for name in names if PRIMITIVES[name].gives is Kind.MEASURE]
         made = [Operator(primitive, (m,), True, bits + m.cost, _of_measure(primitive, m)) for m in measures]
     elif kinds[0] is Kind.FUNCTION:
-        functions = [Named(name, Kind.FUNCTION) for name in _FUNCTIONS]
+        functions = [Named(name, Kind.FUNCTION) for name in _FUNCTIONS if name in names]
         made = [Operator(primitive, (f,), True, bits + f.cost, _bound_first(apply, constant(f))) for f in functions]
     else:
         found: list[tuple[Operator, tuple[Kind, ...]]] = [(Operator(primitive, (), True, bits, apply), kinds)]
@@ -96,20 +99,26 @@ class Operators:
 _SPECIAL = ("on_black", "on_ground_of", "as_colors")
 
 
-def operators_for(colors: Collection[int], bits: Mapping[str, float] | None = None) -> Operators:
+@lru_cache(maxsize=64)
+def standard_operators(colors: tuple[int, ...], names: frozenset[str] | None = None) -> Operators:
+    """Operators at their primitives' own costs; see `operators_for`."""
+    return operators_for(colors, {}, names)
+
+
+def operators_for(colors: Collection[int], bits: Mapping[str, float], names: frozenset[str] | None = None) -> Operators:
     """All operators for a task.
 
     Args:
         colors: those that the task shows.
-        bits: cost of each primitive, by name; their own where it is not given.
+        bits: cost of each primitive, by name; its own where it is not given.
+        names: of the primitives that may be used; all by default.
     """
     unary: dict[Kind, list[Operator]] = {kind: [] for kind in VALUES}
     binary: dict[tuple[Kind, Kind], list[Operator]] = {}
-    for name, primitive in PRIMITIVES.items():
-        if name in _SPECIAL:
-            continue
-        cost = primitive.cost if bits is None else bits.get(name, primitive.cost)
-        for operator, kinds in _operators(primitive, colors, cost):
+    known = [name for name in PRIMITIVES if name not in _SPECIAL and (names is None or name in names)]
+    for name in known:
+        primitive = PRIMITIVES[name]
+        for operator, kinds in _operators(primitive, colors, bits.get(name, primitive.cost), known):
             if len(kinds) == 2:
                 binary.setdefault((kinds[0], kinds[1]), []).append(operator)
                 continue

@@ -1,0 +1,264 @@
+"""`evaluate-arc`: program search over a set of tasks, with and without guidance, as JSON.
+
+Every task's outcome is written as it comes to a file beside the output; an interrupted evaluation goes on from there.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from arc_core.config import workspace_folder
+from arc_core.datasets import fingerprint, load_tasks
+from arc_core.errors import InputError, run_command
+from arc_core.files import show_path, write_json, write_text
+from arc_core.progress import Progress
+from arc_core.render import grids_to_text
+from arc_core.runs import git_commit, newest_run
+from arc_core.scoring import solved_tests
+from arc_core.task import Task
+from jepa_hrl.dsl.program import explain, parse
+from jepa_hrl.search.engine import Limits, Outcome
+from jepa_hrl.search.explain import steps_of, steps_to_svg
+from jepa_hrl.search.many import Bits, search_tasks
+from jepa_hrl.search.prior import METHOD, TRAIN_COMMAND, open_prior
+
+_ATTEMPTS = 2
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Result:
+    """One task's outcome.
+
+    Attributes:
+        solved: whether every test is answered in two attempts.
+        fits: whether a program gave all demonstrations' outputs.
+        program: the one that is right, else the shortest that fits; empty if there is none.
+        tested, refused, novel, ended, seconds: see `Outcome`.
+    """
+
+    task_id: str
+    solved: bool
+    fits: bool
+    program: str
+    tested: int
+    refused: int
+    novel: int
+    seconds: float
+    ended: str
+
+
+def result_of(task: Task, outcome: Outcome) -> Result:
+    """An outcome, scored."""
+    found = outcome.solutions[:_ATTEMPTS]
+    ranked = [[solution.answers[test] for solution in found] for test in range(len(task.test))]
+    solved = bool(found) and all(solved_tests(ranked, task, _ATTEMPTS))
+    right = [
+        solution for solution in found
+        if all(np.array_equal(answer, pair.output) for answer, pair in zip(solution.answers, task.test, strict=True))  # type: ignore[arg-type]
+    ]  # fmt: skip
+    program = str((right or found)[0].program) if found else ""
+    return Result(
+        task.task_id, solved, bool(found), program, outcome.tested, outcome.refused, outcome.novel,
+        round(outcome.seconds, 3), outcome.ended,
+    )  # fmt: skip
+
+
+def summary(results: Sequence[Result], programs: Mapping[str, str]) -> dict[str, object]:
+    """A variant's figures.
+
+    Args:
+        programs: of synthetic tasks, the generator's own.
+    """
+    solved = np.array([result.solved for result in results], dtype=float)
+    rng = np.random.default_rng(0)
+    means = rng.choice(solved, (_RESAMPLES, len(solved))).mean(axis=1)
+    tested, seconds = sum(r.tested for r in results), sum(r.seconds for r in results)
+    novel = {r.program for r in results if r.solved} - set(programs.values())
+    return {
+        "success_rate": round(float(solved.mean()), 4),
+        "interval_95": [round(float(bound), 4) for bound in np.quantile(means, [0.025, 0.975])],
+        "solved_count": int(solved.sum()),
+        "fits_but_wrong": sum(r.fits and not r.solved for r in results),
+        "avg_programs_tested": round(tested / len(results), 1),
+        "avg_programs_refused": round(sum(r.refused for r in results) / len(results), 1),
+        "programs_per_second": round(tested / max(seconds, 1e-9)),
+        "share_of_new_values": round(sum(r.novel for r in results) / max(tested, 1), 4),
+        "novelty_rate": round(len(novel) / len(results), 4),
+        "seconds": round(seconds, 1), "longest_seconds": max(r.seconds for r in results),
+        "ended": {name: sum(r.ended == name for r in results) for name in sorted({r.ended for r in results})},
+    }  # fmt: skip
+
+
+def _phases(results: Sequence[Result], phases: Mapping[str, str]) -> dict[str, float]:
+    named = sorted({phases[r.task_id] for r in results if r.task_id in phases})
+    return {
+        name: round(float(np.mean([r.solved for r in results if phases.get(r.task_id) == name])), 4) for name in named
+    }
+
+
+def _stored(path: Path, settings: Mapping[str, object]) -> dict[tuple[str, str], Result]:
+    """Results by variant and task of an interrupted evaluation with the same settings."""
+    if not path.is_file():
+        return {}
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    if not lines or json.loads(lines[0]) != settings:
+        return {}
+    values = map(json.loads, lines[1:])
+    return {(value.pop("variant"), value["task_id"]): Result(**value) for value in values}
+
+
+def evaluate_variant(
+    name: str, tasks: Sequence[Task], bits: Sequence[Bits] | None, limits: Limits, journal: Path,
+    known: Mapping[tuple[str, str], Result], workers: int, console: Console,
+) -> list[Result]:  # fmt: skip
+    """Every task's result, in the tasks' order; appended to the journal as they come."""
+    done = {task.task_id: known[name, task.task_id] for task in tasks if (name, task.task_id) in known}
+    places = [place for place, task in enumerate(tasks) if task.task_id not in done]
+    waiting = [tasks[place] for place in places]
+    costs = None if bits is None else [bits[place] for place in places]
+    with Progress(console, len(tasks), name, len(done)) as progress, journal.open("a", encoding="utf-8") as lines:
+        if done:
+            progress.say(f"{name}: {len(done)} of {len(tasks)} tasks were solved before")
+        for number, outcome in search_tasks(waiting, limits, costs, workers):
+            result = result_of(waiting[number], outcome)
+            lines.write(json.dumps({"variant": name} | asdict(result)) + "\n")
+            lines.flush()
+            done[result.task_id] = result
+            progress.update(len(done), f"{sum(r.solved for r in done.values())} solved")
+    return [done[task.task_id] for task in tasks]
+
+
+def _metadata(manifest: Path | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Phases and programs of synthetic tasks by id."""
+    if manifest is None:
+        return {}, {}
+    values = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines() if line.strip()]
+    found = {value["task_id"]: value.get("metadata", {}) for value in values}
+    phases = {task_id: str(metadata["phase"]) for task_id, metadata in found.items() if "phase" in metadata}
+    return phases, {task_id: str(metadata["program"]) for task_id, metadata in found.items() if "program" in metadata}
+
+
+def _show_explanations(tasks: Sequence[Task], results: Sequence[Result], folder: Path, console: Console) -> None:
+    """Prints and draws the program of each solved task."""
+    by_id = {task.task_id: task for task in tasks}
+    for result in (result for result in results if result.solved):
+        program, grid = parse(result.program), by_id[result.task_id].test[0].input
+        console.print(f"[bold]{result.task_id}[/]  {program}", highlight=False, soft_wrap=True)
+        console.print(f"  {explain(program)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(grids_to_text(steps_of(program, grid), console.is_terminal, console.width), crop=False)
+        write_text(folder / f"{result.task_id.replace('/', '_')}.svg", steps_to_svg(result.task_id, program, grid))
+    console.print(f"drawn in {show_path(folder)}", highlight=False)
+
+
+def _tasks(args: argparse.Namespace) -> tuple[list[Task], str, Path | None]:
+    """The tasks, what to call them, and their manifest if they have one."""
+    if args.tasks is not None:
+        if not args.tasks.is_file():
+            raise InputError(f"--tasks must be a manifest that generate-dataset wrote; {args.tasks} does not exist")
+        spec = f"manifest:{args.tasks}"
+    else:
+        spec = f"dir:{args.arc_dev_root}" if args.arc_dev_root is not None else args.data
+    tasks = load_tasks(spec)
+    if not all(task.has_answers for task in tasks):
+        raise InputError(f"{spec}: every test must have its output; for tasks without answers use eval submission")
+    return tasks[: args.limit], spec, args.tasks
+
+
+def _evaluate(args: argparse.Namespace, console: Console) -> int:
+    tasks, spec, manifest = _tasks(args)
+    limits = Limits(seconds=args.budget_seconds, size=args.max_nodes)
+    variants: dict[str, Sequence[Bits] | None] = {"dsl_only": None}
+    prior_file = None
+    if args.prior is not None or newest_run(workspace_folder() / "runs", METHOD) is not None:
+        newest = newest_run(workspace_folder() / "runs", METHOD)
+        prior, opened = open_prior(args.prior or (newest and newest.path), "cpu")
+        variants["meta_guided"] = prior.bits([task.without_answers() for task in tasks])
+        prior_file = str(opened.file)
+    else:
+        console.print(f"without meta_guided: no prior is trained yet ({TRAIN_COMMAND})", highlight=False)
+    wanted = args.variants.split(",") if args.variants else list(variants)
+    for name in wanted:
+        if name not in variants:
+            raise InputError(f"--variants must be some of {', '.join(variants)}; got {name!a}")
+    settings = {
+        "data": spec, "fingerprint": fingerprint(tasks), "limits": asdict(limits), "prior": prior_file,
+        "attempts": _ATTEMPTS,
+    }  # fmt: skip
+    settings = json.loads(json.dumps(settings, default=str))
+    journal = args.output.with_name(args.output.name + ".partial")
+    known = _stored(journal, settings)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    lines = [{"variant": variant} | asdict(result) for (variant, _), result in known.items()]
+    write_text(journal, "".join(json.dumps(line) + "\n" for line in [settings, *lines]))
+    phases, programs = _metadata(manifest)
+    found = {
+        name: evaluate_variant(name, tasks, variants[name], limits, journal, known, args.workers, console)
+        for name in wanted
+    }
+    output = {
+        "total_tasks": len(tasks), "variants": {name: summary(results, programs) for name, results in found.items()},
+        "by_phase": {name: _phases(results, phases) for name, results in found.items()},
+        "settings": settings, "commit": git_commit(),
+        "tasks": {name: [asdict(result) for result in results] for name, results in found.items()},
+    }  # fmt: skip
+    write_json(args.output, output)
+    journal.unlink()
+    if args.explain:
+        folder = args.output.with_name(args.output.stem + "_explained")
+        folder.mkdir(parents=True, exist_ok=True)
+        for results in list(found.values())[:1]:
+            _show_explanations(tasks, results, folder, console)
+    _show(output, console)
+    console.print(f"written to {show_path(args.output)}\nnext: uv run eval compare --methods dsl", highlight=False)
+    return 0
+
+
+def _show(output: Mapping[str, object], console: Console) -> None:
+    variants, phases = output["variants"], output["by_phase"]
+    assert isinstance(variants, dict) and isinstance(phases, dict)
+    table = Table("variant", "solved", "rate", "95%", "fits but wrong", "programs", "programs/s", "new values")
+    for name, figures in variants.items():
+        low, high = figures["interval_95"]
+        table.add_row(
+            name, str(figures["solved_count"]), f"{figures['success_rate']:.3f}", f"{low:.3f} to {high:.3f}",
+            str(figures["fits_but_wrong"]), f"{figures['avg_programs_tested']:,.0f}",
+            f"{figures['programs_per_second']:,}", f"{figures['share_of_new_values']:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    for name, rates in phases.items():
+        if rates:
+            console.print(f"{name}: " + ", ".join(f"{phase} {rate:.3f}" for phase, rate in rates.items()))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `evaluate-arc`."""
+    parser = argparse.ArgumentParser(
+        "evaluate-arc",
+        description="Search programs for a set of tasks and report how many are solved in two attempts.",
+        epilog="example: uv run evaluate-arc --data arc1:train --limit 40 --explain --output runs/search/arc1.json",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--tasks", type=Path, metavar="MANIFEST", help="synthetic tasks of generate-dataset")
+    source.add_argument("--arc-dev-root", type=Path, metavar="DIR", help="a folder of ARC JSON files")
+    source.add_argument("--data", metavar="SPEC", help="a data spec, such as arc1:eval")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the JSON to write")
+    parser.add_argument("--variants", metavar="NAMES", help="dsl_only, meta_guided (default: all there are)")
+    parser.add_argument("--prior", type=Path, metavar="RUN", help="run of train-search-prior (default: the newest)")
+    parser.add_argument("--max-nodes", type=int, default=8, help="primitives in a program (default 8)")
+    parser.add_argument("--budget-seconds", type=float, default=20.0, help="for a task (default 20)")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N tasks only")
+    parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
+    parser.add_argument("--explain", action="store_true", help="print and draw the program of each solved task")
+    args = parser.parse_args(argv)
+    return run_command(lambda: _evaluate(args, Console(emoji=False)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,65 @@
+"""How a program makes its output, step by step: in text and as a picture."""
+
+from html import escape
+
+import numpy as np
+
+from arc_core.grid import Grid, check_grid
+from arc_core.render import grid_to_svg
+from jepa_hrl.dsl.program import Call, Expression, Input, evaluate, explain
+from jepa_hrl.dsl.types import Kind, Object, Objects
+
+_CELL = 14
+_GAP = 26
+
+
+def steps_of(program: Expression, grid: Grid) -> list[tuple[str, Grid]]:
+    """The input and every grid on the way to the output, each with the step that made it, innermost first.
+
+    Objects are shown in their places; numbers and colours are not shown.
+    """
+    shown: dict[Expression, tuple[str, Grid]] = {}
+
+    def visit(part: Expression) -> None:
+        if part in shown or not isinstance(part, Call | Input):
+            return
+        for argument in getattr(part, "arguments", ()):
+            visit(argument)
+        picture = _picture(part, grid)
+        if picture is not None:
+            shown[part] = (part.name if isinstance(part, Call) else "input", picture)
+
+    visit(program)
+    return list(shown.values())
+
+
+def _picture(part: Expression, grid: Grid) -> Grid | None:
+    value = evaluate(part, grid)
+    if isinstance(value, Object):
+        value = Objects((value,))
+    if isinstance(value, Objects):
+        canvas = np.zeros_like(value.source)
+        for item in value.items:
+            tall, wide = item.mask.shape
+            np.copyto(canvas[item.top : item.top + tall, item.left : item.left + wide], item.cells, where=item.mask)
+        value = canvas
+    if not isinstance(value, np.ndarray) or (part.kind is Kind.FIELD and value.max() > 9):
+        return None
+    return check_grid(np.ascontiguousarray(value))
+
+
+def steps_to_svg(task_id: str, program: Expression, grid: Grid) -> str:
+    """The steps from left to right as an SVG with the program's sentence as its title."""
+    parts, x, tallest = [], 12.0, 0
+    for name, picture in steps_of(program, grid):
+        wide = max(picture.shape[1] * _CELL, 7 * len(name))
+        parts.append(f'<text x="{x:g}" y="40">{escape(name)}</text>' + grid_to_svg(picture, x, 50, _CELL))
+        x += wide + _GAP
+        tallest = max(tallest, picture.shape[0] * _CELL)
+    height = tallest + 66
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {x:g} {height}" width="{x:g}" height="{height}" '
+        f'role="img" font-family="sans-serif" font-size="12" fill="#222"><title>{escape(explain(program))}</title>'
+        f'<rect width="100%" height="100%" fill="#fff"/><text x="12" y="18" font-weight="bold">{escape(task_id)}</text>'
+        + "".join(parts) + "</svg>\n"
+    )  # fmt: skip

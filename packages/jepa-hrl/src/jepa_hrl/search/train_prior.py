@@ -1,0 +1,145 @@
+"""`train-search-prior`: the network that tells the search which primitives a task needs, from synthetic tasks."""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from rich.console import Console
+from torch import Tensor
+from torch.nn import functional
+
+from arc_core.checkpoint import Checkpoint, save_checkpoint
+from arc_core.config import workspace_folder
+from arc_core.datasets import fingerprint, load_tasks
+from arc_core.errors import InputError, run_command
+from arc_core.files import show_path
+from arc_core.progress import Progress
+from arc_core.randomness import generator_for, seed_for
+from arc_core.runs import new_run
+from jepa_hrl.dsl.program import Expression, parse
+from jepa_hrl.search.features import task_features
+from jepa_hrl.search.prior import METHOD, NAMES, PriorNetwork
+from jepa_hrl.synthesis.dataset import generate, read_config
+
+_HELD_OUT = 0.1
+_DATA = "data/prior_curriculum"
+
+
+def wanted_shares(program: Expression) -> Tensor:
+    """(primitives,) how often a program uses each, as shares."""
+    counts = torch.zeros(len(NAMES))
+    rest = [program]
+    while rest:
+        part = rest.pop()
+        name = getattr(part, "name", None)
+        if name is not None:
+            counts[NAMES.index(name)] += 1
+        rest += getattr(part, "arguments", ())
+    return counts / counts.sum()
+
+
+def load_examples(manifest: Path, workers: int) -> tuple[Tensor, Tensor]:
+    """(tasks, F) features and (tasks, primitives) wanted shares of a synthetic data set.
+
+    Raises:
+        InputError: the manifest's tasks do not say their programs.
+    """
+    tasks = load_tasks(f"manifest:{manifest}")
+    with manifest.open(encoding="utf-8") as lines:
+        programs = [json.loads(line).get("metadata", {}).get("program") for line in lines if line.strip()]
+    if not all(isinstance(program, str) for program in programs):
+        raise InputError(f"{show_path(manifest)}: every task must say metadata.program, as generate-dataset writes it")
+    features = Parallel(n_jobs=workers, batch_size=64)(delayed(task_features)(task) for task in tasks)
+    return torch.from_numpy(np.stack(features)), torch.stack([wanted_shares(parse(program)) for program in programs])
+
+
+def train(features: Tensor, shares: Tensor, steps: int, batch: int, seed: int, progress: Progress) -> PriorNetwork:
+    """Adam on the cross-entropy between wanted and predicted shares; batches are functions of (seed, step)."""
+    torch.manual_seed(seed_for(seed, "prior", 0))
+    network = PriorNetwork(features.shape[1], 256)
+    network.mean.copy_(features.mean(dim=0))
+    network.scale.copy_(features.std(dim=0).clamp_min(1e-3))
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1)
+    for step in range(steps):
+        rows = torch.from_numpy(generator_for(seed, "prior batches", step).integers(len(features), size=batch))
+        loss = functional.cross_entropy(network(features[rows]), shares[rows])
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        if step % 20 == 19 or step + 1 == steps:
+            progress.update(step + 1, f"loss {loss.item():.3f}")
+    return network.eval()
+
+
+@torch.no_grad()
+def held_out_metrics(network: PriorNetwork, features: Tensor, shares: Tensor) -> dict[str, float]:
+    """Cross-entropy in bits a primitive, and how many of a program's primitives are among the five likeliest."""
+    logits = network(features)
+    likeliest = logits.topk(5, dim=1).indices
+    found = (shares.gather(1, likeliest) > 0).sum(dim=1) / (shares > 0).sum(dim=1).clamp_max(5)
+    bits = functional.cross_entropy(logits, shares) / float(np.log(2))
+    return {"bits": float(bits), "in_top_5": float(found.mean())}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `train-search-prior`."""
+    parser = argparse.ArgumentParser(
+        "train-search-prior",
+        description="Train the network that guides the program search, on synthetic tasks. Without --tasks it first "
+        f"writes a curriculum of its own to {_DATA}, with another seed than the pilot's.",
+        epilog="example: uv run train-search-prior --tasks data/pilot_curriculum/manifest.jsonl",
+    )
+    parser.add_argument("--tasks", type=Path, metavar="MANIFEST", help="synthetic tasks to learn from")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run-dir", type=Path, metavar="DIR")
+    parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
+    args = parser.parse_args(argv)
+    return run_command(lambda: _train(args, Console(emoji=False)))
+
+
+def _train(args: argparse.Namespace, console: Console) -> int:
+    began = time.perf_counter()
+    manifest = args.tasks
+    if manifest is None:
+        folder = workspace_folder() / _DATA
+        console.print(f"synthetic tasks in {show_path(folder)}", highlight=False)
+        config = read_config(workspace_folder() / "configs" / "data" / "prior_curriculum.yaml")
+        generate(config, folder, args.workers, console)
+        manifest = folder / "manifest.jsonl"
+    elif not manifest.is_file():
+        raise InputError(f"--tasks must be a manifest that generate-dataset wrote; {manifest} does not exist")
+    features, shares = load_examples(manifest, args.workers)
+    order = torch.from_numpy(generator_for(args.seed, "prior split", 0).permutation(len(features)))
+    held = order[: max(1, int(_HELD_OUT * len(order)))]
+    learnt = order[len(held) :]
+    run = new_run(workspace_folder() / "runs", METHOD, "quick", args.run_dir)
+    console.print(f"{len(learnt):,} tasks to learn from, {len(held):,} held out; writing to {show_path(run.path)}")
+    with Progress(console, args.steps, "training") as progress:
+        network = train(features[learnt], shares[learnt], args.steps, args.batch_size, args.seed, progress)
+    metrics = held_out_metrics(network, features[held], shares[held])
+    known = {"steps": args.steps, "batch_size": args.batch_size, "seed": args.seed}
+    checkpoint = Checkpoint(
+        METHOD, args.steps, network.state_dict(), {}, {}, known, fingerprint(load_tasks(f"manifest:{manifest}")),
+        (f"manifest:{manifest}",), extras={"names": list(NAMES)}, best_metric=(-metrics["bits"],),
+    )  # fmt: skip
+    save_checkpoint(run.path / "checkpoints", checkpoint, is_best=True, keep_last=1)
+    console.print(
+        f"held-out tasks: {metrics['bits']:.2f} bits a primitive, {metrics['in_top_5']:.3f} of a program's primitives "
+        f"among the five likeliest\ntrained in {time.perf_counter() - began:.0f} s; run in {show_path(run.path)}\n"
+        "next: uv run eval compare --methods dsl dsl-guided --data arc1:train --limit 40 --allow-overlap",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Synthetic tasks: programs drawn at random, and grids on which their rules show."""

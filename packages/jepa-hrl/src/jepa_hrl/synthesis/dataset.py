@@ -1,0 +1,192 @@
+"""`generate-dataset`: a synthetic data set as manifest.jsonl, summary.json and a picture of some of its tasks.
+
+A task depends on its phase, its number and the seed alone, so the bytes are the same whatever the number of workers,
+and an interrupted run goes on after the last whole line.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from joblib import Parallel, delayed
+from rich.console import Console
+
+from arc_core.config import build_config, config_to_dict, parse_overrides, read_config_file, workspace_folder
+from arc_core.datasets import fingerprint, load_tasks
+from arc_core.errors import InputError, run_command
+from arc_core.files import show_path, write_json
+from arc_core.progress import Progress
+from arc_core.task import task_to_json
+from jepa_hrl.synthesis.config import SynthesisConfig
+from jepa_hrl.synthesis.contact_sheet import write_contact_sheet
+from jepa_hrl.synthesis.generator import PhasePlan, Synthetic, make_task
+from jepa_hrl.synthesis.steps import STEPS, find_step
+
+_TASKS_A_JOB = 8
+_SHOWN = 24  # tasks in the picture
+
+
+def plans_of(config: SynthesisConfig) -> list[tuple[PhasePlan, int]]:
+    """Each phase's plan and number of tasks.
+
+    Raises:
+        ConfigError: a step is not known.
+    """
+    plans = []
+    for name, phase in config.task_schedule.items():
+        steps = tuple(map(find_step, phase.primitives or config.generator.allowed_primitives or STEPS))
+        shares = config.program.length_schedule[name]
+        most = (config.generator.min_demonstrations, config.generator.max_demonstrations)
+        plans.append((PhasePlan(name, steps, tuple(shares), tuple(shares.values()), config.grid, most), phase.count))
+    return plans
+
+
+def manifest_line(made: Synthetic) -> str:
+    """A task as a line of the manifest."""
+    return json.dumps({"task_id": made.task.task_id} | task_to_json(made.task) | {"metadata": made.metadata}) + "\n"
+
+
+def _lines(jobs: Sequence[tuple[PhasePlan, range]], seed: int, workers: int) -> Iterator[list[str]]:
+    """Lines of each job, in order."""
+    run = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2 * n_jobs")
+    yield from run(delayed(_make_lines)(plan, numbers, seed) for plan, numbers in jobs)
+
+
+def _make_lines(plan: PhasePlan, numbers: range, seed: int) -> list[str]:
+    return [manifest_line(make_task(plan, number, seed)) for number in numbers]
+
+
+def generate(config: SynthesisConfig, folder: Path, workers: int, console: Console) -> dict[str, object]:
+    """Writes the data set and gives its summary.
+
+    Raises:
+        InputError: the folder holds another data set, or a phase has no acceptable tasks.
+    """
+    plans = plans_of(config)
+    total = sum(count for _, count in plans)
+    recipe = json.loads(json.dumps(config_to_dict(config)))
+    done, partial, recipe_file = folder / "summary.json", folder / "manifest.jsonl.partial", folder / "recipe.json"
+    if done.exists():
+        stored = json.loads(done.read_text(encoding="utf-8"))
+        if stored.get("config") == recipe:
+            console.print(f"{show_path(folder)} holds this data set already")
+            return dict(stored)
+        raise InputError(f"{show_path(folder)} holds a data set of another recipe; choose another --output-dir")
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = 0
+    if recipe_file.exists() and json.loads(recipe_file.read_text(encoding="utf-8")) == recipe and partial.exists():
+        whole = partial.read_bytes()
+        whole = whole[: whole.rfind(b"\n") + 1]
+        partial.write_bytes(whole)
+        kept = whole.count(b"\n")
+    else:
+        partial.unlink(missing_ok=True)
+    write_json(recipe_file, recipe)
+    jobs, first = [], 0
+    for plan, count in plans:
+        start = min(max(kept - first, 0), count)
+        jobs += [(plan, range(n, min(n + _TASKS_A_JOB, count))) for n in range(start, count, _TASKS_A_JOB)]
+        first += count
+    began, made = time.perf_counter(), kept
+    with Progress(console, total, "tasks", kept) as progress, partial.open("a", encoding="utf-8") as manifest:
+        for lines in _lines(jobs, config.seed, workers):
+            manifest.writelines(lines)
+            manifest.flush()
+            made += len(lines)
+            progress.update(made, f"{60 * (made - kept) / (time.perf_counter() - began):,.0f} a minute")
+    summary = summarise(partial, recipe)
+    partial.replace(folder / "manifest.jsonl")
+    recipe_file.unlink()
+    tasks = load_tasks(f"manifest:{folder / 'manifest.jsonl'}")
+    write_contact_sheet(tasks, folder / "contact_sheet.png", _SHOWN, config.seed)
+    write_json(done, summary)
+    return summary
+
+
+def summarise(manifest: Path, recipe: dict[str, object]) -> dict[str, object]:
+    """Counts over a manifest, and its fingerprint."""
+    phases: Counter[str] = Counter()
+    lengths: Counter[int] = Counter()
+    primitives: Counter[str] = Counter()
+    families: Counter[str] = Counter()
+    sides: Counter[int] = Counter()
+    with manifest.open(encoding="utf-8") as lines:
+        for line in lines:
+            task = json.loads(line)
+            metadata = task["metadata"]
+            phases[metadata["phase"]] += 1
+            lengths[metadata["length"]] += 1
+            families[metadata["rule_family"]] += 1
+            primitives.update(step["name"] for step in metadata["rule_trace"])
+            sides.update(max(len(pair["input"]), len(pair["input"][0])) for pair in task["train"] + task["test"])
+    return {
+        "total_tasks": sum(phases.values()), "phases": dict(phases),
+        "program_length_histogram": {str(n): lengths[n] for n in sorted(lengths)},
+        "primitive_counts": dict(primitives.most_common()), "rule_families": dict(families.most_common()),
+        "grid_sizes": {str(n): sides[n] for n in sorted(sides)},
+        "fingerprint": fingerprint(load_tasks(f"manifest:{manifest}")),
+        "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(), "config": recipe,
+    }  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `generate-dataset`."""
+    parser = argparse.ArgumentParser(
+        "generate-dataset",
+        description="Write synthetic ARC tasks of known programs. Any key of the config is a switch too: "
+        "--task_schedule.phase_i.count 100.",
+        epilog="example: uv run generate-dataset --config configs/data/pilot_curriculum.yaml",
+    )
+    default = workspace_folder() / "configs" / "data" / "pilot_curriculum.yaml"
+    parser.add_argument("--config", type=Path, default=default, metavar="FILE", help="default: the pilot curriculum")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="default: data/NAME")
+    parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
+    args, rest = parser.parse_known_args(argv)
+    return run_command(lambda: _generate(args, rest, Console(emoji=False)))
+
+
+def _generate(args: argparse.Namespace, rest: Sequence[str], console: Console) -> int:
+    config = read_config(args.config, rest)
+    folder = args.output_dir or workspace_folder() / "data" / config.name
+    began = time.perf_counter()
+    console.print(f"writing to {show_path(folder)}", highlight=False)
+    summary = generate(config, folder, args.workers, console)
+    seconds = time.perf_counter() - began
+    histogram = summary["program_length_histogram"]
+    assert isinstance(histogram, dict)
+    lengths = ", ".join(f"{count:,} of {length}" for length, count in histogram.items())
+    manifest = show_path(folder / "manifest.jsonl")
+    console.print(
+        f"{summary['total_tasks']:,} tasks in {seconds:.0f} s; steps: {lengths}\n"
+        f"a look: {show_path(folder / 'contact_sheet.png')}\n"
+        f"next: uv run evaluate-arc --tasks {manifest} --output runs/search/{config.name}.json --limit 200",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> SynthesisConfig:
+    """A data config with command-line overrides.
+
+    Raises:
+        ConfigError: something in it is not what it must be.
+    """
+    values = read_config_file(path)
+    for key, value in parse_overrides(overrides).items():
+        *sections, last = key.split(".")
+        level = values
+        for section in sections:
+            below = level.setdefault(section, {})
+            if not isinstance(below, dict):
+                raise InputError(f"--{key}: {section} is no section of {path}")
+            level = below
+        level[last] = value
+    return build_config(SynthesisConfig, values, str(path))[0]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
