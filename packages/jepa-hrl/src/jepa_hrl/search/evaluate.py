@@ -176,9 +176,10 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     limits = Limits(seconds=args.budget_seconds, size=args.max_nodes)
     variants: dict[str, Sequence[Bits] | None] = {"dsl_only": None}
     prior_file = None
-    if args.prior is not None or newest_run(workspace_folder() / "runs", METHOD) is not None:
-        newest = newest_run(workspace_folder() / "runs", METHOD)
-        prior, opened = open_prior(args.prior or (newest and newest.path), "cpu")
+    newest = newest_run(workspace_folder() / "runs", METHOD)
+    path = args.prior or (newest.path if newest else None)
+    if path is not None:
+        prior, opened = open_prior(path, "cpu")
         variants["meta_guided"] = prior.bits([task.without_answers() for task in tasks])
         prior_file = str(opened.file)
     else:
@@ -187,11 +188,10 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     for name in wanted:
         if name not in variants:
             raise InputError(f"--variants must be some of {', '.join(variants)}; got {name!a}")
-    settings = {
-        "data": spec, "fingerprint": fingerprint(tasks), "limits": asdict(limits), "prior": prior_file,
+    settings: dict[str, object] = {
+        "data": spec, "fingerprint": fingerprint(tasks), "budget_seconds": limits.seconds, "max_nodes": limits.size, "prior": prior_file,
         "attempts": _ATTEMPTS,
     }  # fmt: skip
-    settings = json.loads(json.dumps(settings, default=str))
     journal = args.output.with_name(args.output.name + ".partial")
     known = _stored(journal, settings)
     journal.parent.mkdir(parents=True, exist_ok=True)
