@@ -140,7 +140,7 @@ def squeeze(grid: Grid) -> Grid:
     return grid[rows][:, columns]
 
 
-@primitive(4)
+@primitive(3.5)
 def compress(grid: Grid) -> Grid | Refusal:
     """`grid` without its black rows and columns.
 

@@ -7,7 +7,7 @@ from jepa_hrl.dsl.selection import marked, window
 from jepa_hrl.dsl.types import TOO_LARGE, UNEQUAL, Array, Field, Function, Grid, Mask, Object, Objects, Refusal, fits
 
 
-@primitive(2)
+@primitive(1)
 def crop(object_: Object) -> Grid:
     """`object_`, cropped.
 
@@ -17,7 +17,7 @@ def crop(object_: Object) -> Grid:
     return object_.cells
 
 
-@primitive(3)
+@primitive(2)
 def cut_out(object_: Object) -> Grid:
     """All that the grid shows in the box of `object_`.
 
@@ -29,7 +29,7 @@ def cut_out(object_: Object) -> Grid:
     ]
 
 
-@primitive(4)
+@primitive(3)
 def alone(object_: Object) -> Grid:
     """`object_` alone in its place.
 

@@ -3,19 +3,17 @@
 import numpy as np
 from scipy import ndimage
 
-from jepa_hrl.dsl.objects import components, components_diagonal
+from jepa_hrl.dsl.objects import EIGHT, FOUR, components, components_diagonal
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.selection import window
 from jepa_hrl.dsl.types import NOTHING, Array, Grid, Mask, Refusal
-
-_EIGHT = np.ones((3, 3), dtype=bool)
 
 
 def _reached(grid: Array, eight: bool) -> Array:
     """(H, W) bool, black cells that a path of black cells joins to the border."""
     padded = np.ones((grid.shape[0] + 2, grid.shape[1] + 2), dtype=bool)
     padded[1:-1, 1:-1] = grid == 0
-    labels, _ = ndimage.label(padded, _EIGHT if eight else None)
+    labels, _ = ndimage.label(padded, EIGHT if eight else FOUR)
     return np.asarray(labels[1:-1, 1:-1] == labels[0, 0])
 
 

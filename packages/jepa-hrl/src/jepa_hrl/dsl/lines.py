@@ -8,11 +8,11 @@ from jepa_hrl.dsl.types import Array, Grid
 
 def last_seen(grid: Array) -> Array:
     """(H, W) each cell with the last colour at it or left of it, 0 if there is none."""
-    at = np.where(grid != 0, np.arange(grid.shape[1]), 0)
-    return np.take_along_axis(grid, np.maximum.accumulate(at, axis=1), axis=1)
+    at = np.maximum.accumulate(np.arange(grid.shape[1]) * (grid != 0), axis=1)
+    return grid[np.arange(len(grid))[:, None], at]
 
 
-@primitive(4)
+@primitive(3.5)
 def rays_right(grid: Grid) -> Grid:
     """`grid` with a ray from each cell to the right, as far as the next.
 
@@ -22,7 +22,7 @@ def rays_right(grid: Grid) -> Grid:
     return last_seen(grid)
 
 
-@primitive(4)
+@primitive(3.5)
 def rays_left(grid: Grid) -> Grid:
     """`grid` with a ray from each cell to the left, as far as the next.
 
@@ -32,7 +32,7 @@ def rays_left(grid: Grid) -> Grid:
     return last_seen(grid[:, ::-1])[:, ::-1]
 
 
-@primitive(4)
+@primitive(3.5)
 def rays_down(grid: Grid) -> Grid:
     """`grid` with a ray from each cell down, as far as the next.
 
@@ -42,7 +42,7 @@ def rays_down(grid: Grid) -> Grid:
     return last_seen(grid.T).T
 
 
-@primitive(4)
+@primitive(3.5)
 def rays_up(grid: Grid) -> Grid:
     """`grid` with a ray from each cell up, as far as the next.
 

@@ -5,13 +5,14 @@ from typing import Annotated
 import numpy as np
 from scipy import ndimage
 
+from jepa_hrl.dsl.objects import FOUR
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import Kind, Objects
 
 Numbers = Annotated[list[int], Kind.MEASURE]
 
 
-@primitive(2)
+@primitive(1)
 def size(objects: Objects) -> Numbers:
     """Number of cells.
 
@@ -109,7 +110,7 @@ def _holes(mask: np.ndarray) -> int:
         return 0
     around = np.ones((mask.shape[0] + 2, mask.shape[1] + 2), dtype=bool)
     around[1:-1, 1:-1] = ~mask
-    return int(ndimage.label(around)[1]) - 1
+    return int(ndimage.label(around, FOUR)[1]) - 1
 
 
 @primitive(4)

@@ -9,11 +9,11 @@ from jepa_hrl.dsl.types import NOTHING, Array, Grid, Refusal
 
 def _settle(grid: Array) -> Array:
     """Cells of each row moved right past black ones, order kept."""
-    order = np.argsort(grid != 0, axis=1, kind="stable")
-    return np.take_along_axis(grid, order, axis=1)
+    order = (grid != 0).argsort(axis=1, kind="stable")
+    return grid[np.arange(len(grid))[:, None], order]
 
 
-@primitive(4)
+@primitive(3.5)
 def fall_right(grid: Grid) -> Grid:
     """`grid` with its cells fallen to the right.
 
@@ -23,7 +23,7 @@ def fall_right(grid: Grid) -> Grid:
     return _settle(grid)
 
 
-@primitive(4)
+@primitive(3.5)
 def fall_left(grid: Grid) -> Grid:
     """`grid` with its cells fallen to the left.
 
@@ -33,7 +33,7 @@ def fall_left(grid: Grid) -> Grid:
     return _settle(grid[:, ::-1])[:, ::-1]
 
 
-@primitive(4)
+@primitive(3.5)
 def fall_down(grid: Grid) -> Grid:
     """`grid` with its cells fallen down.
 
@@ -43,7 +43,7 @@ def fall_down(grid: Grid) -> Grid:
     return _settle(grid.T).T
 
 
-@primitive(4)
+@primitive(3.5)
 def fall_up(grid: Grid) -> Grid:
     """`grid` with its cells fallen up.
 

@@ -10,7 +10,8 @@ from jepa_hrl.dsl.cropping import box_of
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import NOTHING, Array, Grid, Object, Objects, Refusal
 
-_EIGHT = np.ones((3, 3), dtype=bool)
+EIGHT = np.ones((3, 3), dtype=bool)
+FOUR = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
 _MOST = 64  # objects of a grid; what has more is noise, and would cost more than it tells
 
 
@@ -31,7 +32,7 @@ def _connected(content: bytes, shape: tuple[int, int], eight: bool, one_color: b
     colors = np.flatnonzero(np.bincount(grid.ravel(), minlength=10)[1:]) + 1
     found: list[Object] = []
     for layer in [grid == color for color in colors.tolist()] if one_color else [grid != 0]:
-        labels, number = ndimage.label(layer, _EIGHT if eight else None)
+        labels, number = ndimage.label(layer, EIGHT if eight else FOUR)
         if len(found) + number > _MOST:
             return NOTHING
         for label, box in enumerate(ndimage.find_objects(labels), 1):
@@ -39,7 +40,7 @@ def _connected(content: bytes, shape: tuple[int, int], eight: bool, one_color: b
     return _sorted(found)
 
 
-@primitive(3)
+@primitive(2)
 def components(grid: Grid) -> Objects | Refusal:
     """The objects of `grid`: cells of a colour joined at sides.
 
@@ -49,7 +50,7 @@ def components(grid: Grid) -> Objects | Refusal:
     return _connected(grid.tobytes(), grid.shape, False, True)
 
 
-@primitive(3)
+@primitive(2.5)
 def components_diagonal(grid: Grid) -> Objects | Refusal:
     """The objects of `grid`: cells of a colour joined at sides or corners.
 
@@ -69,7 +70,7 @@ def blobs(grid: Grid) -> Objects | Refusal:
     return _connected(grid.tobytes(), grid.shape, False, False)
 
 
-@primitive(3)
+@primitive(2.5)
 def blobs_diagonal(grid: Grid) -> Objects | Refusal:
     """The objects of `grid` of any colours: cells joined at sides or corners.
 
@@ -102,7 +103,7 @@ def holes(grid: Grid) -> Objects | Refusal:
     >>> [(item.top, item.left, item.mask.shape) for item in holes(grid("1111/1011/1111")).items]
     [(1, 1, (1, 1))]
     """
-    labels, _ = ndimage.label(grid == 0)
+    labels, _ = ndimage.label(grid == 0, FOUR)
     outside = {*labels[0].tolist(), *labels[-1].tolist(), *labels[:, 0].tolist(), *labels[:, -1].tolist()}
     boxes = enumerate(ndimage.find_objects(labels), 1)
     return _sorted([object_at(grid, box, labels[box] == label) for label, box in boxes if label not in outside])
@@ -117,7 +118,7 @@ def areas(grid: Grid) -> Objects | Refusal:
     """
     found: list[Object] = []
     for color in np.flatnonzero(np.bincount(grid.ravel(), minlength=10)).tolist():
-        labels, number = ndimage.label(grid == color)
+        labels, number = ndimage.label(grid == color, FOUR)
         if len(found) + number > _MOST:
             return NOTHING
         boxes = enumerate(ndimage.find_objects(labels), 1)

@@ -77,7 +77,7 @@ def as_colors(field: Field) -> Grid | Refusal:
     return field if field.max() <= 9 else TOO_LARGE
 
 
-@primitive(5)
+@primitive(3)
 def keep_color(grid: Grid, color: Color) -> Grid | Refusal:
     """The cells of colour `color` of `grid`, all else black.
 
@@ -88,7 +88,7 @@ def keep_color(grid: Grid, color: Color) -> Grid | Refusal:
     return kept if kept.any() else NOTHING
 
 
-@primitive(5)
+@primitive(4)
 def drop_color(grid: Grid, color: Color) -> Grid | Refusal:
     """`grid` with colour `color` made black.
 
@@ -138,7 +138,7 @@ def negative(grid: Grid) -> Grid | Refusal:
     return colors[0].astype(np.uint8) * (grid == 0) if len(colors) == 1 else NOTHING
 
 
-@primitive(5)
+@primitive(4)
 def keep_most_frequent(grid: Grid) -> Grid | Refusal:
     """The cells of the most frequent colour of `grid` other than black, all else black.
 

@@ -26,7 +26,7 @@ def _some(objects: Objects, chosen: list[bool]) -> Objects | Refusal:
     return Objects(kept) if kept and len(kept) < len(chosen) else NOTHING
 
 
-@primitive(3)
+@primitive(2)
 def pick_max(measure: Measure, objects: Objects) -> Object | Refusal:
     """The one of `objects` with the greatest `measure`.
 
@@ -37,7 +37,7 @@ def pick_max(measure: Measure, objects: Objects) -> Object | Refusal:
     return _only(objects, [number == max(numbers) for number in numbers])
 
 
-@primitive(3)
+@primitive(2.5)
 def pick_min(measure: Measure, objects: Objects) -> Object | Refusal:
     """The one of `objects` with the least `measure`.
 
@@ -48,7 +48,7 @@ def pick_min(measure: Measure, objects: Objects) -> Object | Refusal:
     return _only(objects, [number == min(numbers) for number in numbers])
 
 
-@primitive(4)
+@primitive(3)
 def pick_odd(measure: Measure, objects: Objects) -> Object | Refusal:
     """The one of `objects` that shares its `measure` with no other, while others do.
 

@@ -24,6 +24,7 @@ from jepa_hrl.search.targets import Target, targets_for
 _GROUPS = {Kind.GRID: 0, Kind.MASK: 0, Kind.FIELD: 1, Kind.COLOR: 2, Kind.INT: 3, Kind.OBJECT: 4, Kind.OBJECTS: 5}
 _PAIRED = (Kind.GRID, Kind.MASK, Kind.COLOR, Kind.INT)
 _LEAST_BINARY_BITS = 4.0
+_LEAST_EFFORT = 500
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,17 @@ class Limits:
         size: primitives in a program.
         values: kept, which bounds memory.
         bits: description length at which the search ends.
-        margin: bits beyond the first solution's length at which the search ends.
+        margin: bits beyond the shortest solution's length at which the search ends.
+        patience: once no shorter solution can come, the search ends when it has taken so many times as long.
     """
 
     seconds: float | None = 20.0
     programs: int = 10_000_000
     size: int = 8
-    values: int = 60_000
+    values: int = 200_000
     bits: float = float("inf")
     margin: float = 4.0
+    patience: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -113,14 +116,15 @@ class Search:
         for target in targets:
             self._by_value.setdefault(tuple(map(key_of, target.grids)), []).append(target)
         rng = generator_for(0, f"search {task.content_hash}", 0)
-        self._inferences = [Inference(target, rng) for target in targets]
+        self._inferences = [Inference(target, rng) for target in targets if target.near]
         self._nodes: list[Node] = []
         self._settled: list[int] = []  # nodes that others are paired with
         self._seen: set[object] = set()
         self._heap: list[tuple[float, int, int, int]] = []  # bits, number, node, next operator or -1 - next partner
         self._pushed = 0
         self._best: dict[object, Solution] = {}
-        self._bound = limits.bits
+        self._shortest = float("inf")  # solution, in the bits that the search orders programs by
+        self._effort: int | None = None  # when no shorter solution could come any more
         self.outcome = Outcome()
         self._add(Node(INPUT, Kind.GRID, self._inputs, 0.0, 0))
         for color in colors:
@@ -134,8 +138,8 @@ class Search:
         outcome, limits = self.outcome, self._limits
         deadline = float("inf") if limits.seconds is None else self._began + limits.seconds
         while self._heap:
-            if self._heap[0][0] > self._bound:
-                outcome.ended = "solved"
+            if self._is_done(self._heap[0][0]):
+                outcome.ended = "solved" if self._best else "exhausted"
                 break
             if outcome.tested + outcome.refused >= limits.programs:
                 outcome.ended = "programs"
@@ -156,6 +160,17 @@ class Search:
         outcome.seconds = time.perf_counter() - self._began
         return outcome
 
+    def _is_done(self, bits: float) -> bool:
+        """Whether nothing worth the time can come from programs of this length on."""
+        if bits > min(self._limits.bits, self._shortest + self._limits.margin):
+            return True
+        if bits < self._shortest:
+            return False
+        effort = self.outcome.tested + self.outcome.refused
+        if self._effort is None:
+            self._effort = effort + _LEAST_EFFORT
+        return effort > self._limits.patience * self._effort
+
     def _push(self, bits: float, node: int, place: int) -> None:
         self._pushed += 1
         heappush(self._heap, (bits, self._pushed, node, place))
@@ -168,10 +183,11 @@ class Search:
         if node.kind in PLANES:
             for target in self._by_value.get(tuple(map(key_of, node.values[: self._shown])), ()):
                 program = Call("as_colors", (node.program,)) if node.kind is Kind.FIELD else node.program
-                self._offer(Proposal(program), target)
+                self._offer(Proposal(program), target, node)
             for inference in self._inferences:
-                for proposal in inference.proposals(node, self._bound - inference.target.cost):
-                    self._offer(proposal, inference.target)
+                most = min(self._limits.bits, self._shortest + self._limits.margin) - inference.target.cost
+                for proposal in inference.proposals(node, most):
+                    self._offer(proposal, inference.target, node)
         if node.size < self._limits.size:
             if self._operators.unary[node.kind]:
                 self._push(node.cost + self._operators.unary[node.kind][0].cost, number, 0)
@@ -225,11 +241,12 @@ class Search:
         bits = operator.cost + sum(node.cost for node in nodes)
         self._add(Node(operator.expression(*[node.program for node in nodes]), kind, tuple(values), bits, size))
 
-    def _offer(self, proposal: Proposal, target: Target) -> None:
+    def _offer(self, proposal: Proposal, target: Target, node: Node) -> None:
         """Takes a program that gives a target, if it also answers the tests."""
         program = target.finish(proposal.program)
         bits = program.cost + proposal.penalty
-        if bits > self._bound:
+        in_order = node.cost - node.program.cost + bits  # the same where primitives have their own costs
+        if in_order > min(self._limits.bits, self._shortest + self._limits.margin):
             return
         answers = [evaluate(program, grid) for grid in self._inputs[self._shown :]]
         grids = tuple(answer for answer in answers if isinstance(answer, np.ndarray))
@@ -238,4 +255,4 @@ class Search:
         key = tuple(key_of(grid) for grid in grids)
         if key not in self._best or self._best[key].cost > bits:
             self._best[key] = Solution(program, bits, grids, self.outcome.tested)
-        self._bound = min(self._bound, bits + self._limits.margin)
+        self._shortest = min(self._shortest, in_order)

@@ -189,8 +189,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         if name not in variants:
             raise InputError(f"--variants must be some of {', '.join(variants)}; got {name!a}")
     settings: dict[str, object] = {
-        "data": spec, "fingerprint": fingerprint(tasks), "budget_seconds": limits.seconds, "max_nodes": limits.size, "prior": prior_file,
-        "attempts": _ATTEMPTS,
+        "data": spec, "fingerprint": fingerprint(tasks), "budget_seconds": limits.seconds,
+        "max_nodes": limits.size, "prior": prior_file, "attempts": _ATTEMPTS,
     }  # fmt: skip
     journal = args.output.with_name(args.output.name + ".partial")
     known = _stored(journal, settings)

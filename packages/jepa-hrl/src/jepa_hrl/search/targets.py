@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jepa_hrl.dsl import geometry
 from jepa_hrl.dsl.combining import on_ground_of
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.program import INPUT, Call, Expression
-from jepa_hrl.dsl.types import Array, Refusal
+from jepa_hrl.dsl.types import Array, Refusal, key_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +20,13 @@ class Target:
         grids: for each demonstration.
         finish: makes the whole program of one that gives these grids.
         cost: bits that this adds.
+        near: worth inferring tables and overlays for, not only meeting exactly.
     """
 
     grids: tuple[Array, ...]
     finish: Callable[[Expression], Expression]
     cost: float = 0.0
+    near: bool = False
 
 
 Undo = Callable[[Array], Array | None]
@@ -66,23 +69,45 @@ _UNDO: dict[str, Undo] = {
 }  # fmt: skip
 
 
+_GEOMETRY: dict[str, Undo] = {
+    "flip_horizontal": geometry.flip_horizontal, "flip_vertical": geometry.flip_vertical,
+    "rotate_90": geometry.rotate_270, "rotate_180": geometry.rotate_180, "rotate_270": geometry.rotate_90,
+    "transpose": geometry.transpose, "anti_transpose": geometry.anti_transpose,
+}  # fmt: skip
+
+_DEPTH = 3  # last steps that are undone one after another
+
+
 def targets_for(outputs: Sequence[Array], inputs: Sequence[Array], undo_ground: bool) -> list[Target]:
-    """The outputs themselves, and what lies before each last step that gives them.
+    """The outputs themselves, and what lies before last steps that give them, cheapest first of equal ones.
 
     Args:
         inputs: of the same demonstrations; more may follow.
         undo_ground: also what gives the outputs once the input's ground and black are exchanged.
     """
-    found = [Target(tuple(outputs), lambda program: program)]
+    newest = [Target(tuple(outputs), lambda program: program, near=True)]
     if undo_ground:
         grids = tuple(on_ground_of(output, given) for output, given in zip(outputs, inputs, strict=False))
-        found.append(Target(grids, lambda program: Call("on_ground_of", (program, INPUT)), 1.0))
-    for whole in list(found):
-        for name, undo in _UNDO.items():
-            before = [undo(grid) for grid in whole.grids]
-            known = [np.ascontiguousarray(grid) for grid in before if grid is not None]
-            if len(known) == len(before) and all(map(_gives(name), known, whole.grids)):
-                found.append(Target(tuple(known), _then(name, whole.finish), whole.cost + PRIMITIVES[name].cost))
+        newest.append(Target(grids, lambda program: Call("on_ground_of", (program, INPUT)), 1.0, near=True))
+    found = {tuple(map(key_of, target.grids)): target for target in reversed(newest)}
+    for depth in range(_DEPTH):
+        newest = [before for whole in newest for before in _before(whole, depth)]
+        for target in newest:
+            key = tuple(map(key_of, target.grids))
+            if key not in found or found[key].cost > target.cost:
+                found[key] = target
+    return sorted(found.values(), key=lambda target: target.cost)
+
+
+def _before(whole: Target, depth: int) -> list[Target]:
+    """What one last step gives a target of."""
+    found = []
+    for name, undo in (_UNDO | _GEOMETRY).items():
+        before = [undo(grid) for grid in whole.grids]
+        known = tuple(np.ascontiguousarray(grid) for grid in before if grid is not None)
+        if len(known) == len(before) and (name in _GEOMETRY or all(map(_gives(name), known, whole.grids))):
+            near = depth == 0 and name in _UNDO
+            found.append(Target(known, _then(name, whole.finish), whole.cost + PRIMITIVES[name].cost, near))
     return found
 
 
