@@ -155,7 +155,6 @@ class Search:
                 self._expand(number, place)
             else:
                 self._pair(number, -1 - place)
-        outcome.tested += sum(inference.tables for inference in self._inferences)
         outcome.solutions = sorted(self._best.values(), key=lambda solution: solution.cost)
         outcome.seconds = time.perf_counter() - self._began
         return outcome
@@ -186,8 +185,10 @@ class Search:
                 self._offer(Proposal(program), target, node)
             for inference in self._inferences:
                 most = min(self._limits.bits, self._shortest + self._limits.margin) - inference.target.cost
+                before = inference.tables
                 for proposal in inference.proposals(node, most):
                     self._offer(proposal, inference.target, node)
+                self.outcome.tested += inference.tables - before
         if node.size < self._limits.size:
             if self._operators.unary[node.kind]:
                 self._push(node.cost + self._operators.unary[node.kind][0].cost, number, 0)
