@@ -48,24 +48,23 @@ class Outputs:
     def conflicts(self, base: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         """(2, 64) numbers of cells that agree in the base and differ in colour; a pair may stand there often.
 
-        Of each base value one pair for each two colours, then random ones.
+        One cell of each pair has another colour than most cells of its base value; half of the others have the
+        commonest, half another rare one where there is one.
         """
-        first, second = [], []
-        for value in np.flatnonzero(np.bincount(base)).tolist():
-            at = np.flatnonzero(base == value)
-            colors = self.cells[at]
-            kinds = np.flatnonzero(np.bincount(colors))
-            if len(kinds) < 2:
-                continue
-            for _ in range(12):
-                one, other = self._rng.choice(kinds, 2, replace=False)
-                first.append(int(self._rng.choice(at[colors == one])))
-                second.append(int(self._rng.choice(at[colors == other])))
-        if not first:
+        codes = base.astype(np.int64) * 16 + self.cells
+        counts = np.bincount(codes, minlength=256 * 16)
+        common = counts.reshape(-1, 16).argmax(axis=1)
+        rare = np.flatnonzero(self.cells != common[base])
+        if not len(rare):
             return np.zeros((2, _PAIRS), dtype=np.int64)
-        chosen = self._rng.permutation(len(first))[:_PAIRS]
-        chosen = np.resize(chosen, _PAIRS)
-        return np.stack([np.array(first)[chosen], np.array(second)[chosen]])
+        one = rare[np.resize(self._rng.permutation(len(rare)), _PAIRS)]
+        usual = base[one].astype(np.int64) * 16 + common[base[one]]
+        order = codes.argsort(kind="stable")
+        first = np.cumsum(counts) - counts
+        other = order[first[usual] + (self._rng.random(_PAIRS) * counts[usual]).astype(np.int64)]
+        peer = self._rng.choice(rare, _PAIRS)
+        differs = (base[peer] == base[one]) & (self.cells[peer] != self.cells[one])
+        return np.stack([one, np.where(differs & (np.arange(_PAIRS) % 2 == 0), peer, other)])
 
     def table(self, *fields: npt.NDArray[np.uint8], keep: bool) -> Found | None:
         """The table from the fields' values to colours, if there is one.

@@ -91,11 +91,13 @@ def targets_for(outputs: Sequence[Array], inputs: Sequence[Array], undo_ground: 
         newest.append(Target(grids, lambda program: Call("on_ground_of", (program, INPUT)), 1.0, near=True))
     found = {tuple(map(key_of, target.grids)): target for target in reversed(newest)}
     for depth in range(_DEPTH):
-        newest = [before for whole in newest for before in _before(whole, depth)]
-        for target in newest:
+        steps = [before for whole in newest for before in _before(whole, depth)]
+        newest = []
+        for target in sorted(steps, key=lambda target: target.cost):
             key = tuple(map(key_of, target.grids))
-            if key not in found or found[key].cost > target.cost:
+            if key not in found:
                 found[key] = target
+                newest.append(target)
     return sorted(found.values(), key=lambda target: target.cost)
 
 
