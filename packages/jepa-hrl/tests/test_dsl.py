@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arc_core.config import workspace_folder
 from jepa_hrl.dsl.library import FAMILIES, PRIMITIVES
 from jepa_hrl.dsl.program import INPUT, Call, Named, ProgramError, accepts, evaluate, explain, parse
+from jepa_hrl.dsl.reference import reference
 from jepa_hrl.dsl.types import Array, Kind, Object, Objects, Refusal, Value, fits, grid, text
 from jepa_hrl.search.operators import Operators, operators_for
 
@@ -204,3 +206,7 @@ def test_what_is_no_program_is_refused_in_one_line(program: str, reason: str) ->
         parse(program)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_reference_page_is_what_the_code_says() -> None:
+    assert (workspace_folder() / "docs" / "dsl.md").read_text(encoding="utf-8") == reference()

@@ -119,7 +119,7 @@ def color_by_box(objects: Objects) -> Grid:
 
 @primitive(4)
 def each(function: Function, objects: Objects) -> Objects | Refusal:
-    """`objects`, each one changed by `function` in its place.
+    """`objects`, each replaced by `function`.
 
     >>> text(draw(each(flip_horizontal, blobs(grid("120/000/003")))))
     '210/000/003'

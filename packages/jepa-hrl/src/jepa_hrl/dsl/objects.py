@@ -42,7 +42,7 @@ def _connected(content: bytes, shape: tuple[int, int], eight: bool, one_color: b
 
 @primitive(2)
 def components(grid: Grid) -> Objects | Refusal:
-    """The objects of `grid`: cells of a colour joined at sides.
+    """The one-coloured objects of `grid`, joined at sides.
 
     >>> [text(item) for item in components(grid("110/002")).items]
     ['11', '2']
@@ -52,7 +52,7 @@ def components(grid: Grid) -> Objects | Refusal:
 
 @primitive(2.5)
 def components_diagonal(grid: Grid) -> Objects | Refusal:
-    """The objects of `grid`: cells of a colour joined at sides or corners.
+    """The one-coloured objects of `grid`, joined at sides or corners.
 
     >>> [text(item) for item in components_diagonal(grid("100/010")).items]
     ['10/01']
@@ -62,7 +62,7 @@ def components_diagonal(grid: Grid) -> Objects | Refusal:
 
 @primitive(4)
 def blobs(grid: Grid) -> Objects | Refusal:
-    """The objects of `grid` of any colours: cells joined at sides.
+    """The many-coloured objects of `grid`, joined at sides.
 
     >>> [text(item) for item in blobs(grid("12003/00003")).items]
     ['12', '3/3']
@@ -72,7 +72,7 @@ def blobs(grid: Grid) -> Objects | Refusal:
 
 @primitive(2.5)
 def blobs_diagonal(grid: Grid) -> Objects | Refusal:
-    """The objects of `grid` of any colours: cells joined at sides or corners.
+    """The many-coloured objects of `grid`, joined at sides or corners.
 
     >>> [text(item) for item in blobs_diagonal(grid("100/020/000/003")).items]
     ['10/02', '3']

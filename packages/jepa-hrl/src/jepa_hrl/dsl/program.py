@@ -170,7 +170,7 @@ def _phrase(part: Expression) -> str:
         return "the input"
     if isinstance(part, Named):
         phrase = PRIMITIVES[part.name].phrase
-        return phrase.replace("{0}", "it") if part.kind is Kind.FUNCTION else phrase
+        return phrase.replace("{0}", "itself") if part.kind is Kind.FUNCTION else phrase
     if isinstance(part, Renaming):
         changed = [(values, color) for values, color in part.entries if values != (color,)]
         return ", ".join(f"{'+'.join(map(str, values))} -> {color}" for values, color in changed) or "nothing"

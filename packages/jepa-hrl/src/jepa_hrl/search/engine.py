@@ -17,14 +17,18 @@ from arc_core.task import Task
 from jepa_hrl.dsl.combining import ground_of
 from jepa_hrl.dsl.program import INPUT, Call, Expression, Literal, accepts, evaluate
 from jepa_hrl.dsl.types import Array, Kind, Refusal, Value, key_of
-from jepa_hrl.search.inference import PLANES, Inference, Node, Proposal
+from jepa_hrl.search.inference import PLANES, Inference, Proposal
+from jepa_hrl.search.node import Node
 from jepa_hrl.search.operators import Operator, operator_of, operators_for, standard_operators
-from jepa_hrl.search.targets import Target, targets_for
+from jepa_hrl.search.targets import Target, likeness, targets_for
 
 _GROUPS = {Kind.GRID: 0, Kind.MASK: 0, Kind.FIELD: 1, Kind.COLOR: 2, Kind.INT: 3, Kind.OBJECT: 4, Kind.OBJECTS: 5}
 _PAIRED = (Kind.GRID, Kind.MASK, Kind.COLOR, Kind.INT)
 _LEAST_BINARY_BITS = 4.0
 _LEAST_EFFORT = 500
+_BEST_FIRST_SHARE = 0.6  # of the seconds; without a solution by then, likeness to the outputs leads
+_WIDTH, _DEPTH = 40, 8  # of that second search
+_MOST_STEP_BITS, _MOST_INNER_BITS = 9.0, 4.5  # of an operator on grids, and on what lies between grids
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Search:
         self._operators = operators_for(colors, bits, names) if bits else standard_operators(colors, names)
         off_ground = any(ground_of(grid) for grid in self._inputs)
         targets = targets_for(outputs, self._inputs, off_ground)
+        self._targets = targets
         self._by_value: dict[object, list[Target]] = {}
         for target in targets:
             self._by_value.setdefault(tuple(map(key_of, target.grids)), []).append(target)
@@ -137,7 +142,11 @@ class Search:
         """Searches until something ends it."""
         outcome, limits = self.outcome, self._limits
         deadline = float("inf") if limits.seconds is None else self._began + limits.seconds
+        turn = float("inf") if limits.seconds is None else self._began + _BEST_FIRST_SHARE * limits.seconds
         while self._heap:
+            if not self._best and time.perf_counter() >= turn:
+                turn = float("inf")
+                self._follow_likeness(deadline)
             if self._is_done(self._heap[0][0]):
                 outcome.ended = "solved" if self._best else "exhausted"
                 break
@@ -169,6 +178,39 @@ class Search:
         if self._effort is None:
             self._effort = effort + _LEAST_EFFORT
         return effort > self._limits.patience * self._effort
+
+    def _follow_likeness(self, deadline: float) -> None:
+        """Beam search: expands the values most like the outputs, level by level, until one gives them.
+
+        Long programs whose every step brings the value nearer are found so; in order of length they come too late.
+        """
+        scores: dict[int, float] = {}
+        expanded: set[int] = set()
+        for _ in range(_DEPTH):
+            for number in range(len(self._nodes)):
+                if number not in scores and self._nodes[number].kind in (Kind.GRID, Kind.MASK):
+                    scores[number] = max(likeness(self._nodes[number], target) for target in self._targets)
+            front = sorted(scores, key=lambda number: -scores[number])[:_WIDTH]
+            for number in front:
+                if number not in expanded and not self._expand_through(number, _MOST_STEP_BITS, deadline):
+                    return
+            expanded.update(front)
+
+    def _expand_through(self, number: int, most_bits: float, deadline: float) -> bool:
+        """Applies cheap operators to a node, and to what is no grid on until grids; False once it is time to end."""
+        node = self._nodes[number]
+        for operator in self._operators.unary[node.kind]:
+            if operator.cost > most_bits:
+                break
+            if self._best or time.perf_counter() >= deadline or len(self._nodes) >= self._limits.values:
+                return False
+            count = len(self._nodes)
+            self._apply(operator, (node,))
+            for new in range(count, len(self._nodes)):
+                between = self._nodes[new].kind in (Kind.OBJECT, Kind.OBJECTS)
+                if between and not self._expand_through(new, _MOST_INNER_BITS, deadline):
+                    return False
+        return True
 
     def _push(self, bits: float, node: int, place: int) -> None:
         self._pushed += 1

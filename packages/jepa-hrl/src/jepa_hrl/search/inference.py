@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jepa_hrl.dsl.program import Call, Expression
-from jepa_hrl.dsl.types import Kind, Value
+from jepa_hrl.dsl.types import Kind
+from jepa_hrl.search.node import Node
 from jepa_hrl.search.overlays import Layers
 from jepa_hrl.search.tables import Fields, Outputs
 from jepa_hrl.search.targets import Target
@@ -19,17 +20,6 @@ _MOST_BASES = 32
 _MOST_LAYERS = 500
 _TRIPLE_BASES = 2  # values that are looked at with two others at once: the input and the next
 _MOST_TRIPLES = 40  # tables tried for a new value
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A program and its values on all inputs, demonstrations first."""
-
-    program: Expression
-    kind: Kind
-    values: tuple[Value, ...]
-    cost: float
-    size: int
 
 
 @dataclass(frozen=True)

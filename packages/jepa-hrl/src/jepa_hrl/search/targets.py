@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from jepa_hrl.dsl.combining import on_ground_of
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.program import INPUT, Call, Expression
 from jepa_hrl.dsl.types import Array, Refusal, key_of
+from jepa_hrl.search.node import Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,23 @@ class Target:
     finish: Callable[[Expression], Expression]
     cost: float = 0.0
     near: bool = False
+
+
+def likeness(node: Node, target: Target) -> float:
+    """How near a node's grids are to a target's: 1 and the share of right cells where sizes agree, else below 0.
+
+    The share is of the cells that are coloured in either grid, so that empty grids are like nothing.
+    """
+    total = 0.0
+    for plane, wanted in zip(node.values, target.grids, strict=False):
+        assert isinstance(plane, np.ndarray)
+        if plane.shape == wanted.shape:
+            either = (plane != 0) | (wanted != 0)
+            right = np.count_nonzero((plane == wanted) & either)
+            total += 1.0 + right / max(int(np.count_nonzero(either)), 1)
+        else:
+            total -= sum(abs(log2(side / other)) for side, other in zip(plane.shape, wanted.shape, strict=True))
+    return total / len(target.grids) - 0.01 * node.cost
 
 
 Undo = Callable[[Array], Array | None]
