@@ -98,8 +98,8 @@ def test_limits_hold() -> None:
     outcome = Search(noise_task(10), Limits(seconds=None, programs=500)).run()
     assert outcome.ended == "programs"
     assert outcome.tested + outcome.refused < 1200  # one value's tables may follow the last program
-    outcome = Search(noise_task(6), Limits(seconds=None, values=300)).run()
-    assert outcome.ended == "values"
+    outcome = Search(noise_task(6), Limits(seconds=None, arrays=3000)).run()
+    assert outcome.ended == "arrays"
     found = Search(task_of("trim(rotate_90(input))", drawn(3)), Limits(size=1, seconds=None, programs=3000)).run()
     assert all(solution.program.size <= 3 for solution in found.solutions)  # an undone last step may be added
 

@@ -16,7 +16,7 @@ from arc_core.randomness import generator_for
 from arc_core.task import Task
 from jepa_hrl.dsl.combining import ground_of
 from jepa_hrl.dsl.program import INPUT, Call, Expression, Literal, accepts, evaluate
-from jepa_hrl.dsl.types import Array, Kind, Refusal, Value, key_of
+from jepa_hrl.dsl.types import Array, Kind, Objects, Refusal, Value, key_of
 from jepa_hrl.search.inference import PLANES, Inference, Proposal
 from jepa_hrl.search.node import Node
 from jepa_hrl.search.operators import Operator, operator_of, operators_for, standard_operators
@@ -39,7 +39,7 @@ class Limits:
         seconds: for a task; None for no limit.
         programs: tested.
         size: primitives in a program.
-        values: kept, which bounds memory.
+        arrays: kept as values, which bounds memory: about 200 bytes each.
         bits: description length at which the search ends.
         margin: bits beyond the shortest solution's length at which the search ends.
         patience: once no shorter solution can come, the search ends when it has taken so many times as long.
@@ -48,7 +48,7 @@ class Limits:
     seconds: float | None = 20.0
     programs: int = 10_000_000
     size: int = 8
-    values: int = 200_000
+    arrays: int = 6_000_000
     bits: float = float("inf")
     margin: float = 4.0
     patience: float = 2.0
@@ -79,7 +79,7 @@ class Outcome:
         tested: programs evaluated on all inputs, those with inferred tables included.
         refused: programs that some input refuses.
         novel: values that no program had given before.
-        ended: why: "solved", "exhausted", "seconds", "programs" or "values".
+        ended: why: "solved", "exhausted", "seconds", "programs" or "arrays".
     """
 
     solutions: list[Solution] = field(default_factory=list)
@@ -127,6 +127,7 @@ class Search:
         self._seen: set[object] = set()
         self._heap: list[tuple[float, int, int, int]] = []  # bits, number, node, next operator or -1 - next partner
         self._pushed = 0
+        self._arrays = 0
         self._best: dict[object, Solution] = {}
         self._shortest = float("inf")  # solution, in the bits that the search orders programs by
         self._effort: int | None = None  # when no shorter solution could come any more
@@ -156,8 +157,8 @@ class Search:
             if time.perf_counter() >= deadline:
                 outcome.ended = "seconds"
                 break
-            if len(self._nodes) >= limits.values:
-                outcome.ended = "values"
+            if self._arrays >= limits.arrays:
+                outcome.ended = "arrays"
                 break
             _, _, number, place = heappop(self._heap)
             if place >= 0:
@@ -202,7 +203,7 @@ class Search:
         for operator in self._operators.unary[node.kind]:
             if operator.cost > most_bits:
                 break
-            if self._best or time.perf_counter() >= deadline or len(self._nodes) >= self._limits.values:
+            if self._best or time.perf_counter() >= deadline or self._arrays >= self._limits.arrays:
                 return False
             count = len(self._nodes)
             self._apply(operator, (node,))
@@ -221,6 +222,8 @@ class Search:
         self.outcome.novel += 1
         number = len(self._nodes)
         self._nodes.append(node)
+        # An object holds two arrays; objects that several nodes share are counted in each.
+        self._arrays += sum(2 * len(v.items) if isinstance(v, Objects) else 1 for v in node.values)
         if node.kind in PLANES:
             for target in self._by_value.get(tuple(map(key_of, node.values[: self._shown])), ()):
                 program = Call("as_colors", (node.program,)) if node.kind is Kind.FIELD else node.program

@@ -168,7 +168,10 @@ def _tasks(args: argparse.Namespace) -> tuple[list[Task], str, Path | None]:
     tasks = load_tasks(spec)
     if not all(task.has_answers for task in tasks):
         raise InputError(f"{spec}: every test must have its output; for tasks without answers use eval submission")
-    return tasks[: args.limit], spec, args.tasks
+    if args.limit is not None and args.limit < 1:
+        raise InputError(f"--limit must be at least 1; got {args.limit}")
+    limit = min(args.limit or len(tasks), len(tasks))
+    return [tasks[place * len(tasks) // limit] for place in range(limit)], spec, args.tasks
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
@@ -253,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prior", type=Path, metavar="RUN", help="run of train-search-prior (default: the newest)")
     parser.add_argument("--max-nodes", type=int, default=8, help="primitives in a program (default 8)")
     parser.add_argument("--budget-seconds", type=float, default=20.0, help="for a task (default 20)")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N tasks only")
+    parser.add_argument("--limit", type=int, metavar="N", help="N tasks, evenly spaced, only")
     parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
     parser.add_argument("--explain", action="store_true", help="print and draw the program of each solved task")
     args = parser.parse_args(argv)
