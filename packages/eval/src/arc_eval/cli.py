@@ -46,7 +46,11 @@ def _compare(args: argparse.Namespace, console: Console) -> int:
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit must be at least 1; got {args.limit}")
     turns, colorings = parse_views(args.views)
-    budget = Budget(turns, colorings, seed=args.seed, device=args.device, use_best_step=args.use_best_step)
+    if args.seconds_per_task is not None and not 0 < args.seconds_per_task < float("inf"):
+        raise InputError(f"--seconds-per-task must be above 0; got {args.seconds_per_task}")
+    budget = Budget(
+        turns, colorings, args.seconds_per_task, seed=args.seed, device=args.device, use_best_step=args.use_best_step
+    )
     root = workspace_folder()
     tasks = load_evaluation(args.data, args.limit)
     protocol = make_protocol(args.data, args.limit, tasks, budget)
@@ -115,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--data", default="arc1:eval", metavar="SPEC", help="evaluation set (default arc1:eval)")
     compare.add_argument("--limit", type=int, metavar="N", help="only the first N tasks by id")
     compare.add_argument("--views", default="8x4", metavar="N|TxC", help="views a task (default 8x4, that is 32)")
+    compare.add_argument(
+        "--seconds-per-task", type=float, metavar="S", help="for methods that search (default: their own, 5 for dsl)"
+    )
     compare.add_argument("--methods", nargs="+", metavar="NAME[=CHECKPOINT]", help="default: all installed")
     compare.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     compare.add_argument("--seed", type=int, default=0, help="of the colourings")
