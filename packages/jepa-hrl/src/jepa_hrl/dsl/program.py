@@ -7,6 +7,7 @@ from functools import cached_property
 from math import log2
 
 from arc_core.errors import InputError
+from arc_core.render import COLOR_NAMES
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.primitive import Primitive
 from jepa_hrl.dsl.types import Argument, Array, Kind, Refusal, Value
@@ -161,22 +162,39 @@ def constant(part: "Literal | Named | Renaming") -> int | Callable[..., object] 
 
 
 def explain(program: Expression) -> str:
-    """A sentence that says what the output is."""
-    return f"The output is {_phrase(program)}."
+    """A sentence that says what the output is; what it is made of gets letters, so that no phrase nests in another."""
+    letters: dict[Expression, str] = {}
+    lets: list[str] = []
+
+    def phrase(part: Expression) -> str:
+        return part.primitive.phrase.format(*map(name, part.arguments)) if isinstance(part, Call) else name(part)
+
+    def name(part: Expression) -> str:
+        if isinstance(part, Call):
+            if part not in letters:
+                meaning = phrase(part)
+                letters[part] = _letter(len(letters))
+                lets.append(f"{letters[part]} be {meaning}")
+            return letters[part]
+        return _short(part)
+
+    output = phrase(program)
+    return f"Let {'; let '.join(lets)}; the output is {output}." if lets else f"The output is {output}."
 
 
-def _phrase(part: Expression) -> str:
+def _letter(number: int) -> str:
+    return chr(ord("A") + number % 26) + (str(number // 26) if number > 25 else "")
+
+
+def _short(part: "Input | Literal | Named | Renaming") -> str:
     if isinstance(part, Input):
         return "the input"
     if isinstance(part, Named):
         phrase = PRIMITIVES[part.name].phrase
         return phrase.replace("{0}", "itself") if part.kind is Kind.FUNCTION else phrase
     if isinstance(part, Renaming):
-        changed = [(values, color) for values, color in part.entries if values != (color,)]
-        return ", ".join(f"{'+'.join(map(str, values))} -> {color}" for values, color in changed) or "nothing"
-    if isinstance(part, Literal):
-        return str(part.value)
-    return part.primitive.phrase.format(*map(_phrase, part.arguments))
+        return ", ".join(f"{'+'.join(map(str, values))} to {color}" for values, color in part.entries) or "nothing"
+    return f"{COLOR_NAMES[part.value]} ({part.value})" if part.kind is Kind.COLOR else str(part.value)
 
 
 def parse(text: str) -> Expression:

@@ -28,6 +28,7 @@ _LEAST_BINARY_BITS = 4.0
 _LEAST_EFFORT = 500
 _BEST_FIRST_SHARE = 0.6  # of the seconds; without a solution by then, likeness to the outputs leads
 _WIDTH, _DEPTH = 40, 8  # of that second search
+_MOST_LIKENED, _LIKENED_TARGETS = 4000, 9  # values a level, targets: turns and mirrors of the outputs and themselves
 _MOST_STEP_BITS, _MOST_INNER_BITS = 9.0, 4.5  # of an operator on grids, and on what lies between grids
 
 
@@ -187,10 +188,14 @@ class Search:
         """
         scores: dict[int, float] = {}
         expanded: set[int] = set()
+        targets, looked_at, most = self._targets[:_LIKENED_TARGETS], 0, _MOST_LIKENED
         for _ in range(_DEPTH):
-            for number in range(len(self._nodes)):
-                if number not in scores and self._nodes[number].kind in (Kind.GRID, Kind.MASK):
-                    scores[number] = max(likeness(self._nodes[number], target) for target in self._targets)
+            for number in range(looked_at, len(self._nodes)):
+                if time.perf_counter() >= deadline:
+                    return
+                if self._nodes[number].kind in (Kind.GRID, Kind.MASK) and len(scores) < most:
+                    scores[number] = max(likeness(self._nodes[number], target) for target in targets)
+            looked_at, most = len(self._nodes), len(scores) + _MOST_LIKENED
             front = sorted(scores, key=lambda number: -scores[number])[:_WIDTH]
             for number in front:
                 if number not in expanded and not self._expand_through(number, _MOST_STEP_BITS, deadline):
