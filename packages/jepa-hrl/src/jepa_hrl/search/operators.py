@@ -25,6 +25,7 @@ class Operator:
         fixed: the arguments that are no values, which come first or last as the primitive has them.
         cost: bits, those of the fixed arguments included.
         apply: of the values.
+        color: that is filled in, if one is.
     """
 
     primitive: Primitive
@@ -32,6 +33,7 @@ class Operator:
     fixed_first: bool
     cost: float
     apply: Callable[..., Value | Refusal]
+    color: int | None = None
 
     def expression(self, *values: Expression) -> Call:
         """The program that applies it."""
@@ -67,7 +69,7 @@ def _operators(
         if len(kinds) == 2 and kinds[1] is Kind.COLOR and kinds[0] is not Kind.INT:
             literals = [Literal(color, Kind.COLOR) for color in colors]
             found += [
-                (Operator(primitive, (c,), False, bits + c.cost, _bound_last(apply, c.value)), kinds[:1])
+                (Operator(primitive, (c,), False, bits + c.cost, _bound_last(apply, c.value), c.value), kinds[:1])
                 for c in literals
             ]
         return found
@@ -99,10 +101,19 @@ class Operators:
 _SPECIAL = ("on_black", "on_ground_of", "as_colors")
 
 
-@lru_cache(maxsize=64)
-def standard_operators(colors: tuple[int, ...], names: frozenset[str] | None = None) -> Operators:
+@lru_cache(maxsize=16)
+def _standard(names: frozenset[str] | None) -> Operators:
+    return operators_for(range(10), {}, names)
+
+
+def standard_operators(colors: Collection[int], names: frozenset[str] | None = None) -> Operators:
     """Operators at their primitives' own costs; see `operators_for`."""
-    return operators_for(colors, {}, names)
+    whole = _standard(names)
+    unary = {
+        kind: [operator for operator in found if operator.color is None or operator.color in colors]
+        for kind, found in whole.unary.items()
+    }
+    return Operators(unary, whole.binary)
 
 
 def operators_for(colors: Collection[int], bits: Mapping[str, float], names: frozenset[str] | None = None) -> Operators:

@@ -22,8 +22,8 @@ from jepa_hrl.synthesis.steps import Arguments, Step
 
 _ATTEMPTS = 4000
 _INPUT_ATTEMPTS = 4  # styles tried for a program
-_PROGRAMS = 800  # of the whole language that are searched for a shorter rule
-_PROGRAMS_OF_PHASE = 2500  # of the phase's own primitives
+_PROGRAMS = 600  # of the whole language that are searched for a shorter rule
+_PROGRAMS_OF_PHASE = 1800  # of the phase's own primitives
 
 
 @dataclass(frozen=True)
