@@ -52,26 +52,26 @@ def _of_measure(primitive: Primitive, measure: Named) -> Callable[..., Value | R
 
 
 def _operators(
-    primitive: Primitive, colors: Collection[int], bits: float, names: Collection[str]
+    primitive: Primitive, colors: Collection[int], bits: Mapping[str, float], names: Collection[str]
 ) -> list[tuple[Operator, tuple[Kind, ...]]]:
     """All ways to fill in what is no value, each with the kinds of the values left; none for what needs a table."""
-    kinds, apply = primitive.takes, primitive.apply
+    kinds, apply, own = primitive.takes, primitive.apply, bits[primitive.name]
     if primitive.gives is Kind.MEASURE or Kind.TABLE in kinds:
         return []
     if kinds[0] is Kind.MEASURE:
         measures = [Named(name, Kind.MEASURE) for name in names if PRIMITIVES[name].gives is Kind.MEASURE]
-        made = [Operator(primitive, (m,), True, bits + m.cost, _of_measure(primitive, m)) for m in measures]
+        made = [Operator(primitive, (m,), True, own + bits[m.name], _of_measure(primitive, m)) for m in measures]
     elif kinds[0] is Kind.FUNCTION:
         functions = [Named(name, Kind.FUNCTION) for name in _FUNCTIONS if name in names]
-        made = [Operator(primitive, (f,), True, bits + f.cost, _bound_first(apply, constant(f))) for f in functions]
+        made = [
+            Operator(primitive, (f,), True, own + bits[f.name], _bound_first(apply, constant(f))) for f in functions
+        ]
     else:
-        found: list[tuple[Operator, tuple[Kind, ...]]] = [(Operator(primitive, (), True, bits, apply), kinds)]
+        found: list[tuple[Operator, tuple[Kind, ...]]] = [(Operator(primitive, (), True, own, apply), kinds)]
         if len(kinds) == 2 and kinds[1] is Kind.COLOR and kinds[0] is not Kind.INT:
-            literals = [Literal(color, Kind.COLOR) for color in colors]
-            found += [
-                (Operator(primitive, (c,), False, bits + c.cost, _bound_last(apply, c.value), c.value), kinds[:1])
-                for c in literals
-            ]
+            for c in (Literal(color, Kind.COLOR) for color in colors):
+                bound = _bound_last(apply, c.value)
+                found.append((Operator(primitive, (c,), False, own + c.cost, bound, c.value), kinds[:1]))
         return found
     return [(operator, kinds[1:]) for operator in made]
 
@@ -126,10 +126,10 @@ def operators_for(colors: Collection[int], bits: Mapping[str, float], names: fro
     """
     unary: dict[Kind, list[Operator]] = {kind: [] for kind in VALUES}
     binary: dict[tuple[Kind, Kind], list[Operator]] = {}
+    costs = {name: bits.get(name, primitive.cost) for name, primitive in PRIMITIVES.items()}
     known = [name for name in PRIMITIVES if name not in _SPECIAL and (names is None or name in names)]
     for name in known:
-        primitive = PRIMITIVES[name]
-        for operator, kinds in _operators(primitive, colors, bits.get(name, primitive.cost), known):
+        for operator, kinds in _operators(PRIMITIVES[name], colors, costs, known):
             if len(kinds) == 2:
                 binary.setdefault((kinds[0], kinds[1]), []).append(operator)
                 continue
