@@ -1,0 +1,92 @@
+"""The prior learns which primitives a task needs, and its costs keep the scale of the primitives' own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from arc_core.checkpoint import CheckpointError, load_checkpoint, resolve_checkpoint, save_checkpoint
+from arc_core.datasets import load_tasks
+from jepa_hrl.dsl.library import PRIMITIVES
+from jepa_hrl.dsl.program import parse
+from jepa_hrl.search import train_prior
+from jepa_hrl.search.engine import Limits, Search
+from jepa_hrl.search.features import task_features
+from jepa_hrl.search.prior import METHOD, NAMES, Prior, PriorNetwork, open_prior
+from jepa_hrl.search.train_prior import wanted_shares
+from jepa_hrl.synthesis import dataset
+
+SMALL = [
+    "--task_schedule.phase_i.count", "40", "--task_schedule.phase_ii.count", "1",
+    "--task_schedule.phase_iii.count", "1", "--program.length_schedule.phase_ii", "{1: 1.0}",
+    "--program.length_schedule.phase_iii", "{1: 1.0}", "--grid.max_size", "6",
+    "--generator.allowed_primitives", "[flip_horizontal, transpose, upscale_2, fall_down]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small data set and a run of the prior trained on it."""
+    folder = tmp_path_factory.mktemp("prior")
+    assert dataset.main(["--output-dir", str(folder / "data"), "--workers", "1", *SMALL]) == 0
+    manifest = str(folder / "data" / "manifest.jsonl")
+    flags = ["--steps", "150", "--batch-size", "32", "--workers", "1", "--run-dir", str(folder / "run")]
+    assert train_prior.main(["--tasks", manifest, *flags]) == 0
+    return folder
+
+
+def test_features_are_finite_and_see_no_answers() -> None:
+    for task in load_tasks("arc1:train")[::40]:
+        features = task_features(task)
+        assert np.isfinite(features).all()
+        assert np.array_equal(features, task_features(task.without_answers()))
+
+
+def test_wanted_shares_count_the_programs_primitives() -> None:
+    shares = wanted_shares(parse("flip_vertical(flip_vertical(crop(pick_max(size, components(input)))))"))
+    assert float(shares.sum()) == pytest.approx(1.0)
+    assert float(shares[NAMES.index("flip_vertical")]) == pytest.approx(2 / 6)
+    assert float(shares[NAMES.index("size")]) == pytest.approx(1 / 6)
+
+
+def test_a_network_that_says_nothing_leaves_the_costs_as_they_were() -> None:
+    network = PriorNetwork(len(task_features(load_tasks("arc1:train")[0])), 4)
+    own = torch.tensor([-PRIMITIVES[name].cost for name in NAMES]) * float(np.log(2))
+    last = network.layers[-1]
+    with torch.no_grad():
+        last.weight.zero_()  # type: ignore[operator, union-attr]
+        last.bias.copy_(own)  # type: ignore[operator, union-attr]
+    bits = Prior(network).bits(load_tasks("arc1:train")[:1])[0]
+    for name in NAMES:
+        assert bits[name] == pytest.approx(max(PRIMITIVES[name].cost, 1.0), abs=1e-3)
+
+
+def test_a_trained_prior_makes_the_search_shorter(trained: Path) -> None:
+    prior, opened = open_prior(trained / "run", "cpu")
+    assert opened.training_data == (f"manifest:{trained / 'data' / 'manifest.jsonl'}",)
+    tasks = [task.without_answers() for task in load_tasks(f"manifest:{trained / 'data' / 'manifest.jsonl'}")]
+    limits = Limits(seconds=None, programs=20_000)
+    before = after = 0
+    for task, bits in zip(tasks, prior.bits(tasks), strict=True):
+        plain, guided = Search(task, limits).run(), Search(task, limits, bits).run()
+        assert plain.solutions and guided.solutions
+        before += plain.solutions[0].tested
+        after += guided.solutions[0].tested
+    assert after < before / 2
+
+
+def test_a_prior_of_other_primitives_is_refused(trained: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(resolve_checkpoint(trained / "run"), METHOD)
+    checkpoint.extras["names"][0] = "another"  # type: ignore[index]
+    save_checkpoint(tmp_path / "checkpoints", checkpoint, is_best=True, keep_last=1)
+    with pytest.raises(CheckpointError, match="another set of primitives"):
+        open_prior(tmp_path, "cpu")
+
+
+def test_tasks_without_programs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = {"input": [[1]], "output": [[2]]}
+    (tmp_path / "m.jsonl").write_text(json.dumps({"task_id": "a", "train": [pair], "test": [pair]}) + "\n")
+    assert train_prior.main(["--tasks", str(tmp_path / "m.jsonl")]) == 2
+    assert "metadata.program" in capsys.readouterr().err
