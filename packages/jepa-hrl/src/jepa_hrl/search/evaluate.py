@@ -40,6 +40,7 @@ class Result:
         solved: whether every test is answered in two attempts.
         fits: whether a program gave all demonstrations' outputs.
         program: the one that is right, else the shortest that fits; empty if there is none.
+        found_at: programs tested when that program was found; 0 if there is none.
         tested, refused, novel, ended, seconds: see `Outcome`.
     """
 
@@ -47,6 +48,7 @@ class Result:
     solved: bool
     fits: bool
     program: str
+    found_at: int
     tested: int
     refused: int
     novel: int
@@ -63,9 +65,10 @@ def result_of(task: Task, outcome: Outcome) -> Result:
         solution for solution in found
         if all(np.array_equal(answer, pair.output) for answer, pair in zip(solution.answers, task.test, strict=True))  # type: ignore[arg-type]
     ]  # fmt: skip
-    program = str((right or found)[0].program) if found else ""
+    chosen = (right or found)[0] if found else None
+    program, found_at = (str(chosen.program), chosen.tested) if chosen else ("", 0)
     return Result(
-        task.task_id, solved, bool(found), program, outcome.tested, outcome.refused, outcome.novel,
+        task.task_id, solved, bool(found), program, found_at, outcome.tested, outcome.refused, outcome.novel,
         round(outcome.seconds, 3), outcome.ended,
     )  # fmt: skip
 
@@ -87,6 +90,9 @@ def summary(results: Sequence[Result], programs: Mapping[str, str]) -> dict[str,
         "solved_count": int(solved.sum()),
         "fits_but_wrong": sum(r.fits and not r.solved for r in results),
         "avg_programs_tested": round(tested / len(results), 1),
+        "avg_programs_until_found": round(
+            sum(r.found_at for r in results if r.solved) / max(sum(r.solved for r in results), 1), 1
+        ),
         "avg_programs_refused": round(sum(r.refused for r in results) / len(results), 1),
         "programs_per_second": round(tested / max(seconds, 1e-9)),
         "share_of_new_values": round(sum(r.novel for r in results) / max(tested, 1), 4),

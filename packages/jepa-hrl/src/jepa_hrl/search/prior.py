@@ -18,7 +18,7 @@ from jepa_hrl.search.features import task_features
 METHOD = "dsl-guided"
 TRAIN_COMMAND = "uv run --package jepa-hrl train-search-prior"
 NAMES = tuple(sorted(PRIMITIVES))
-_BASE_SHARE = 0.15  # of the primitives' own costs in the mixture, so that none is out of reach
+_BASE_SHARE = 0.05  # of the primitives' own costs in the mixture, so that none is out of reach
 _LEAST_BITS = 1.0
 
 
