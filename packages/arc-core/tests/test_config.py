@@ -77,7 +77,7 @@ def test_scalars_are_read_as_yaml_1_2_reads_them() -> None:
         ("training:\n  batch_size: 1\n  batch_size: 2", "line 4, column 3: key 'batch_size' stands twice"),
         ("training: [1", "line 2"),
         ("- 1", "c.yaml"),
-        ("3: 4", "key 3 must be a name"),
+        ("3.5: 4", "key 3.5 must be a name"),
     ],
 )
 def test_a_mistake_is_named_with_its_key_and_place(text: str, message: str, tmp_path: Path) -> None:
