@@ -14,6 +14,7 @@ import hrm.config
 import rlan.config
 from arc_core.config import load_config
 from arc_core.solver import GROUP, SolverEntry
+from jepa_hrl.synthesis.dataset import read_config
 
 ROOT = Path(__file__).parents[1]
 LINT_IMPORTS = str(Path(sys.executable).parent / "lint-imports")
