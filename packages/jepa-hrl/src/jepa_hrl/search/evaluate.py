@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from arc_core.config import workspace_folder
 from arc_core.datasets import fingerprint, load_tasks
@@ -232,11 +233,12 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
 def _show(output: Mapping[str, object], console: Console) -> None:
     variants, phases = output["variants"], output["by_phase"]
     assert isinstance(variants, dict) and isinstance(phases, dict)
-    table = Table("variant", "solved", "rate", "95%", "fits but wrong", "programs", "programs/s", "new values")
+    names = ("variant", "solved", "rate", "95%", "wrong fit", "tested", "tested/s", "new")
+    table = Table(*(Column(name, no_wrap=True) for name in names), box=SIMPLE_HEAD)
     for name, figures in variants.items():
         low, high = figures["interval_95"]
         table.add_row(
-            name, str(figures["solved_count"]), f"{figures['success_rate']:.3f}", f"{low:.3f} to {high:.3f}",
+            name, str(figures["solved_count"]), f"{figures['success_rate']:.3f}", f"{low:.3f}-{high:.3f}",
             str(figures["fits_but_wrong"]), f"{figures['avg_programs_tested']:,.0f}",
             f"{figures['programs_per_second']:,}", f"{figures['share_of_new_values']:.2f}",
         )  # fmt: skip
