@@ -23,7 +23,8 @@ def test_every_example_holds_and_every_primitive_has_one() -> None:
     assert sum(result.failed for result in results) == 0
     assert len(PRIMITIVES) >= 120
     for name, one in PRIMITIVES.items():
-        assert f">>> {name}(" in (one.apply.__doc__ or "") or f"{name}(" in (one.apply.__doc__ or ""), name
+        lines = (one.apply.__doc__ or "").splitlines()
+        assert any(f"{name}(" in line for line in lines if line.strip().startswith(">>>")), name
 
 
 def check_value(kind: Kind, value: Value) -> None:
@@ -167,7 +168,7 @@ def test_a_program_is_its_text_and_explains_itself(program: str) -> None:
     sentence = explain(parsed)
     assert "he output is " in sentence
     assert sentence.endswith(".")
-    assert "{" not in sentence.replace("{0", "{")
+    assert "{" not in sentence
     assert "`" not in sentence
 
 

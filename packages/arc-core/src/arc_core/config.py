@@ -156,6 +156,16 @@ def build_config(
     return _build(kind, nested, "", source, known_keys(kind)), notes
 
 
+def overlaid(values: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
+    """Nested values by dotted keys, with others in place of those that they name or are sections of."""
+    flat = _flattened(values)
+    for key, value in overrides.items():
+        for inner in [name for name in flat if name.startswith(f"{key}.")]:
+            del flat[inner]
+        flat[key] = value
+    return flat
+
+
 def _flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     result: dict[str, object] = {}
     for key, value in values.items():
@@ -184,17 +194,20 @@ def _build(kind: type[Config], values: object, prefix: str, source: str, known: 
         dotted = prefix + key
         if key not in hints:
             raise ConfigError(f"{source}: {dotted} is not a key{_suggestion(dotted, list(hints), known)}")
-        hint = hints[key]
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            given[key] = _build(hint, {} if value is None else value, f"{dotted}.", source, known)
-        elif get_origin(hint) is dict:
-            given[key] = _build_named(hint, value, dotted, source, known)
-        else:
-            given[key] = _convert(value, hint, f"{source}: {dotted}")
+        given[key] = _build_value(hints[key], value, dotted, source, known)
     try:
         return kind(**given)
     except ConfigError as error:
         raise ConfigError(f"{source}: {prefix}{error}") from None
+
+
+def _build_value(hint: Any, value: object, dotted: str, source: str, known: Sequence[str]) -> object:
+    """What one key holds: a section, a section of the user's own keys, or a value."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _build(hint, {} if value is None else value, f"{dotted}.", source, known)
+    if get_origin(hint) is dict:
+        return _build_named(hint, value, dotted, source, known)
+    return _convert(value, hint, f"{source}: {dotted}")
 
 
 def _build_named(hint: Any, values: object, dotted: str, source: str, known: Sequence[str]) -> dict[object, object]:
@@ -204,16 +217,10 @@ def _build_named(hint: Any, values: object, dotted: str, source: str, known: Seq
     key_hint, value_hint = get_args(hint)
     result: dict[object, object] = {}
     for key, value in values.items():
-        where = f"{dotted}.{key}"
         if key_hint is int and not str(key).isdecimal():
             raise ConfigError(f"{source}: the keys of {dotted} must be whole numbers; got {key!r}")
         name = int(key) if key_hint is int else key
-        if isinstance(value_hint, type) and dataclasses.is_dataclass(value_hint):
-            result[name] = _build(value_hint, {} if value is None else value, f"{where}.", source, known)
-        elif get_origin(value_hint) is dict:
-            result[name] = _build_named(value_hint, value, where, source, known)
-        else:
-            result[name] = _convert(value, value_hint, f"{source}: {where}")
+        result[name] = _build_value(value_hint, value, f"{dotted}.{key}", source, known)
     return result
 
 
@@ -280,12 +287,7 @@ def load_config(
         came = f"method: {found}" if found is not None else "no method"
         hint = f"; its command is {commands[found]}" if isinstance(found, str) and found in commands else ""
         raise ConfigError(f"{path} must say method: {method}; got {came}{hint}")
-    flat = _flattened(values)
-    for key, value in overrides.items():
-        for inner in [name for name in flat if name.startswith(f"{key}.")]:
-            del flat[inner]
-        flat[key] = value
-    return build_config(kind, flat, str(path), old)
+    return build_config(kind, overlaid(values, overrides), str(path), old)
 
 
 def config_to_dict(config: object) -> dict[str, object]:

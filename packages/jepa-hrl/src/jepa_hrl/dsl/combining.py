@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from arc_core.grid import most_common_color
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import TOO_LARGE, UNEQUAL, Array, Grid, Mask, Refusal, fits
 
@@ -112,11 +113,6 @@ def black(grid: Grid) -> Mask:
     return (grid == 0).astype(np.uint8)
 
 
-def ground_of(grid: Array) -> int:
-    """A grid's most frequent colour."""
-    return int(np.bincount(grid.ravel(), minlength=10).argmax())
-
-
 def exchanged(grid: Array, one: int, other: int) -> Array:
     """Two colours named for each other."""
     names = np.arange(10, dtype=np.uint8)
@@ -131,7 +127,7 @@ def on_black(grid: Grid) -> Grid:
     >>> text(on_black(grid("2212")))
     '0010'
     """
-    return exchanged(grid, 0, ground_of(grid))
+    return exchanged(grid, 0, most_common_color(grid))
 
 
 @primitive(1)
@@ -141,4 +137,4 @@ def on_ground_of(grid: Grid, like: Grid) -> Grid:
     >>> text(on_ground_of(grid("0010"), grid("2212")))
     '2212'
     """
-    return exchanged(grid, 0, ground_of(like))
+    return exchanged(grid, 0, most_common_color(like))

@@ -1,9 +1,11 @@
 """Numbers and colours read from a grid, and grids made of them."""
 
 import numpy as np
+import numpy.typing as npt
 
+from jepa_hrl.dsl.planes import color_counts, colors_of, main_color
 from jepa_hrl.dsl.primitive import primitive
-from jepa_hrl.dsl.types import NOTHING, TOO_LARGE, Color, Grid, Int, Measure, Objects, Refusal, fits
+from jepa_hrl.dsl.types import NOTHING, TOO_LARGE, Array, Color, Grid, Int, Measure, Objects, Refusal, fits
 
 
 @primitive(4)
@@ -13,8 +15,7 @@ def most_frequent_color(grid: Grid) -> Color | Refusal:
     >>> most_frequent_color(grid("0122"))
     2
     """
-    counts = np.bincount(grid.ravel(), minlength=10)
-    counts[0] = 0
+    counts = color_counts(grid)
     return int(counts.argmax()) if counts.any() else NOTHING
 
 
@@ -25,8 +26,8 @@ def least_frequent_color(grid: Grid) -> Color | Refusal:
     >>> least_frequent_color(grid("0122"))
     1
     """
-    counts = np.bincount(grid.ravel(), minlength=10)
-    present = np.flatnonzero(counts[1:]) + 1
+    counts = color_counts(grid)
+    present = np.flatnonzero(counts)
     return int(present[counts[present].argmin()]) if len(present) else NOTHING
 
 
@@ -57,7 +58,7 @@ def count_colors(grid: Grid) -> Int:
     >>> count_colors(grid("0122"))
     2
     """
-    return int(np.count_nonzero(np.bincount(grid.ravel(), minlength=10)[1:]))
+    return len(colors_of(grid))
 
 
 @primitive(5)
@@ -117,9 +118,7 @@ def tally_3(number: Int, color: Color) -> Grid | Refusal:
     >>> text(tally_3(4, 1))
     '111/100/000'
     """
-    if not 0 <= number <= 9:
-        return TOO_LARGE
-    return (np.arange(9).reshape(3, 3) < number).astype(np.uint8) * np.uint8(color)
+    return _tallied(np.arange(9).reshape(3, 3), number, color)
 
 
 @primitive(5)
@@ -129,9 +128,16 @@ def tally_5(number: Int, color: Color) -> Grid | Refusal:
     >>> text(tally_5(2, 1))
     '11000'
     """
-    if not 0 <= number <= 5:
-        return TOO_LARGE
-    return (np.arange(5)[None] < number).astype(np.uint8) * np.uint8(color)
+    return _tallied(np.arange(5)[None], number, color)
+
+
+def _tallied(places: npt.NDArray[np.int64], number: int, color: int) -> Array | Refusal:
+    return (places < number).astype(np.uint8) * np.uint8(color) if 0 <= number <= places.size else TOO_LARGE
+
+
+def _by_frequency(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The colours that are counted, most frequent first."""
+    return np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
 
 
 @primitive(5)
@@ -141,14 +147,13 @@ def histogram(grid: Grid) -> Grid | Refusal:
     >>> text(histogram(grid("0122")))
     '21/20'
     """
-    counts = np.bincount(grid.ravel(), minlength=10)
-    counts[0] = 0
-    order = [int(color) for color in np.argsort(-counts, kind="stable") if counts[color]]
-    if not order:
+    counts = color_counts(grid)
+    order = _by_frequency(counts)
+    if not len(order):
         return NOTHING
     if not fits(int(counts.max()), len(order)):
         return TOO_LARGE
-    return ((np.arange(counts.max())[:, None] < counts[order]) * np.array(order)).astype(np.uint8)
+    return ((np.arange(counts.max())[:, None] < counts[order]) * order).astype(np.uint8)
 
 
 @primitive(5)
@@ -158,10 +163,8 @@ def palette_column(grid: Grid) -> Grid | Refusal:
     >>> text(palette_column(grid("0122")))
     '2/1'
     """
-    counts = np.bincount(grid.ravel(), minlength=10)
-    counts[0] = 0
-    order = [color for color in np.argsort(-counts, kind="stable") if counts[color]]
-    return np.array(order, dtype=np.uint8)[:, None] if order else NOTHING
+    order = _by_frequency(color_counts(grid))
+    return order.astype(np.uint8)[:, None] if len(order) else NOTHING
 
 
 @primitive(5)
@@ -171,7 +174,7 @@ def color_column(objects: Objects) -> Grid | Refusal:
     >>> text(color_column(components(grid("102"))))
     '1/2'
     """
-    colors = [int(np.bincount(item.cells[item.mask], minlength=10).argmax()) for item in objects.items]
+    colors = list(map(main_color, objects.items))
     return np.array(colors, dtype=np.uint8)[:, None] if len(colors) <= 30 else TOO_LARGE
 
 

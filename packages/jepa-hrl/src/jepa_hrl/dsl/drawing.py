@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jepa_hrl.dsl.planes import color_counts, main_color
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.selection import marked, window
 from jepa_hrl.dsl.types import TOO_LARGE, UNEQUAL, Array, Field, Function, Grid, Mask, Object, Objects, Refusal, fits
@@ -24,9 +25,7 @@ def cut_out(object_: Object) -> Grid:
     >>> text(cut_out(first(components(grid("110/120")))))
     '11/12'
     """
-    return object_.source[
-        object_.top : object_.top + object_.mask.shape[0], object_.left : object_.left + object_.mask.shape[1]
-    ]
+    return window(object_.source, object_)
 
 
 @primitive(3)
@@ -113,7 +112,7 @@ def color_by_box(objects: Objects) -> Grid:
     """
     canvas = np.zeros(objects.source.shape, dtype=np.uint8)
     for item in objects.items:
-        window(canvas, item)[:] = np.bincount(item.cells[item.mask], minlength=10).argmax()
+        window(canvas, item)[:] = main_color(item)
     return canvas
 
 
@@ -190,7 +189,5 @@ def summary(objects: Objects) -> Grid | Refusal:
         return UNEQUAL
     canvas = np.zeros((len(tops), len(lefts)), dtype=np.uint8)
     for item in objects.items:
-        colors = np.bincount(item.cells[item.mask], minlength=10)
-        colors[0] = 0
-        canvas[tops.index(item.top), lefts.index(item.left)] = colors.argmax()
+        canvas[tops.index(item.top), lefts.index(item.left)] = color_counts(item.cells).argmax()
     return canvas

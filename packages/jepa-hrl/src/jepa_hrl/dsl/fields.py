@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jepa_hrl.dsl.lines import last_seen
+from jepa_hrl.dsl.lines import first_colors, last_seen
+from jepa_hrl.dsl.planes import bordered
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import Array, Field, Grid, Mask
 
@@ -100,8 +101,7 @@ def diagonals(grid: Grid) -> Field:
 
 
 def _sum_around(grid: Array, corners: bool) -> Array:
-    padded = np.zeros((grid.shape[0] + 2, grid.shape[1] + 2), dtype=np.uint8)
-    padded[1:-1, 1:-1] = grid != 0
+    padded = bordered(grid != 0, 0)
     if not corners:
         return padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
     across = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
@@ -175,8 +175,7 @@ def row_first(grid: Grid) -> Grid:
     >>> text(row_first(grid("012/000")))
     '111/000'
     """
-    first = grid[np.arange(len(grid)), (grid != 0).argmax(axis=1)]
-    return np.broadcast_to(first[:, None], grid.shape)
+    return np.broadcast_to(first_colors(grid), grid.shape)
 
 
 @primitive(5)

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from jepa_hrl.dsl.objects import EIGHT, FOUR, components, components_diagonal
+from jepa_hrl.dsl.planes import bordered
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.selection import window
 from jepa_hrl.dsl.types import NOTHING, Array, Grid, Mask, Refusal
@@ -11,9 +12,7 @@ from jepa_hrl.dsl.types import NOTHING, Array, Grid, Mask, Refusal
 
 def _reached(grid: Array, eight: bool) -> Array:
     """(H, W) bool, black cells that a path of black cells joins to the border."""
-    padded = np.ones((grid.shape[0] + 2, grid.shape[1] + 2), dtype=bool)
-    padded[1:-1, 1:-1] = grid == 0
-    labels, _ = ndimage.label(padded, EIGHT if eight else FOUR)
+    labels, _ = ndimage.label(bordered(grid == 0, 1), EIGHT if eight else FOUR)
     return np.asarray(labels[1:-1, 1:-1] == labels[0, 0])
 
 
@@ -56,7 +55,7 @@ def fill_holes(grid: Grid) -> Grid:
 
 
 def _around(marked: Array, eight: bool) -> Array:
-    """(H, W) bool, cells that are marked or next to one that is."""
+    """(H, W) cells that are marked or next to one that is."""
     grown = marked.copy()
     grown[1:] |= marked[:-1]
     grown[:-1] |= marked[1:]
@@ -105,9 +104,7 @@ def core(grid: Grid) -> Mask:
     >>> core(grid("1111/1111/1111")).tolist()
     [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
-    padded = np.ones((grid.shape[0] + 2, grid.shape[1] + 2), dtype=bool)
-    padded[1:-1, 1:-1] = grid == 0
-    return (~_around(padded, True)[1:-1, 1:-1]).astype(np.uint8)
+    return (_around(bordered(grid == 0, 1), True)[1:-1, 1:-1] == 0).astype(np.uint8)
 
 
 @primitive(5)
@@ -134,8 +131,7 @@ def grow(grid: Grid) -> Grid:
     >>> text(grow(grid("100/000/000")))
     '110/110/000'
     """
-    padded = np.zeros((grid.shape[0] + 2, grid.shape[1] + 2), dtype=np.uint8)
-    padded[1:-1, 1:-1] = grid
+    padded = bordered(grid, 0)
     across = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
     grown = np.maximum(np.maximum(across[:, :-2], across[:, 1:-1]), across[:, 2:])
     return np.where(grid == 0, grown, grid)
@@ -148,8 +144,7 @@ def grow_sides(grid: Grid) -> Grid:
     >>> text(grow_sides(grid("100/000")))
     '110/100'
     """
-    padded = np.zeros((grid.shape[0] + 2, grid.shape[1] + 2), dtype=np.uint8)
-    padded[1:-1, 1:-1] = grid
+    padded = bordered(grid, 0)
     sides = np.maximum(np.maximum(padded[:-2, 1:-1], padded[2:, 1:-1]), np.maximum(padded[1:-1, :-2], padded[1:-1, 2:]))
     return np.where(grid == 0, sides, grid)
 
@@ -232,8 +227,7 @@ def majority(grid: Grid) -> Grid:
     >>> text(majority(grid("111/121/111")))
     '111/111/111'
     """
-    padded = np.full((grid.shape[0] + 2, grid.shape[1] + 2), 10, dtype=np.uint8)
-    padded[1:-1, 1:-1] = grid
+    padded = bordered(grid, 10)
     layers = (padded[None] == np.arange(10, dtype=np.uint8)[:, None, None]).astype(np.uint8)
     rows = layers[:, :-2] + layers[:, 1:-1] + layers[:, 2:]
     counts = 2 * (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) + layers[:, 1:-1, 1:-1]

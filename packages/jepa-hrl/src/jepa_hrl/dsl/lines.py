@@ -12,6 +12,11 @@ def last_seen(grid: Array) -> Array:
     return grid[np.arange(len(grid))[:, None], at]
 
 
+def first_colors(grid: Array) -> Array:
+    """(H, 1) the first colour of each row, 0 if there is none."""
+    return grid[np.arange(len(grid)), (grid != 0).argmax(axis=1)][:, None]
+
+
 @primitive(3.5)
 def rays_right(grid: Grid) -> Grid:
     """`grid` with a ray from each cell to the right, as far as the next.
@@ -59,8 +64,7 @@ def rows_filled(grid: Grid) -> Grid:
     >>> text(rows_filled(grid("010/000")))
     '111/000'
     """
-    first = grid[np.arange(len(grid)), (grid != 0).argmax(axis=1)]
-    return np.where(grid == 0, first[:, None], grid)
+    return np.where(grid == 0, first_colors(grid), grid)
 
 
 @primitive(4)

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from jepa_hrl.dsl.objects import FOUR
+from jepa_hrl.dsl.planes import bordered, colors_of, main_color
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import Kind, Objects
 
@@ -59,7 +60,7 @@ def num_colors(objects: Objects) -> Numbers:
     >>> num_colors(blobs(grid("120/003/003")))
     [2, 1]
     """
-    return [int(np.count_nonzero(np.bincount(item.cells.ravel(), minlength=10)[1:])) for item in objects.items]
+    return [len(colors_of(item.cells)) for item in objects.items]
 
 
 @primitive(2)
@@ -69,7 +70,7 @@ def color(objects: Objects) -> Numbers:
     >>> color(blobs(grid("122/000/300")))
     [2, 3]
     """
-    return [int(np.bincount(item.cells[item.mask], minlength=10).argmax()) for item in objects.items]
+    return list(map(main_color, objects.items))
 
 
 @primitive(4)
@@ -108,9 +109,7 @@ def hole_count(objects: Objects) -> Numbers:
 def _holes(mask: np.ndarray) -> int:
     if min(mask.shape) < 3 or mask.all():
         return 0
-    around = np.ones((mask.shape[0] + 2, mask.shape[1] + 2), dtype=bool)
-    around[1:-1, 1:-1] = ~mask
-    return int(ndimage.label(around, FOUR)[1]) - 1
+    return int(ndimage.label(bordered(~mask, 1), FOUR)[1]) - 1
 
 
 @primitive(4)

@@ -4,6 +4,7 @@ import numpy as np
 
 from jepa_hrl.dsl.objects import components_diagonal
 from jepa_hrl.dsl.primitive import primitive
+from jepa_hrl.dsl.selection import window
 from jepa_hrl.dsl.types import NOTHING, Array, Grid, Refusal
 
 
@@ -120,7 +121,7 @@ def _gather(grid: Array) -> Array | Refusal:
     anchor = found.items[sizes.index(max(sizes))]
     moved = np.zeros_like(grid)
     tall, wide = anchor.mask.shape
-    np.copyto(moved[anchor.top : anchor.top + tall, anchor.left : anchor.left + wide], anchor.cells, where=anchor.mask)
+    np.copyto(window(moved, anchor), anchor.cells, where=anchor.mask)
     for item in found.items:
         if item is anchor:
             continue

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from jepa_hrl.dsl.cropping import box_of
+from jepa_hrl.dsl.planes import colors_of
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import NOTHING, Array, Grid, Object, Objects, Refusal
 
@@ -29,9 +30,8 @@ def _sorted(found: list[Object]) -> Objects | Refusal:
 @lru_cache(maxsize=4096)
 def _connected(content: bytes, shape: tuple[int, int], eight: bool, one_color: bool) -> Objects | Refusal:
     grid = np.frombuffer(content, dtype=np.uint8).reshape(shape)
-    colors = np.flatnonzero(np.bincount(grid.ravel(), minlength=10)[1:]) + 1
     found: list[Object] = []
-    for layer in [grid == color for color in colors.tolist()] if one_color else [grid != 0]:
+    for layer in [grid == color for color in colors_of(grid).tolist()] if one_color else [grid != 0]:
         labels, number = ndimage.label(layer, EIGHT if eight else FOUR)
         if len(found) + number > _MOST:
             return NOTHING
@@ -88,7 +88,7 @@ def color_layers(grid: Grid) -> Objects | Refusal:
     ['1', '02/20']
     """
     found = []
-    for color in (np.flatnonzero(np.bincount(grid.ravel(), minlength=10)[1:]) + 1).tolist():
+    for color in colors_of(grid).tolist():
         layer = grid == color
         box = box_of(layer)
         assert box is not None

@@ -128,6 +128,13 @@ Expression = Input | Literal | Named | Renaming | Call
 INPUT = Input()
 
 
+def names_in(program: Expression) -> list[str]:
+    """The primitives of a program, each as often as it stands there."""
+    if isinstance(program, Call):
+        return [program.name, *(name for argument in program.arguments for name in names_in(argument))]
+    return [program.name] if isinstance(program, Named) else []
+
+
 def evaluate(program: Expression, grid: Array) -> Value | Refusal:
     """The program's value for an input."""
     return _value(program, grid, {})

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jepa_hrl.dsl.combining import exchanged
+from jepa_hrl.dsl.planes import color_counts, colors_of
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import NOTHING, TOO_LARGE, UNEQUAL, UNSEEN, Array, Color, Field, Grid, Mask, Refusal, Table
 
@@ -107,9 +109,7 @@ def exchange_with_black(grid: Grid, color: Color) -> Grid | Refusal:
     """
     if not (grid == color).any():
         return NOTHING
-    names = np.arange(10, dtype=np.uint8)
-    names[0], names[color] = color, 0
-    return names[grid]
+    return exchanged(grid, 0, color)
 
 
 @primitive(5)
@@ -119,12 +119,8 @@ def exchange_two(grid: Grid) -> Grid | Refusal:
     >>> text(exchange_two(grid("1021")))
     '2012'
     """
-    colors = np.flatnonzero(np.bincount(grid.ravel(), minlength=10)[1:]) + 1
-    if len(colors) != 2:
-        return NOTHING
-    names = np.arange(10, dtype=np.uint8)
-    names[colors] = colors[::-1]
-    return names[grid]
+    colors = colors_of(grid)
+    return exchanged(grid, *colors.tolist()) if len(colors) == 2 else NOTHING
 
 
 @primitive(5)
@@ -134,7 +130,7 @@ def negative(grid: Grid) -> Grid | Refusal:
     >>> text(negative(grid("101")))
     '010'
     """
-    colors = np.flatnonzero(np.bincount(grid.ravel(), minlength=10)[1:]) + 1
+    colors = colors_of(grid)
     return colors[0].astype(np.uint8) * (grid == 0) if len(colors) == 1 else NOTHING
 
 
@@ -145,8 +141,7 @@ def keep_most_frequent(grid: Grid) -> Grid | Refusal:
     >>> text(keep_most_frequent(grid("1220")))
     '0220'
     """
-    counts = np.bincount(grid.ravel(), minlength=10)
-    counts[0] = 0
+    counts = color_counts(grid)
     return grid * (grid == counts.argmax()) if counts.any() else NOTHING
 
 
@@ -157,8 +152,7 @@ def keep_least_frequent(grid: Grid) -> Grid | Refusal:
     >>> text(keep_least_frequent(grid("1220")))
     '1000'
     """
-    counts = np.bincount(grid.ravel(), minlength=10)
-    counts[0] = 0
+    counts = color_counts(grid)
     present = np.flatnonzero(counts)
     return grid * (grid == present[counts[present].argmin()]) if len(present) > 1 else NOTHING
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from arc_core.grid import most_common_color
+from jepa_hrl.dsl.planes import bordered, colors_of
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import NOTHING, TOO_LARGE, UNEQUAL, Array, Grid, Refusal, fits
 
@@ -66,7 +68,7 @@ def upscale_by_colors(grid: Grid) -> Grid | Refusal:
     >>> text(upscale_by_colors(grid("12")))
     '1122/1122'
     """
-    times = int(np.count_nonzero(np.bincount(grid.ravel(), minlength=10)[1:]))
+    times = len(colors_of(grid))
     return scaled(grid, times, times) if times > 1 else NOTHING
 
 
@@ -192,7 +194,7 @@ def self_tile_common(grid: Grid) -> Grid | Refusal:
     """
     if not fits(grid.shape[0] ** 2, grid.shape[1] ** 2):
         return TOO_LARGE
-    return np.kron(grid == np.bincount(grid.ravel()).argmax(), grid)
+    return np.kron(grid == most_common_color(grid), grid)
 
 
 @primitive(6)
@@ -229,9 +231,7 @@ def framed(grid: Grid) -> Grid | Refusal:
     """
     if max(grid.shape) > 28:
         return TOO_LARGE
-    out = np.zeros((grid.shape[0] + 2, grid.shape[1] + 2), dtype=np.uint8)
-    out[1:-1, 1:-1] = grid
-    return out
+    return bordered(grid, 0)
 
 
 @primitive(6)
@@ -243,7 +243,6 @@ def edges_repeated(grid: Grid) -> Grid | Refusal:
     """
     if max(grid.shape) > 28:
         return TOO_LARGE
-    out = np.zeros((grid.shape[0] + 2, grid.shape[1] + 2), dtype=np.uint8)
-    out[1:-1, 1:-1] = grid
+    out = bordered(grid, 0)
     out[0, 1:-1], out[-1, 1:-1], out[1:-1, 0], out[1:-1, -1] = grid[0], grid[-1], grid[:, 0], grid[:, -1]
     return out

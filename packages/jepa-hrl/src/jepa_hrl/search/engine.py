@@ -12,9 +12,9 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from arc_core.grid import most_common_color
 from arc_core.randomness import generator_for
 from arc_core.task import Task
-from jepa_hrl.dsl.combining import ground_of
 from jepa_hrl.dsl.program import INPUT, Call, Expression, Literal, accepts, evaluate
 from jepa_hrl.dsl.types import Array, Kind, Objects, Refusal, Value, key_of
 from jepa_hrl.search.inference import PLANES, Inference, Proposal
@@ -115,7 +115,7 @@ class Search:
         present = {int(c) for grid in (*self._inputs, *outputs) for c in np.flatnonzero(np.bincount(grid.ravel()))}
         colors = tuple(sorted(present - {0}))
         self._operators = operators_for(colors, bits, names) if bits else standard_operators(colors, names)
-        off_ground = any(ground_of(grid) for grid in self._inputs)
+        off_ground = any(most_common_color(grid) for grid in self._inputs)
         targets = targets_for(outputs, self._inputs, off_ground)
         self._targets = targets
         self._by_value: dict[object, list[Target]] = {}
@@ -170,9 +170,14 @@ class Search:
         outcome.seconds = time.perf_counter() - self._began
         return outcome
 
+    @property
+    def _most_bits(self) -> float:
+        """Programs longer than this are of no use."""
+        return min(self._limits.bits, self._shortest + self._limits.margin)
+
     def _is_done(self, bits: float) -> bool:
         """Whether nothing worth the time can come from programs of this length on."""
-        if bits > min(self._limits.bits, self._shortest + self._limits.margin):
+        if bits > self._most_bits:
             return True
         if bits < self._shortest:
             return False
@@ -234,7 +239,7 @@ class Search:
                 program = Call("as_colors", (node.program,)) if node.kind is Kind.FIELD else node.program
                 self._offer(Proposal(program), target, node)
             for inference in self._inferences:
-                most = min(self._limits.bits, self._shortest + self._limits.margin) - inference.target.cost
+                most = self._most_bits - inference.target.cost
                 before = inference.tables
                 for proposal in inference.proposals(node, most):
                     self._offer(proposal, inference.target, node)
@@ -297,7 +302,7 @@ class Search:
         program = target.finish(proposal.program)
         bits = program.cost + proposal.penalty
         in_order = node.cost - node.program.cost + bits  # the same where primitives have their own costs
-        if in_order > min(self._limits.bits, self._shortest + self._limits.margin):
+        if in_order > self._most_bits:
             return
         answers = [evaluate(program, grid) for grid in self._inputs[self._shown :]]
         grids = tuple(answer for answer in answers if isinstance(answer, np.ndarray))

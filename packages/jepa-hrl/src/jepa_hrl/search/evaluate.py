@@ -184,20 +184,21 @@ def _tasks(args: argparse.Namespace) -> tuple[list[Task], str, Path | None]:
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
     tasks, spec, manifest = _tasks(args)
     limits = Limits(seconds=args.budget_seconds, size=args.max_nodes)
-    variants: dict[str, Sequence[Bits] | None] = {"dsl_only": None}
-    prior_file = None
     newest = newest_run(workspace_folder() / "runs", METHOD)
     path = args.prior or (newest.path if newest else None)
-    if path is not None:
+    if path is None:
+        console.print(f"without meta_guided: no prior is trained yet ({TRAIN_COMMAND})", highlight=False)
+    known_variants = ("dsl_only", "meta_guided")[: 1 if path is None else 2]
+    wanted = args.variants.split(",") if args.variants else known_variants
+    for name in wanted:
+        if name not in known_variants:
+            raise InputError(f"--variants must be some of {', '.join(known_variants)}; got {name!a}")
+    variants: dict[str, Sequence[Bits] | None] = dict.fromkeys(wanted)
+    prior_file = None
+    if "meta_guided" in wanted:
         prior, opened = open_prior(path, "cpu")
         variants["meta_guided"] = prior.bits([task.without_answers() for task in tasks])
         prior_file = str(opened.file)
-    else:
-        console.print(f"without meta_guided: no prior is trained yet ({TRAIN_COMMAND})", highlight=False)
-    wanted = args.variants.split(",") if args.variants else list(variants)
-    for name in wanted:
-        if name not in variants:
-            raise InputError(f"--variants must be some of {', '.join(variants)}; got {name!a}")
     settings: dict[str, object] = {
         "data": spec, "fingerprint": fingerprint(tasks), "budget_seconds": limits.seconds,
         "max_nodes": limits.size, "prior": prior_file, "attempts": _ATTEMPTS,
@@ -209,8 +210,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     write_text(journal, "".join(json.dumps(line) + "\n" for line in [settings, *lines]))
     phases, programs = _metadata(manifest)
     found = {
-        name: evaluate_variant(name, tasks, variants[name], limits, journal, known, args.workers, console)
-        for name in wanted
+        name: evaluate_variant(name, tasks, costs, limits, journal, known, args.workers, console)
+        for name, costs in variants.items()
     }
     output = {
         "total_tasks": len(tasks), "variants": {name: summary(results, programs) for name, results in found.items()},

@@ -6,6 +6,7 @@ import numpy as np
 
 from arc_core.grid import Grid, check_grid
 from arc_core.render import grid_to_svg
+from jepa_hrl.dsl.drawing import draw
 from jepa_hrl.dsl.program import Call, Expression, Input, evaluate, explain
 from jepa_hrl.dsl.types import Kind, Object, Objects
 
@@ -38,11 +39,7 @@ def _picture(part: Expression, grid: Grid) -> Grid | None:
     if isinstance(value, Object):
         value = Objects((value,))
     if isinstance(value, Objects):
-        canvas = np.zeros_like(value.source)
-        for item in value.items:
-            tall, wide = item.mask.shape
-            np.copyto(canvas[item.top : item.top + tall, item.left : item.left + wide], item.cells, where=item.mask)
-        value = canvas
+        value = draw(value)
     if not isinstance(value, np.ndarray) or (part.kind is Kind.FIELD and value.max() > 9):
         return None
     return check_grid(np.ascontiguousarray(value))

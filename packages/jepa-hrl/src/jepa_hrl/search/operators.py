@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.primitive import Primitive
-from jepa_hrl.dsl.program import Call, Expression, Literal, Named, constant
+from jepa_hrl.dsl.program import Call, Expression, Literal, Named, accepts, constant
 from jepa_hrl.dsl.types import Kind, Objects, Refusal, Value
 
 VALUES = (Kind.GRID, Kind.MASK, Kind.FIELD, Kind.OBJECT, Kind.OBJECTS, Kind.COLOR, Kind.INT)
@@ -134,7 +134,7 @@ def operators_for(colors: Collection[int], bits: Mapping[str, float], names: fro
                 binary.setdefault((kinds[0], kinds[1]), []).append(operator)
                 continue
             for kind in VALUES:
-                if kind is kinds[0] or (kinds[0] is Kind.GRID and kind is Kind.MASK):
+                if accepts(kinds[0], kind):
                     unary[kind].append(operator)
     for found in (*unary.values(), *binary.values()):
         found.sort(key=lambda operator: operator.cost)

@@ -96,9 +96,10 @@ class Outputs:
         return Found(Renaming(tuple(entries)), penalty)
 
 
-def _numbers(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
-    """(..., 64 n) bits as (..., n) numbers."""
-    return np.ascontiguousarray(np.packbits(bits, axis=-1)).view(np.uint64)
+def _told(cells: npt.NDArray[np.uint8], asked: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """(..., n) 64 bits each: which of the (2, 64 n) pairs of cells differ in the (..., N) values."""
+    differ = cells[..., asked[0]] != cells[..., asked[1]]
+    return np.ascontiguousarray(np.packbits(differ, axis=-1)).view(np.uint64)
 
 
 class Fields:
@@ -112,18 +113,10 @@ class Fields:
         self._asked = np.zeros((2, 0), dtype=np.int64)
         self.told = np.zeros((64, most_bases), dtype=np.uint64)
 
-    def __len__(self) -> int:
-        return len(self.nodes)
-
     @property
     def full(self) -> bool:
         """Whether no more are kept."""
         return len(self.nodes) >= self._most
-
-    def _tell(self, cells: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-        """(..., bases) 64 bits each: which of the asked pairs of cells differ in (..., N)."""
-        differ = cells[..., self._asked[0]] != cells[..., self._asked[1]]
-        return _numbers(differ)
 
     def add(self, node: int, kind: Kind, cells: npt.NDArray[np.uint8]) -> int:
         """Takes one in; gives its place."""
@@ -134,15 +127,12 @@ class Fields:
         self.nodes.append(node)
         self.cells[place] = cells
         if self.bases:
-            self.told[place, : len(self.bases)] = self._tell(cells)
+            self.told[place, : len(self.bases)] = _told(cells, self._asked)
         if len(self.bases) < self._most_bases and kind is Kind.GRID:
             asked = self._outputs.conflicts(cells)
             self.bases.append(place)
             self._asked = np.concatenate([self._asked, asked], axis=1)
-            differ = self.cells[: place + 1, asked[0]] != self.cells[: place + 1, asked[1]]
-            self.told[: place + 1, len(self.bases) - 1] = np.ascontiguousarray(np.packbits(differ, axis=1)).view(
-                np.uint64
-            )[:, 0]
+            self.told[: place + 1, len(self.bases) - 1] = _told(self.cells[: place + 1], asked)[:, 0]
         return place
 
     def partners(self, place: int) -> list[tuple[int, int]]:

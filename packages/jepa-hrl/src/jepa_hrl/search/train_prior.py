@@ -21,7 +21,8 @@ from arc_core.files import show_path
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import new_run
-from jepa_hrl.dsl.program import Expression, parse
+from arc_core.task import Task
+from jepa_hrl.dsl.program import Expression, names_in, parse
 from jepa_hrl.search.features import task_features
 from jepa_hrl.search.prior import METHOD, NAMES, PriorNetwork
 from jepa_hrl.synthesis.dataset import generate, read_config
@@ -33,23 +34,17 @@ _DATA = "data/prior_curriculum"
 def wanted_shares(program: Expression) -> Tensor:
     """(primitives,) how often a program uses each, as shares."""
     counts = torch.zeros(len(NAMES))
-    rest = [program]
-    while rest:
-        part = rest.pop()
-        name = getattr(part, "name", None)
-        if name is not None:
-            counts[NAMES.index(name)] += 1
-        rest += getattr(part, "arguments", ())
+    for name in names_in(program):
+        counts[NAMES.index(name)] += 1
     return counts / counts.sum()
 
 
-def load_examples(manifest: Path, workers: int) -> tuple[Tensor, Tensor]:
-    """(tasks, F) features and (tasks, primitives) wanted shares of a synthetic data set.
+def load_examples(tasks: Sequence[Task], manifest: Path, workers: int) -> tuple[Tensor, Tensor]:
+    """(tasks, F) features and (tasks, primitives) wanted shares of the tasks of a manifest.
 
     Raises:
         InputError: the manifest's tasks do not say their programs.
     """
-    tasks = load_tasks(f"manifest:{manifest}")
     with manifest.open(encoding="utf-8") as lines:
         programs = [json.loads(line).get("metadata", {}).get("program") for line in lines if line.strip()]
     if not all(isinstance(program, str) for program in programs):
@@ -117,7 +112,8 @@ def _train(args: argparse.Namespace, console: Console) -> int:
         manifest = folder / "manifest.jsonl"
     elif not manifest.is_file():
         raise InputError(f"--tasks must be a manifest that generate-dataset wrote; {manifest} does not exist")
-    features, shares = load_examples(manifest, args.workers)
+    tasks = load_tasks(f"manifest:{manifest}")
+    features, shares = load_examples(tasks, manifest, args.workers)
     order = torch.from_numpy(generator_for(args.seed, "prior split", 0).permutation(len(features)))
     held = order[: max(1, int(_HELD_OUT * len(order)))]
     learnt = order[len(held) :]
@@ -128,14 +124,14 @@ def _train(args: argparse.Namespace, console: Console) -> int:
     metrics = held_out_metrics(network, features[held], shares[held])
     known = {"steps": args.steps, "batch_size": args.batch_size, "seed": args.seed}
     checkpoint = Checkpoint(
-        METHOD, args.steps, network.state_dict(), {}, {}, known, fingerprint(load_tasks(f"manifest:{manifest}")),
+        METHOD, args.steps, network.state_dict(), {}, {}, known, fingerprint(tasks),
         (f"manifest:{manifest}",), extras={"names": list(NAMES)}, best_metric=(-metrics["bits"],),
     )  # fmt: skip
     save_checkpoint(run.path / "checkpoints", checkpoint, is_best=True, keep_last=1)
     console.print(
         f"held-out tasks: {metrics['bits']:.2f} bits a primitive, {metrics['in_top_5']:.3f} of a program's primitives "
         f"among the five likeliest\ntrained in {time.perf_counter() - began:.0f} s; run in {show_path(run.path)}\n"
-        "next: uv run eval compare --methods dsl dsl-guided --data arc1:train --limit 40 --allow-overlap",
+        "next: uv run eval compare --methods dsl dsl-guided --data arc1:train --limit 40",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     return 0

@@ -24,8 +24,9 @@ def write_contact_sheet(tasks: Sequence[Task], path: Path, shown: int, seed: int
     rows = -(-len(chosen) // _COLUMNS)
     figure = Figure(figsize=(4.2 * _COLUMNS, 3.1 * rows), layout="constrained", dpi=70)
     colors = ListedColormap(PALETTE)
+    places = figure.add_gridspec(rows, _COLUMNS)
     for place, number in enumerate(chosen.tolist()):
-        part = figure.add_subfigure(figure.add_gridspec(rows, _COLUMNS)[place // _COLUMNS, place % _COLUMNS])
+        part = figure.add_subfigure(places[place // _COLUMNS, place % _COLUMNS])
         axes = part.subplots(2, _PAIRS, squeeze=False)
         for column, pair in enumerate((tasks[number].train + tasks[number].test)[:_PAIRS]):
             for row, grid in enumerate((pair.input, pair.output)):

@@ -15,12 +15,12 @@ from pathlib import Path
 from joblib import Parallel, delayed
 from rich.console import Console
 
-from arc_core.config import build_config, config_to_dict, parse_overrides, read_config_file, workspace_folder
+from arc_core.config import build_config, config_to_dict, overlaid, parse_overrides, read_config_file, workspace_folder
 from arc_core.datasets import fingerprint, load_tasks
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_json
 from arc_core.progress import Progress
-from arc_core.task import task_to_json
+from arc_core.task import Task, task_to_json
 from jepa_hrl.synthesis.config import SynthesisConfig
 from jepa_hrl.synthesis.contact_sheet import write_contact_sheet
 from jepa_hrl.synthesis.generator import PhasePlan, Synthetic, make_task
@@ -98,17 +98,17 @@ def generate(config: SynthesisConfig, folder: Path, workers: int, console: Conso
             manifest.flush()
             made += len(lines)
             progress.update(made, f"{60 * (made - kept) / (time.perf_counter() - began):,.0f} a minute")
-    summary = summarise(partial, recipe)
+    tasks = load_tasks(f"manifest:{partial}")
+    summary = summarise(tasks, partial, recipe)
     partial.replace(folder / "manifest.jsonl")
     recipe_file.unlink()
-    tasks = load_tasks(f"manifest:{folder / 'manifest.jsonl'}")
     write_contact_sheet(tasks, folder / "contact_sheet.png", _SHOWN, config.seed)
     write_json(done, summary)
     return summary
 
 
-def summarise(manifest: Path, recipe: dict[str, object]) -> dict[str, object]:
-    """Counts over a manifest, and its fingerprint."""
+def summarise(tasks: Sequence[Task], manifest: Path, recipe: dict[str, object]) -> dict[str, object]:
+    """Counts over the tasks of a manifest, and their fingerprint."""
     phases: Counter[str] = Counter()
     lengths: Counter[int] = Counter()
     primitives: Counter[str] = Counter()
@@ -128,7 +128,7 @@ def summarise(manifest: Path, recipe: dict[str, object]) -> dict[str, object]:
         "program_length_histogram": {str(n): lengths[n] for n in sorted(lengths)},
         "primitive_counts": dict(primitives.most_common()), "rule_families": dict(families.most_common()),
         "grid_sizes": {str(n): sides[n] for n in sorted(sides)},
-        "fingerprint": fingerprint(load_tasks(f"manifest:{manifest}")),
+        "fingerprint": fingerprint(tasks),
         "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(), "config": recipe,
     }  # fmt: skip
 
@@ -175,16 +175,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SynthesisConfig:
     Raises:
         ConfigError: something in it is not what it must be.
     """
-    values = read_config_file(path)
-    for key, value in parse_overrides(overrides).items():
-        *sections, last = key.split(".")
-        level = values
-        for section in sections:
-            below = level.setdefault(section, {})
-            if not isinstance(below, dict):
-                raise InputError(f"--{key}: {section} is no section of {path}")
-            level = below
-        level[last] = value
+    values = overlaid(read_config_file(path), parse_overrides(overrides))
     return build_config(SynthesisConfig, values, str(path))[0]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from arc_core.errors import InputError
 from arc_core.randomness import generator_for
 from arc_core.task import Pair, Task
-from jepa_hrl.dsl.program import INPUT, Expression, evaluate
+from jepa_hrl.dsl.program import INPUT, Expression, evaluate, names_in
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.search.engine import Limits, Search
 from jepa_hrl.synthesis.config import GridConfig
@@ -144,9 +144,5 @@ def primitives_of(steps: Sequence[Step]) -> frozenset[str]:
     """Names of the primitives that steps use."""
     names: set[str] = set()
     for step in steps:
-        rest = [step.apply(INPUT, {"color": 1, "table": {"1": 2}})]
-        while rest:
-            part = rest.pop()
-            names |= {getattr(part, "name", "")} - {""}
-            rest += getattr(part, "arguments", ())
+        names.update(names_in(step.apply(INPUT, {"color": 1, "table": {"1": 2}})))
     return frozenset(names)
