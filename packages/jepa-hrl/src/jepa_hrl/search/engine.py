@@ -26,9 +26,9 @@ _GROUPS = {Kind.GRID: 0, Kind.MASK: 0, Kind.FIELD: 1, Kind.COLOR: 2, Kind.INT: 3
 _PAIRED = (Kind.GRID, Kind.MASK, Kind.COLOR, Kind.INT)
 _LEAST_BINARY_BITS = 4.0
 _LEAST_EFFORT = 500
-_BEST_FIRST_SHARE = 0.6  # of the seconds; without a solution by then, likeness to the outputs leads
-_WIDTH, _DEPTH = 40, 8  # of that second search
-_MOST_LIKENED, _LIKENED_TARGETS = 4000, 9  # values a level, targets: turns and mirrors of the outputs and themselves
+_BEST_FIRST_SHARE = 0.4  # of the seconds; without a solution by then, likeness to the outputs leads
+_WIDTH, _DEPTH = 20, 30  # of that second search
+_MOST_LIKENED, _LIKENED_TARGETS = 4000, 12  # values a level, targets: turns and mirrors of the outputs and themselves
 _MOST_STEP_BITS, _MOST_INNER_BITS = 9.0, 4.5  # of an operator on grids, and on what lies between grids
 
 
@@ -116,7 +116,7 @@ class Search:
         colors = tuple(sorted(present - {0}))
         self._operators = operators_for(colors, bits, names) if bits else standard_operators(colors, names)
         off_ground = any(most_common_color(grid) for grid in self._inputs)
-        targets = targets_for(outputs, self._inputs, off_ground)
+        targets = targets_for(outputs, self._inputs, off_ground, limits.bits)
         self._targets = targets
         self._by_value: dict[object, list[Target]] = {}
         for target in targets:

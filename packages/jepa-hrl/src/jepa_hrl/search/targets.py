@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log2
+from math import inf, log2
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.program import INPUT, Call, Expression
 from jepa_hrl.dsl.types import Array, Refusal, key_of
 from jepa_hrl.search.node import Node
+
+_SIZE_WEIGHT = 0.25  # of a doubled side, in shares of cells
+_BIT_WEIGHT = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,20 +35,41 @@ class Target:
 
 
 def likeness(node: Node, target: Target) -> float:
-    """How near a node's grids are to a target's: 1 and the share of right cells where sizes agree, else below 0.
+    """How near a node's grids are to a target's, at most 1: the share of right cells, less for sizes that differ.
 
-    The share is of the cells that are coloured in either grid, so that empty grids are like nothing.
+    Where one grid is larger, its corner that is most like the other counts, so that what is to be cropped or repeated
+    yet can be told to be right. The share is of the cells that are coloured in either grid, so that empty grids are
+    like nothing.
     """
-    total = 0.0
-    for plane, wanted in zip(node.values, target.grids, strict=False):
-        assert isinstance(plane, np.ndarray)
-        if plane.shape == wanted.shape:
-            either = (plane != 0) | (wanted != 0)
-            right = np.count_nonzero((plane == wanted) & either)
-            total += 1.0 + right / max(int(np.count_nonzero(either)), 1)
-        else:
-            total -= sum(abs(log2(side / other)) for side, other in zip(plane.shape, wanted.shape, strict=True))
-    return total / len(target.grids) - 0.01 * node.cost
+    pairs = zip(node.values, target.grids, strict=False)
+    total = sum(_likeness(plane, wanted) for plane, wanted in pairs)  # type: ignore[misc, arg-type]
+    return total / len(target.grids) - _BIT_WEIGHT * node.cost
+
+
+def _likeness(plane: Array, wanted: Array) -> float:
+    if plane.shape == wanted.shape:
+        return _share(plane, wanted)
+    unlike = _SIZE_WEIGHT * sum(abs(log2(side / other)) for side, other in zip(plane.shape, wanted.shape, strict=True))
+    (tall, wide), (height, width) = plane.shape, wanted.shape
+    if (tall - height) * (wide - width) < 0:
+        return -unlike
+    h, w = min(tall, height), min(wide, width)
+    if (tall, wide) < (height, width):
+        plane, wanted = wanted, plane
+    best = _share(plane[:h, :w], wanted)
+    if plane.shape[1] > w:
+        best = max(best, _share(plane[:h, -w:], wanted))
+    if plane.shape[0] > h:
+        best = max(best, _share(plane[-h:, :w], wanted))
+        if plane.shape[1] > w:
+            best = max(best, _share(plane[-h:, -w:], wanted))
+    return best - unlike
+
+
+def _share(one: Array, other: Array) -> float:
+    """Share of the cells coloured in either grid that are the same in both."""
+    either = np.count_nonzero(one | other)
+    return np.count_nonzero((one == other) & (one != 0)) / either if either else 0.0
 
 
 Undo = Callable[[Array], Array | None]
@@ -88,21 +112,26 @@ _UNDO: dict[str, Undo] = {
 }  # fmt: skip
 
 
-_GEOMETRY: dict[str, Undo] = {
+_INVERSE: dict[str, Undo] = {
     "flip_horizontal": geometry.flip_horizontal, "flip_vertical": geometry.flip_vertical,
     "rotate_90": geometry.rotate_270, "rotate_180": geometry.rotate_180, "rotate_270": geometry.rotate_90,
     "transpose": geometry.transpose, "anti_transpose": geometry.anti_transpose,
+    "roll_up": geometry.roll_down, "roll_down": geometry.roll_up, "roll_left": geometry.roll_right,
+    "roll_right": geometry.roll_left,
 }  # fmt: skip
 
 _DEPTH = 3  # last steps that are undone one after another
 
 
-def targets_for(outputs: Sequence[Array], inputs: Sequence[Array], undo_ground: bool) -> list[Target]:
+def targets_for(
+    outputs: Sequence[Array], inputs: Sequence[Array], undo_ground: bool, most_bits: float = inf
+) -> list[Target]:
     """The outputs themselves, and what lies before last steps that give them, cheapest first of equal ones.
 
     Args:
         inputs: of the same demonstrations; more may follow.
         undo_ground: also what gives the outputs once the input's ground and black are exchanged.
+        most_bits: that undone steps may add.
     """
     newest = [Target(tuple(outputs), lambda program: program, near=True)]
     if undo_ground:
@@ -110,7 +139,7 @@ def targets_for(outputs: Sequence[Array], inputs: Sequence[Array], undo_ground: 
         newest.append(Target(grids, lambda program: Call("on_ground_of", (program, INPUT)), 1.0, near=True))
     found = {tuple(map(key_of, target.grids)): target for target in reversed(newest)}
     for depth in range(_DEPTH):
-        steps = [before for whole in newest for before in _before(whole, depth)]
+        steps = [before for whole in newest for before in _before(whole, depth, most_bits)]
         newest = []
         for target in sorted(steps, key=lambda target: target.cost):
             key = tuple(map(key_of, target.grids))
@@ -120,13 +149,15 @@ def targets_for(outputs: Sequence[Array], inputs: Sequence[Array], undo_ground: 
     return sorted(found.values(), key=lambda target: target.cost)
 
 
-def _before(whole: Target, depth: int) -> list[Target]:
+def _before(whole: Target, depth: int, most_bits: float) -> list[Target]:
     """What one last step gives a target of."""
     found = []
-    for name, undo in (_UNDO | _GEOMETRY).items():
+    for name, undo in (_UNDO | _INVERSE).items():
+        if whole.cost + PRIMITIVES[name].cost > most_bits:
+            continue
         before = [undo(grid) for grid in whole.grids]
         known = tuple(np.ascontiguousarray(grid) for grid in before if grid is not None)
-        if len(known) == len(before) and (name in _GEOMETRY or all(map(_gives(name), known, whole.grids))):
+        if len(known) == len(before) and (name in _INVERSE or all(map(_gives(name), known, whole.grids))):
             near = depth == 0 and name in _UNDO
             found.append(Target(known, _then(name, whole.finish), whole.cost + PRIMITIVES[name].cost, near))
     return found
