@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import hrm.config
+import jepa_hrl.jepa.config
 import rlan.config
 from arc_core.config import load_config
 from arc_core.solver import GROUP, SolverEntry
@@ -22,6 +23,7 @@ MEMBERS = sorted((ROOT / "packages").iterdir())
 CONFIG_KINDS = {
     "rlan": (rlan.config.RlanConfig, rlan.config.OLD_KEYS),
     "hrm": (hrm.config.HrmConfig, hrm.config.OLD_KEYS),
+    "jepa": (jepa_hrl.jepa.config.JepaConfig, jepa_hrl.jepa.config.OLD_KEYS),
 }
 
 

@@ -76,8 +76,9 @@ def parse_trainer_arguments(
     parser.add_argument("--run-dir", metavar="DIR", help=f"run folder; default runs/{method}/<recipe>-<date>-<time>")
     parser.add_argument("--init-from", metavar="PATH", help="start a new run from this checkpoint's weights")
     parser.add_argument("--print-config", action="store_true", help="show the resolved config and stop")
+    parser.set_defaults(switches=[])
     for switch, meaning in switches.items():
-        parser.add_argument(switch, action="append_const", const=switch, dest="switches", default=[], help=meaning)
+        parser.add_argument(switch, action="append_const", const=switch, dest="switches", help=meaning)
     args, rest = parser.parse_known_args(argv)
     overrides = parse_overrides(rest)
     if args.device:

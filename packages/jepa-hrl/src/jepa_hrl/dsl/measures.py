@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from jepa_hrl.dsl.objects import FOUR
@@ -11,6 +12,13 @@ from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import Kind, Objects
 
 Numbers = Annotated[list[int], Kind.MEASURE]
+
+
+def hole_number(mask: npt.NDArray[np.bool_]) -> int:
+    """Areas within a mask that no path along sides leads out of."""
+    if min(mask.shape) < 3 or mask.all():
+        return 0
+    return int(ndimage.label(bordered(~mask, 1), FOUR)[1]) - 1
 
 
 @primitive(1)
@@ -103,13 +111,7 @@ def hole_count(objects: Objects) -> Numbers:
     >>> hole_count(components(grid("11100/10102/11100")))
     [1, 0]
     """
-    return [_holes(item.mask) for item in objects.items]
-
-
-def _holes(mask: np.ndarray) -> int:
-    if min(mask.shape) < 3 or mask.all():
-        return 0
-    return int(ndimage.label(bordered(~mask, 1), FOUR)[1]) - 1
+    return [hole_number(item.mask) for item in objects.items]
 
 
 @primitive(4)

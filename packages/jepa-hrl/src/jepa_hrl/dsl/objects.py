@@ -27,17 +27,23 @@ def _sorted(found: list[Object]) -> Objects | Refusal:
     return Objects(tuple(sorted(found, key=lambda item: (item.top, item.left))))
 
 
-@lru_cache(maxsize=4096)
-def _connected(content: bytes, shape: tuple[int, int], eight: bool, one_color: bool) -> Objects | Refusal:
-    grid = np.frombuffer(content, dtype=np.uint8).reshape(shape)
+def connected(grid: Array, ground: int, eight: bool, one_color: bool, most: int) -> list[Object]:
+    """The connected cells that are not of the ground's colour; none where there are more than `most`."""
+    present = np.flatnonzero(np.bincount(grid.ravel(), minlength=10))
+    layers = [grid == color for color in present.tolist() if color != ground] if one_color else [grid != ground]
     found: list[Object] = []
-    for layer in [grid == color for color in colors_of(grid).tolist()] if one_color else [grid != 0]:
+    for layer in layers:
         labels, number = ndimage.label(layer, EIGHT if eight else FOUR)
-        if len(found) + number > _MOST:
-            return NOTHING
+        if len(found) + number > most:
+            return []
         for label, box in enumerate(ndimage.find_objects(labels), 1):
             found.append(object_at(grid, box, labels[box] == label))
-    return _sorted(found)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _connected(content: bytes, shape: tuple[int, int], eight: bool, one_color: bool) -> Objects | Refusal:
+    return _sorted(connected(np.frombuffer(content, dtype=np.uint8).reshape(shape), 0, eight, one_color, _MOST))
 
 
 @primitive(2)

@@ -6,7 +6,7 @@ and tests only the first is kept. Each new value is compared with the outputs, a
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -30,6 +30,9 @@ _BEST_FIRST_SHARE = 0.4  # of the seconds; without a solution by then, likeness 
 _WIDTH, _DEPTH = 20, 30  # of that second search
 _MOST_LIKENED, _LIKENED_TARGETS = 4000, 12  # values a level, targets: turns and mirrors of the outputs and themselves
 _MOST_STEP_BITS, _MOST_INNER_BITS = 9.0, 4.5  # of an operator on grids, and on what lies between grids
+
+
+Delay = Callable[[tuple[Array, ...]], float]
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class Search:
         limits: what it may spend.
         bits: cost of primitives by name; their own where not given.
         names: of the primitives that may be used; all by default.
+        delay: bits that the expansion of a value, grids for all inputs, is put off by.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Search:
         limits: Limits,
         bits: Mapping[str, float] | None = None,
         names: frozenset[str] | None = None,
+        delay: Delay | None = None,
     ) -> None:
         self._began = time.perf_counter()
         self._limits, self._shown = limits, len(task.train)
@@ -124,6 +129,8 @@ class Search:
         rng = generator_for(0, f"search {task.content_hash}", 0)
         self._inferences = [Inference(target, rng) for target in targets if target.near]
         self._nodes: list[Node] = []
+        self._delay = delay
+        self._delays: dict[int, float] = {}  # of nodes, once they are asked for
         self._settled: list[int] = []  # nodes that others are paired with
         self._seen: set[object] = set()
         self._heap: list[tuple[float, int, int, int]] = []  # bits, number, node, next operator or -1 - next partner
@@ -254,9 +261,15 @@ class Search:
         """Applies a node's next unary operator."""
         node = self._nodes[number]
         operators = self._operators.unary[node.kind]
+        if self._delay is not None and node.kind is Kind.GRID and number not in self._delays:
+            # Only now, as most values are never expanded.
+            self._delays[number] = self._delay(node.values)  # type: ignore[arg-type]
+            self._push(node.cost + operators[place].cost + self._delays[number], number, place)
+            return
         self._apply(operators[place], (node,))
         if place + 1 < len(operators):
-            self._push(node.cost + operators[place + 1].cost, number, place + 1)
+            later = self._delays.get(number, 0.0)
+            self._push(node.cost + operators[place + 1].cost + later, number, place + 1)
 
     def _pair(self, number: int, place: int) -> None:
         """Applies binary operators to a node and the next of those settled before it, in either order."""

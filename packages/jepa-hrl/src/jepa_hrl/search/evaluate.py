@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from arc_core.config import workspace_folder
 from arc_core.datasets import fingerprint, load_tasks
+from arc_core.device import solving_device
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_json, write_text
 from arc_core.progress import Progress
@@ -24,6 +25,11 @@ from arc_core.runs import git_commit, newest_run
 from arc_core.scoring import solved_tests
 from arc_core.task import Task
 from jepa_hrl.dsl.program import explain, parse
+from jepa_hrl.jepa.config import METHOD as JEPA_METHOD
+from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
+from jepa_hrl.jepa.distances import latent_distances
+from jepa_hrl.jepa.guide import LatentGuide
+from jepa_hrl.jepa.opened import OpenedJepa, open_jepa
 from jepa_hrl.search.engine import Limits, Outcome
 from jepa_hrl.search.explain import steps_of, steps_to_svg
 from jepa_hrl.search.many import Bits, search_tasks
@@ -55,6 +61,19 @@ class Result:
     novel: int
     seconds: float
     ended: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to search.
+
+    Attributes:
+        bits: costs of primitives for each task; their own if None.
+        guide: what puts values off; nothing if None.
+    """
+
+    bits: Sequence[Bits] | None = None
+    guide: LatentGuide | None = None
 
 
 def result_of(task: Task, outcome: Outcome) -> Result:
@@ -122,10 +141,11 @@ def _stored(path: Path, settings: Mapping[str, object]) -> dict[tuple[str, str],
 
 
 def evaluate_variant(
-    name: str, tasks: Sequence[Task], bits: Sequence[Bits] | None, limits: Limits, journal: Path,
+    name: str, tasks: Sequence[Task], variant: Variant, limits: Limits, journal: Path,
     known: Mapping[tuple[str, str], Result], workers: int, console: Console,
 ) -> list[Result]:  # fmt: skip
     """Every task's result, in the tasks' order; appended to the journal as they come."""
+    bits = variant.bits
     done = {task.task_id: known[name, task.task_id] for task in tasks if (name, task.task_id) in known}
     places = [place for place, task in enumerate(tasks) if task.task_id not in done]
     waiting = [tasks[place] for place in places]
@@ -133,7 +153,7 @@ def evaluate_variant(
     with Progress(console, len(tasks), name, len(done)) as progress, journal.open("a", encoding="utf-8") as lines:
         if done:
             progress.say(f"{name}: {len(done)} of {len(tasks)} tasks were solved before")
-        for number, outcome in search_tasks(waiting, limits, costs, workers):
+        for number, outcome in search_tasks(waiting, limits, costs, workers, variant.guide):
             result = result_of(waiting[number], outcome)
             lines.write(json.dumps({"variant": name} | asdict(result)) + "\n")
             lines.flush()
@@ -183,25 +203,31 @@ def _tasks(args: argparse.Namespace) -> tuple[list[Task], str, Path | None]:
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
     tasks, spec, manifest = _tasks(args)
-    limits = Limits(seconds=args.budget_seconds, size=args.max_nodes)
+    limits = Limits(args.budget_seconds, args.max_programs or Limits.programs, args.max_nodes)
     newest = newest_run(workspace_folder() / "runs", METHOD)
     path = args.prior or (newest.path if newest else None)
     if path is None:
         console.print(f"without meta_guided: no prior is trained yet ({TRAIN_COMMAND})", highlight=False)
-    known_variants = ("dsl_only", "meta_guided")[: 1 if path is None else 2]
+    known_variants = ["dsl_only"] + ["meta_guided"] * (path is not None)
+    known_variants += ["latent_guided"] * (args.latent_config is not None)
     wanted = args.variants.split(",") if args.variants else known_variants
     for name in wanted:
         if name not in known_variants:
             raise InputError(f"--variants must be some of {', '.join(known_variants)}; got {name!a}")
-    variants: dict[str, Sequence[Bits] | None] = dict.fromkeys(wanted)
-    prior_file = None
+    variants, prior_file = dict.fromkeys(wanted, Variant()), None
     if "meta_guided" in wanted:
         prior, opened = open_prior(path, "cpu")
-        variants["meta_guided"] = prior.bits([task.without_answers() for task in tasks])
+        variants["meta_guided"] = Variant(prior.bits([task.without_answers() for task in tasks]))
         prior_file = str(opened.file)
+    jepa = None
+    if args.latent_config is not None:
+        jepa = open_jepa(_jepa_run(args.latent_config), solving_device(args.latent_device))
+        if "latent_guided" in wanted:
+            variants["latent_guided"] = Variant(guide=LatentGuide(jepa.file, args.latent_device))
     settings: dict[str, object] = {
         "data": spec, "fingerprint": fingerprint(tasks), "budget_seconds": limits.seconds,
-        "max_nodes": limits.size, "prior": prior_file, "attempts": _ATTEMPTS,
+        "max_nodes": limits.size, "max_programs": limits.programs, "prior": prior_file, "attempts": _ATTEMPTS,
+        "jepa": str(jepa.file) if jepa else None,
     }  # fmt: skip
     journal = args.output.with_name(args.output.name + ".partial")
     known = _stored(journal, settings)
@@ -210,15 +236,17 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     write_text(journal, "".join(json.dumps(line) + "\n" for line in [settings, *lines]))
     phases, programs = _metadata(manifest)
     found = {
-        name: evaluate_variant(name, tasks, costs, limits, journal, known, args.workers, console)
-        for name, costs in variants.items()
+        name: evaluate_variant(name, tasks, variant, limits, journal, known, args.workers, console)
+        for name, variant in variants.items()
     }
-    output = {
+    output: dict[str, object] = {
         "total_tasks": len(tasks), "variants": {name: summary(results, programs) for name, results in found.items()},
         "by_phase": {name: _phases(results, phases) for name, results in found.items()},
         "settings": settings, "commit": git_commit(),
         "tasks": {name: [asdict(result) for result in results] for name, results in found.items()},
     }  # fmt: skip
+    if jepa is not None:
+        output["latent_distances"] = _latent_distances(jepa, tasks, next(iter(found.values())))
     write_json(args.output, output)
     journal.unlink()
     if args.explain:
@@ -229,6 +257,29 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     _show(output, console)
     console.print(f"written to {show_path(args.output)}\nnext: uv run eval compare --methods dsl", highlight=False)
     return 0
+
+
+def _jepa_run(path: Path) -> Path:
+    """The run that a run folder, a checkpoint or a recipe names: of a recipe the newest run."""
+    if path.suffix not in (".yaml", ".yml"):
+        return path
+    run = newest_run(workspace_folder() / "runs", JEPA_METHOD, path.stem)
+    if run is None:
+        raise InputError(
+            f"--latent-config {path}: no run of this recipe; train one with {JEPA_COMMAND} --config {path}"
+        )
+    return run.path
+
+
+def _latent_distances(jepa: OpenedJepa, tasks: Sequence[Task], results: Sequence[Result]) -> dict[str, float | None]:
+    """How far predicted outputs of demonstrations lie from actual ones, where the first variant solved and failed."""
+    distances, solved = latent_distances(jepa, tasks), np.array([result.solved for result in results])
+    both = solved.any() and not solved.all()
+    return {
+        "mean_solved": float(distances[solved].mean()) if solved.any() else None,
+        "mean_failed": float(distances[~solved].mean()) if not solved.all() else None,
+        "correlation": float(np.corrcoef(distances, solved)[0, 1]) if both else None,
+    }
 
 
 def _show(output: Mapping[str, object], console: Console) -> None:
@@ -244,6 +295,11 @@ def _show(output: Mapping[str, object], console: Console) -> None:
             f"{figures['programs_per_second']:,}", f"{figures['share_of_new_values']:.2f}",
         )  # fmt: skip
     console.print(table)
+    distances = output.get("latent_distances")
+    if isinstance(distances, dict):
+        console.print(
+            "latent distances: " + ", ".join(f"{key} {value:.3f}" for key, value in distances.items() if value)
+        )
     for name, rates in phases.items():
         if rates:
             console.print(f"{name}: " + ", ".join(f"{phase} {rate:.3f}" for phase, rate in rates.items()))
@@ -265,6 +321,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prior", type=Path, metavar="RUN", help="run of train-search-prior (default: the newest)")
     parser.add_argument("--max-nodes", type=int, default=8, help="primitives in a program (default 8)")
     parser.add_argument("--budget-seconds", type=float, default=20.0, help="for a task (default 20)")
+    parser.add_argument("--max-programs", type=int, help="tested for a task (default: as the seconds allow)")
+    parser.add_argument("--latent-config", type=Path, metavar="RUN", help="JEPA run or recipe: adds latent_guided")
+    parser.add_argument("--latent-device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--limit", type=int, metavar="N", help="N tasks, evenly spaced, only")
     parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
     parser.add_argument("--explain", action="store_true", help="print and draw the program of each solved task")

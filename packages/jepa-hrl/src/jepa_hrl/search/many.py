@@ -1,23 +1,30 @@
 """Many searches at once: over the cores of this machine, or over whatever joblib's backend reaches."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from arc_core.task import Task
-from jepa_hrl.search.engine import Limits, Outcome, Search
+from jepa_hrl.search.engine import Delay, Limits, Outcome, Search
 
 Bits = Mapping[str, float] | None
+Guide = Callable[[Task], Delay]
 
 
-def search_task(number: int, task: Task, limits: Limits, bits: Bits = None) -> tuple[int, Outcome]:
+def search_task(
+    number: int, task: Task, limits: Limits, bits: Bits = None, guide: Guide | None = None
+) -> tuple[int, Outcome]:
     """One task's search, with its number."""
-    return number, Search(task, limits, bits).run()
+    return number, Search(task, limits, bits, delay=None if guide is None else guide(task)).run()
 
 
 def search_tasks(
-    tasks: Sequence[Task], limits: Limits, bits: Sequence[Bits] | None = None, workers: int = -1
+    tasks: Sequence[Task],
+    limits: Limits,
+    bits: Sequence[Bits] | None = None,
+    workers: int = -1,
+    guide: Guide | None = None,
 ) -> Iterator[tuple[int, Outcome]]:
     """Each task's number and outcome as soon as it is done, in any order.
 
@@ -27,10 +34,11 @@ def search_tasks(
     Args:
         bits: costs of primitives for each task.
         workers: processes; -1 for one a core.
+        guide: gives each task's delays, see `Search`.
     """
     costs: Sequence[Bits] = [None] * len(tasks) if bits is None else bits
     jobs = [
-        delayed(search_task)(number, task.without_answers(), limits, cost)
+        delayed(search_task)(number, task.without_answers(), limits, cost, guide)
         for number, (task, cost) in enumerate(zip(tasks, costs, strict=True))
     ]
     backend, _ = get_active_backend()

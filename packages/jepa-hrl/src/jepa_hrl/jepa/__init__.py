@@ -1,0 +1,1 @@
+"""Object-centric joint-embedding prediction: from a grid to the grid that its task makes of it."""

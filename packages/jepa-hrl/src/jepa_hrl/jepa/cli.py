@@ -1,0 +1,124 @@
+"""`train-jepa`: trains the object-centric JEPA."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from arc_core.checkpoint import load_checkpoint
+from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
+from arc_core.errors import run_command
+from arc_core.files import show_path, write_json
+from arc_core.loop import Ended, close_fabric, open_fabric
+from arc_core.progress import Progress
+from arc_core.runs import git_commit
+from arc_core.solver import training_commands
+from arc_core.training_command import (
+    begin_run,
+    check_resumable,
+    find_start,
+    parse_trainer_arguments,
+    train_to_end,
+)
+from jepa_hrl.jepa.config import METHOD, OLD_KEYS, TRAIN_COMMAND, JepaConfig
+from jepa_hrl.jepa.data import load_data
+from jepa_hrl.jepa.trainer import Trainer, out_of_memory_advice
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `train-jepa`."""
+    return run_command(lambda: _train(argv))
+
+
+def _train(argv: Sequence[str] | None) -> int:
+    # Under torchrun every process runs this, and the first one speaks.
+    console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
+    description = "Train the object-centric JEPA on synthetic tasks, which are generated where they are missing."
+    arguments = parse_trainer_arguments("train-jepa", METHOD, description, {}, argv)
+    commands = training_commands() | {METHOD: TRAIN_COMMAND}
+    config, notes = load_config(JepaConfig, METHOD, commands, arguments.config, arguments.overrides, OLD_KEYS)
+    for note in notes:
+        console.print(note, markup=False)
+    if arguments.print_config:
+        sys.stdout.write(config_to_yaml(config, METHOD))
+        return 0
+    start = find_start(arguments, METHOD)
+    for line in start.lines:
+        console.print(line, markup=False, soft_wrap=True)
+    if start.checkpoint is not None and not arguments.given:
+        config, _ = build_config(JepaConfig, start.checkpoint.config, str(start.run.config))
+    initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
+    fabric = open_fabric(config.device.name, config.training.precision)
+    with fabric.rank_zero_first():
+        data = load_data(config, console)
+    if start.checkpoint is not None:
+        check_resumable(start.checkpoint, config_to_dict(config), data.table.fingerprint)
+    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
+    trainer = Trainer(config, data, run, fabric)
+    if start.checkpoint is not None:
+        trainer.load(start.checkpoint)
+    elif initial is not None:
+        trainer.init_from(initial)
+    _announce(console, trainer)
+    started = time.perf_counter()
+    progress = Progress(console, trainer.total_steps, "training", trainer.step)
+    ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory_advice(config))
+    if ended.status:
+        console.print(ended.message, soft_wrap=True)
+        console.print(f"continue with: {TRAIN_COMMAND} --resume {show_path(run.path)}", soft_wrap=True)
+    elif fabric.is_global_zero:
+        _conclude(console, trainer, ended, time.perf_counter() - started)
+    close_fabric(fabric)
+    return ended.status
+
+
+def _announce(console: Console, trainer: Trainer) -> None:
+    config, data = trainer.config, trainer.data
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    table = data.table
+    console.print(
+        f"object-centric JEPA, {parameters:,} parameters on {trainer.fabric.device}\n"
+        f"{len(table):,} tasks of {data.spec} with {len(table.objects):,} objects: {len(data.learnt):,} learnt, "
+        f"{len(data.held_out):,} held out; {config.training.epochs} epochs of {trainer.steps_per_epoch} steps of "
+        f"{config.training.batch_size}\nwriting to {show_path(trainer.run.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) -> None:
+    """Scores the best checkpoint, writes summary.json, says what comes next."""
+    run, config, averaged = trainer.run, trainer.config, trainer.config.loss.target == "ema"
+    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    trainer.load(best)
+    found = trainer.validation.score(trainer.model, trainer.target, averaged, trainer.fabric)
+    quantizer = trainer.model.encoder.quantizer
+    if quantizer is not None:
+        found["diagnostics/vq/usage_ratio"] = float(quantizer.usage)
+    write_json(
+        run.summary,
+        {
+            "method": METHOD, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
+            "training_seconds": round(seconds, 1), "seed": config.training.seed,
+            "training_data": list(trainer.training_data), "data_fingerprint": trainer.data.table.fingerprint,
+            "results": {"held-out tasks": found},
+        },
+    )  # fmt: skip
+    if found:
+        console.print(
+            f"held-out tasks: loss {found['val/loss']:.3f}, the right output is nearest in {found['val/right']:.3f}, "
+            f"isotropy {found['diagnostics/context/isotropy']:.2f}"
+            + (f", codes used {found['diagnostics/vq/usage_ratio']:.2f}" if quantizer is not None else ""),
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    console.print(
+        f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
+        f"next: uv run validate-jepa-correlation --checkpoints {show_path(run.path)}      "
+        f"uv run tensorboard --logdir {show_path(run.path.parent)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

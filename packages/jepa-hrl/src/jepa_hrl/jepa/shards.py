@@ -1,0 +1,129 @@
+"""`pretokenize-jepa`: tokens computed once, as compressed shards beside an index that says of which tasks."""
+
+import argparse
+import json
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from arc_core.config import load_config, workspace_folder
+from arc_core.datasets import fingerprint
+from arc_core.errors import InputError, run_command
+from arc_core.files import show_path, write_atomically, write_json
+from arc_core.progress import Progress
+from arc_core.solver import training_commands
+from arc_core.task import Task
+from jepa_hrl.jepa.config import METHOD, OLD_KEYS, EncoderConfig, JepaConfig
+from jepa_hrl.jepa.tasks import training_tasks
+from jepa_hrl.jepa.token_table import TokenTable, build_table, joined
+from jepa_hrl.objects.tokens import GRID_FIELDS, MOST_OBJECTS, OBJECT_FIELDS
+
+_TASKS_A_SHARD = 2000
+_INDEX = "index.json"
+
+
+def _token_kind(encoder: EncoderConfig) -> dict[str, object]:
+    """What tokens depend on beside the tasks."""
+    return {
+        "object_fields": OBJECT_FIELDS, "grid_fields": GRID_FIELDS, "most_objects": MOST_OBJECTS,
+        "connectivity": encoder.connectivity, "one_color": encoder.one_color, "version": 1,
+    }  # fmt: skip
+
+
+def write_shards(tasks: Sequence[Task], encoder: EncoderConfig, folder: Path, workers: int, console: Console) -> int:
+    """Writes shards and then the index; shards of the same tasks that are there already are kept.
+
+    Returns:
+        Bytes of all shards.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    index, kind, names = folder / _INDEX, _token_kind(encoder), []
+    index.unlink(missing_ok=True)
+    starts = range(0, len(tasks), _TASKS_A_SHARD)
+    with Progress(console, len(tasks), "tasks") as progress:
+        for number, start in enumerate(starts):
+            some = tasks[start : start + _TASKS_A_SHARD]
+            path = folder / f"tokens_{number:04d}.npz"
+            stamp = json.dumps(kind | {"fingerprint": fingerprint(some)}, sort_keys=True)
+            if not _is_whole(path, stamp):
+                table = build_table(some, encoder.connectivity == 8, encoder.one_color, workers)
+                arrays = {
+                    "objects": table.objects, "grids": table.grids, "starts": table.starts, "tasks": table.tasks,
+                    "stamp": np.frombuffer(stamp.encode(), dtype=np.uint8),
+                }  # fmt: skip
+                write_atomically(path, lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
+            names.append(path.name)
+            progress.update(start + len(some))
+    write_json(index, {"tasks": len(tasks), "fingerprint": fingerprint(tasks), "tokens": kind, "shards": names})
+    return sum((folder / name).stat().st_size for name in names)
+
+
+def _is_whole(path: Path, stamp: str) -> bool:
+    try:
+        with np.load(path) as arrays:
+            return bytes(arrays["stamp"]) == stamp.encode()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return False
+
+
+def read_shards(folder: Path, tasks: Sequence[Task], encoder: EncoderConfig) -> TokenTable:
+    """The table of tasks from their shards.
+
+    Raises:
+        InputError: there are none, they are of other tasks or another kind of tokens, or they are damaged.
+    """
+    again = f"write them again with pretokenize-jepa --output {show_path(folder)}"
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        found, kind, names = index["fingerprint"], index["tokens"], index["shards"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"pre_tokenized.path {folder} has no index of shards; {again}") from None
+    wanted = fingerprint(tasks)
+    if found != wanted:
+        raise InputError(f"the shards in {folder} are stale: of tasks {found}, not {wanted}; {again}")
+    if kind != _token_kind(encoder):
+        raise InputError(f"the shards in {folder} are stale: their tokens are of another kind; {again}")
+    parts = []
+    for name in names:
+        try:
+            with np.load(folder / Path(str(name)).name) as arrays:
+                parts.append(TokenTable(arrays["objects"], arrays["grids"], arrays["starts"], arrays["tasks"], wanted))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            raise InputError(f"shard {folder / str(name)} is absent or damaged; {again}") from None
+    return joined(parts, wanted)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `pretokenize-jepa`."""
+    default = workspace_folder() / "configs" / METHOD / "quick.yaml"
+    parser = argparse.ArgumentParser(
+        "pretokenize-jepa",
+        description="Compute the tokens of a recipe's tasks once; train with --pre_tokenized.path DIR.",
+        epilog="example: uv run pretokenize-jepa --config configs/jepa/pretrain_gpu.yaml --output data/tokens/pilot",
+    )
+    parser.add_argument("--config", type=Path, default=default, metavar="FILE", help="recipe (default: quick)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the shards")
+    parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
+    args = parser.parse_args(argv)
+    return run_command(lambda: _pretokenize(args, Console(emoji=False)))
+
+
+def _pretokenize(args: argparse.Namespace, console: Console) -> int:
+    config, _ = load_config(JepaConfig, METHOD, training_commands(), args.config, {}, OLD_KEYS)
+    began = time.perf_counter()
+    _, tasks = training_tasks(config.data, console)
+    size = write_shards(tasks, config.object_encoder, args.output, args.workers, console)
+    console.print(
+        f"{len(tasks):,} tasks in {time.perf_counter() - began:.0f} s, {size / 2**20:.1f} MiB in "
+        f"{show_path(args.output)}\nnext: uv run train-jepa --pre_tokenized.path {show_path(args.output)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,60 @@
+"""Sketched isotropic Gaussian regularisation: random one-dimensional shadows of the latents tested against N(0, 1).
+
+B vectors, D channels, S slices, Q nodes of the integral.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional
+
+_REACH = 3.0  # of the integral; doubled by symmetry
+_SLICES_AT_ONCE = 64  # so that memory is B x 64 x Q whatever S is
+
+
+def draw_slices(channels: int, slices: int, rng: np.random.Generator) -> Tensor:
+    """(D, S) float32 random unit directions."""
+    directions = torch.from_numpy(rng.standard_normal((channels, slices), dtype=np.float32))
+    return functional.normalize(directions, dim=0)
+
+
+def nodes_and_weights(points: int, integration: Literal["trapezoid", "gauss_legendre"]) -> tuple[Tensor, Tensor]:
+    """(Q,) nodes in 0..3 and the weights of twice the integral from 0 to 3."""
+    if integration == "trapezoid":
+        nodes = np.linspace(0.0, _REACH, points)
+        weights = np.full(points, 2 * _REACH / (points - 1))
+        weights[[0, -1]] /= 2
+    else:
+        nodes, weights = np.polynomial.legendre.leggauss(points)
+        nodes, weights = (nodes + 1) * _REACH / 2, weights * _REACH
+    return torch.from_numpy(nodes).float(), torch.from_numpy(weights).float()
+
+
+def epps_pulley(vectors: Tensor, slices: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
+    """The mean over slices of B times the integral of |phi(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt.
+
+    phi is the empirical characteristic function of the vectors' components along a slice. Over several processes B
+    counts all their vectors and phi is the mean over them, taken before the difference.
+
+    Args:
+        vectors: (B, D), as many in each process.
+        slices: (D, S) unit directions, the same in each process.
+        nodes, weights: see `nodes_and_weights`.
+    Source: Epps and Pulley 1983; Balestriero and LeCun 2025, LeJEPA (arXiv:2511.08544), section 4.
+    """
+    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    vectors = vectors.float()
+    gauss = torch.exp(-nodes.square() / 2)
+    total = vectors.new_zeros(())
+    for first in range(0, slices.shape[1], _SLICES_AT_ONCE):
+        angles = (vectors @ slices[:, first : first + _SLICES_AT_ONCE])[..., None] * nodes
+        means = torch.stack([angles.cos().mean(dim=0), angles.sin().mean(dim=0)])
+        if world > 1:
+            means = all_reduce(means) / world  # type: ignore[no-untyped-call]
+        distance = (means[0] - gauss).square() + means[1].square()
+        total = total + (distance @ (gauss * weights)).sum()
+    return total * (len(vectors) * world / slices.shape[1])

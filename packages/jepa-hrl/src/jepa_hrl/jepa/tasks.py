@@ -1,0 +1,43 @@
+"""The tasks that a JEPA learns from; synthetic ones are generated where they are missing."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from arc_core.config import workspace_folder
+from arc_core.datasets import load_training_tasks
+from arc_core.errors import InputError
+from arc_core.files import show_path
+from arc_core.task import Task
+from jepa_hrl.jepa.config import DataConfig
+from jepa_hrl.synthesis.dataset import generate, read_config
+
+
+def curriculum_manifest(name: str, console: Console) -> Path:
+    """The manifest of a config in configs/data, generated if data/ does not have it yet.
+
+    Raises:
+        InputError: there is no such config.
+    """
+    config = read_config(workspace_folder() / "configs" / "data" / f"{name}.yaml")
+    folder = workspace_folder() / "data" / config.name
+    if not (folder / "summary.json").exists():
+        console.print(f"generating the tasks of {name} into {show_path(folder)}", highlight=False)
+        generate(config, folder, -1, console)
+    return folder / "manifest.jsonl"
+
+
+def training_tasks(config: DataConfig, console: Console) -> tuple[str, list[Task]]:
+    """The data spec and its tasks.
+
+    Raises:
+        InputError: a task has fewer than two pairs, or a test without output.
+    """
+    spec = config.tasks
+    if spec is None:
+        spec = f"manifest:{show_path(curriculum_manifest(config.curriculum, console))}"
+    tasks = load_training_tasks(spec)[: config.max_tasks]
+    for task in tasks:
+        if len(task.train) < 2 or not task.has_answers:
+            raise InputError(f"data.tasks: task {task.task_id} must have two demonstrations and every test's output")
+    return spec, tasks

@@ -1,0 +1,76 @@
+"""Tokens of all grids of a data set, ragged, and which grids are pairs of which task.
+
+T tasks, P pairs, G = 2 P grids: grid 2p is pair p's input and 2p + 1 its output. N objects of all grids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed
+
+from arc_core.datasets import fingerprint
+from arc_core.errors import InputError
+from arc_core.task import Task
+from jepa_hrl.objects.tokens import tokenize
+
+Floats = npt.NDArray[np.float16]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Attributes:
+    objects: (N, OBJECT_FIELDS) float16, grid after grid.
+    grids: (G, GRID_FIELDS) float16.
+    starts: (G + 1,) a grid's objects are starts[g]..starts[g + 1].
+    tasks: (T + 1,) a task's pairs are tasks[t]..tasks[t + 1], its test pairs last.
+    fingerprint: of the tasks.
+    """
+
+    objects: Floats
+    grids: Floats
+    starts: Integers
+    tasks: Integers
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """T."""
+        return len(self.tasks) - 1
+
+
+def joined(parts: Sequence[TokenTable], fingerprint: str) -> TokenTable:
+    """The tables of parts of a data set as one."""
+    lengths = np.concatenate([np.diff(part.starts) for part in parts])
+    counts = np.concatenate([np.diff(part.tasks) for part in parts])
+    return TokenTable(
+        np.concatenate([part.objects for part in parts]),
+        np.concatenate([part.grids for part in parts]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([[0], np.cumsum(counts)]),
+        fingerprint,
+    )
+
+
+def build_table(tasks: Sequence[Task], eight: bool = True, one_color: bool = True, workers: int = 1) -> TokenTable:
+    """The table of tasks whose tests have outputs.
+
+    Args:
+        eight, one_color: see `extract_objects`.
+    Raises:
+        InputError: a pair has no output.
+    """
+    pairs = [pair for task in tasks for pair in task.train + task.test]
+    grids = [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
+    if len(grids) < 2 * len(pairs):
+        raise InputError("the JEPA learns from pairs: every test must have its output")
+    found = Parallel(n_jobs=workers, batch_size=256)(delayed(tokenize)(grid, eight, one_color) for grid in grids)
+    lengths = [len(tokens.objects) for tokens in found]
+    return TokenTable(
+        np.concatenate([tokens.objects for tokens in found]).astype(np.float16),
+        np.stack([tokens.grid for tokens in found]).astype(np.float16),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([[0], np.cumsum([len(task.train) + len(task.test) for task in tasks])]),
+        fingerprint(tasks),
+    )

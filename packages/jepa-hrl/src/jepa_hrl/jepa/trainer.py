@@ -1,0 +1,310 @@
+"""Training loop of the JEPA. B pairs of this process's share of a batch, D latent channels."""
+
+import copy
+import math
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from arc_core.checkpoint import Checkpoint, save_checkpoint
+from arc_core.config import config_to_dict
+from arc_core.errors import InputError, RunFailure
+from arc_core.loop import Ended, check_finite, require_even_share, stop_asked
+from arc_core.progress import Progress
+from arc_core.randomness import generator_for, seed_for
+from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
+from arc_core.signals import StopSignals
+from jepa_hrl.jepa.batches import Batch, DeviceTable, changed, draw_pairs, epoch_order, make_batch
+from jepa_hrl.jepa.config import METHOD, JepaConfig
+from jepa_hrl.jepa.data import JepaData
+from jepa_hrl.jepa.diagnostics import collapse_advice
+from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
+from jepa_hrl.jepa.losses import gathered, info_nce, invariance, relational
+from jepa_hrl.jepa.model import Jepa
+from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
+from jepa_hrl.jepa.validation import Validation
+
+_LAST_RATE = 0.1  # of the highest, at the end of the cosine
+
+
+class Trainer:
+    """Everything that one run holds on to; a checkpoint has all that changes."""
+
+    def __init__(self, config: JepaConfig, data: JepaData, run: RunFolder, fabric: Fabric) -> None:
+        """Builds the networks, the target encoder and the optimiser on the fabric's device.
+
+        Raises:
+            InputError: the processes cannot share a batch evenly, or there are fewer tasks than a batch holds.
+        """
+        training = config.training
+        self.micro_batch = training.batch_size // training.grad_accum_steps
+        require_even_share(self.micro_batch, fabric)
+        if len(data.learnt) < training.batch_size:
+            raise InputError(
+                f"training.batch_size must be at most the {len(data.learnt)} tasks to learn from; "
+                f"got {training.batch_size}"
+            )
+        self.config, self.data, self.run, self.fabric = config, data, run, fabric
+        self.steps_per_epoch = len(data.learnt) // training.batch_size
+        self.total_steps = self.steps_per_epoch * training.epochs
+        torch.manual_seed(seed_for(training.seed, "jepa weights", 0))
+        self.model = Jepa(config)
+        self.model.encoder.fit_inputs(torch.from_numpy(data.table.objects), torch.from_numpy(data.table.grids))
+        self.model.to(fabric.device)
+        self.target = copy.deepcopy(self.model.encoder).eval().requires_grad_(False)
+        optimizer = torch.optim.AdamW(
+            [p for p in self.model.parameters() if p.requires_grad],
+            config.optimizer.lr, weight_decay=config.optimizer.weight_decay, betas=(0.9, 0.95),
+        )  # fmt: skip
+        self.forward, self.optimizer = fabric.setup(self.model, optimizer)
+        self.table = DeviceTable(data.table, fabric.device)
+        self.validation = Validation(self.table, data.held_out[: config.validation.max_tasks])
+        points = nodes_and_weights(config.sigreg.num_points, config.sigreg.integration)
+        self.nodes, self.weights = (part.to(fabric.device) for part in points)
+        self.training_data: tuple[str, ...] = (data.spec,)
+        self.step, self.record = 0, EpochRecord()
+
+    def state(self) -> Checkpoint:
+        """All that a resumed run needs."""
+        return Checkpoint(
+            method=METHOD,
+            step=self.step,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scheduler={},
+            ema=self.target.state_dict(),
+            extras={
+                "record": self.record.state_dict(),
+                "steps_per_epoch": self.steps_per_epoch,
+                "precision": self.fabric.strategy.precision.state_dict(),
+            },
+            config=config_to_dict(self.config),
+            data_fingerprint=self.data.table.fingerprint,
+            training_data=self.training_data,
+            best_metric=None if self.record.best is None else (-self.record.best,),
+        )
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of the same config and data."""
+        self.model.load_state_dict(dict(checkpoint.model))
+        self.target.load_state_dict(dict(checkpoint.ema))
+        self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
+        extras = cast(dict[str, dict[str, object]], checkpoint.extras)
+        self.fabric.strategy.precision.load_state_dict(extras["precision"])
+        self.record.load_state_dict(extras["record"])
+        self.step, self.training_data = checkpoint.step, checkpoint.training_data
+
+    def init_from(self, checkpoint: Checkpoint) -> None:
+        """Takes over another run's weights, with an empty queue.
+
+        Raises:
+            InputError: they are of networks of other sizes.
+        """
+        weights = {name: value for name, value in checkpoint.model.items() if not name.startswith("queue")}
+        try:
+            self.model.load_state_dict(weights, strict=False)
+            self.target.load_state_dict(dict(checkpoint.ema))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(f"--init-from needs weights of the same object_encoder: {reason}") from None
+        self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
+
+    def train(self, progress: Progress) -> Ended:
+        """Trains to the end, a signal or a standstill; validates, logs and saves after each epoch."""
+        cadence, main = self.config.validation, self.fabric.is_global_zero
+        with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
+            clock, clocked = time.perf_counter(), self.step
+            while self.step < self.total_steps:
+                metrics = self.training_step()
+                total = float(metrics["loss/total"])
+                self.record.add(total)
+                epoch_done = self.step % self.steps_per_epoch == 0
+                if self.step % cadence.log_every_steps == 0 or epoch_done:
+                    rate = (self.step - clocked) * self.config.training.batch_size / (time.perf_counter() - clock)
+                    clock, clocked = time.perf_counter(), self.step
+                    values = metrics | {f"{TIMING_PREFIX}tasks_per_second": rate}
+                    if log is not None:
+                        log.log(self.step, values)
+                    progress.update(
+                        self.step, f"loss {total:.3f}  right {metrics['train/right']:.3f}  {rate:.0f} tasks/s"
+                    )
+                else:
+                    progress.update(self.step)
+                if epoch_done:
+                    self._end_epoch(log, progress)
+                    clock, clocked = time.perf_counter(), self.step
+                if stop_asked(self.fabric, signals):
+                    if not epoch_done:
+                        self._save(is_best=False)
+                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
+                if epoch_done and self.record.stopped_early(self.config.training.early_stopping):
+                    progress.say(f"no better validation in {self.record.stale} epochs; stopping early")
+                    break
+        return Ended(self.step, 0)
+
+    def training_step(self) -> dict[str, float]:
+        """One optimiser step; means over its parts and all processes.
+
+        Raises:
+            RunFailure: the loss is not finite.
+        """
+        config, fabric = self.config, self.fabric
+        rate = config.optimizer.lr * rate_factor(self.step, config.optimizer.warmup_steps, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        epoch, within = divmod(self.step, self.steps_per_epoch)
+        order = self.data.learnt[epoch_order(config.training.seed, epoch, len(self.data.learnt))]
+        parts, found = config.training.grad_accum_steps, []
+        for part in range(parts):
+            first = within * config.training.batch_size + part * self.micro_batch
+            with fabric.no_backward_sync(self.forward, enabled=part < parts - 1):
+                found.append(self._part(order[first : first + self.micro_batch], self.step * parts + part, parts))
+        if config.optimizer.gradient_clip:
+            limit = config.optimizer.gradient_clip
+            fabric.clip_gradients(self.forward, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._follow()
+        self.step += 1
+        quantizer, encoder = self.model.encoder.quantizer, config.object_encoder
+        refreshed = 0
+        if quantizer is not None and self.step % encoder.vq_refresh_interval == 0:
+            choice = torch.Generator().manual_seed(seed_for(config.training.seed, "refresh", self.step))
+            threshold = encoder.vq_refresh_usage_threshold if encoder.vq_refresh_enabled else None
+            refreshed = quantizer.close_window(self._objects, threshold, choice)
+        stacked = torch.stack([torch.stack([metrics[name].detach().double() for name in metrics]) for metrics in found])
+        means = cast(Tensor, fabric.all_reduce(stacked.mean(dim=0))).tolist()
+        values = dict(zip(found[0], means, strict=True))
+        if quantizer is not None:
+            values |= {"diagnostics/vq/usage_ratio": float(quantizer.usage), "diagnostics/vq/refreshed": refreshed}
+        return values | {"optimizer/lr": rate, "loss/temperature": float(self.model.temperature.detach())}
+
+    def _part(self, tasks: object, micro_step: int, parts: int) -> dict[str, Tensor]:
+        """Forward and backward of one part of a batch."""
+        config, fabric, seed = self.config, self.fabric, self.config.training.seed
+        rng = generator_for(seed, "jepa batch", micro_step)
+        drawn = draw_pairs(self.data.table, tasks, config.training.pairs_per_task, rng)  # type: ignore[arg-type]
+        share = slice(fabric.global_rank, None, fabric.world_size)
+        batch = make_batch(self.table, drawn, config.augmentations, rng, share)
+        predicted = cast(Jepa, self.forward)(batch.parts, batch.order, batch.tasks)
+        with torch.no_grad():
+            targets = predicted.outputs.detach()
+            if config.loss.target == "ema":
+                with fabric.autocast():
+                    latents = self.target(batch.targets).latents
+                targets = torch.empty_like(latents).index_copy(0, batch.target_order, latents)
+        keys, places = gathered(targets, block=int((drawn.tasks == 0).sum()))
+        model = self.model
+        nce, right = info_nce(predicted.predictions, keys, places, model.filled_queue, model.temperature)
+        losses = {"info_nce": nce} | self._regularizers(batch, predicted.inputs, predicted.outputs, micro_step)
+        encoded = predicted.encoded
+        if config.loss.relational_weight:
+            fields = torch.cat([part.objects[part.present] for part in batch.parts])
+            owners = _owners(batch)
+            losses["relational"] = relational(encoded.quantized, fields, owners)
+        losses["commitment"] = encoded.commitment
+        weights = {
+            "info_nce": 1.0, "sigreg": config.sigreg.weight, "relational": config.loss.relational_weight,
+            "commitment": config.object_encoder.vq_commitment, "color": config.loss.color_weight,
+            "translation": config.loss.translation_weight, "symmetry": config.loss.symmetry_weight,
+        }  # fmt: skip
+        total = torch.stack([weights[name] * loss.float() for name, loss in losses.items()]).sum()
+        check_finite(total.item(), self.step + 1, float(self.optimizer.param_groups[0]["lr"]))
+        fabric.backward(total / parts)
+        model.enqueue(keys)
+        self._objects = encoded.objects.detach()
+        return {f"loss/{name}": loss for name, loss in (losses | {"total": total}).items()} | {"train/right": right}
+
+    def _regularizers(self, batch: Batch, inputs: Tensor, outputs: Tensor, micro_step: int) -> dict[str, Tensor]:
+        config, seed, losses = self.config, self.config.training.seed, {}
+        if config.sigreg.weight:
+            rng = generator_for(seed, "slices", micro_step)
+            slices = draw_slices(inputs.shape[1], config.sigreg.num_slices, rng).to(inputs.device)
+            # Inputs and outputs apart: an output near its input is no second sample.
+            tests = [epps_pulley(latents, slices, self.nodes, self.weights) for latents in (inputs, outputs)]
+            losses["sigreg"] = torch.stack(tests).mean()
+        weights = {
+            "color": config.loss.color_weight, "translation": config.loss.translation_weight,
+            "symmetry": config.loss.symmetry_weight,
+        }  # fmt: skip
+        latents = torch.cat([inputs, outputs])[batch.order]
+        for name, weight in weights.items():
+            if weight:
+                others = changed(batch, name, generator_for(seed, name, micro_step))
+                with self.fabric.autocast():
+                    losses[name] = invariance(latents, self.model.encoder(others).latents)
+        return losses
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Moves the target encoder towards the context encoder; its codes are the latter's."""
+        decay = self.config.loss.target_decay if self.config.loss.target == "ema" else 0.0
+        ours: list[Tensor] = list(self.target.parameters())
+        theirs: list[Tensor] = list(self.model.encoder.parameters())
+        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        for mine, other in zip(self.target.buffers(), self.model.encoder.buffers(), strict=True):
+            mine.copy_(other)
+
+    def _end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
+        config = self.config
+        epoch = self.step // self.steps_per_epoch
+        found = self.validation.score(self.model, self.target, config.loss.target == "ema", self.fabric)
+        is_best = self.record.end_epoch(found.get("val/loss"), config.training.early_stopping.min_delta)
+        quantizer = self.model.encoder.quantizer
+        usage = {} if quantizer is None else {"usage_ratio": float(quantizer.usage)}
+        if log is not None:
+            log.log(self.step, found)
+        shown = f"epoch {epoch}/{config.training.epochs}  loss {self.record.losses[-1]:.4f}"
+        isotropy = found.get("diagnostics/context/isotropy")
+        if isotropy is not None:
+            shown += f"  validation {found['val/loss']:.4f}  right {found['val/right']:.3f}  isotropy {isotropy:.2f}"
+        if usage:
+            shown += f"  codes used {usage['usage_ratio']:.2f}"
+        progress.say(shown)
+        if isotropy is not None:
+            advice = collapse_advice(config, {"isotropy": isotropy} | usage)
+            if advice:
+                progress.say(advice)
+        if self.fabric.is_global_zero:
+            self.record.write(self.run, config, epoch, self.step, found, usage)
+        self._save(is_best)
+        if self.fabric.is_global_zero:
+            link_epoch(self.run, self.step, epoch)
+
+    def _save(self, is_best: bool) -> None:
+        if self.fabric.is_global_zero:
+            save_checkpoint(self.run.checkpoints, self.state(), is_best, self.config.validation.keep_last)
+        self.fabric.barrier()
+
+
+def rate_factor(step: int, warmup: int, total: int) -> float:
+    """The learning rate of optimiser step `step` (0 for the first) as a share of the highest."""
+    warmup = min(warmup, total // 2)  # a short run must reach its rate
+    if step < warmup:
+        return (step + 1) / warmup
+    through = (step - warmup) / max(total - warmup, 1)
+    return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * through))
+
+
+def _owners(batch: Batch) -> Tensor:
+    """(M,) the grid of each object, in the order of the parts."""
+    first, owners = 0, []
+    for part in batch.parts:
+        owners.append(torch.nonzero(part.present)[:, 0] + first)
+        first += len(part.grids)
+    return torch.cat(owners)
+
+
+def out_of_memory_advice(config: JepaConfig) -> RunFailure:
+    """What to do when a batch does not fit. Source: the training guide, "CUDA Out of Memory"."""
+    training, steps = config.training, config.training.grad_accum_steps
+    remedies: Iterable[str] = (
+        f"training.grad_accum_steps {2 * steps} (it is {steps})", f"training.batch_size {training.batch_size // 2}",
+        "training.mixed_precision bf16", f"object_encoder.hidden_dim {config.object_encoder.hidden_dim // 2}",
+    )  # fmt: skip
+    return RunFailure(f"the device ran out of memory; in this order: {', then '.join(remedies)}")

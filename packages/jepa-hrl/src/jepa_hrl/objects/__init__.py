@@ -1,0 +1,1 @@
+"""Objects of grids as tokens."""
