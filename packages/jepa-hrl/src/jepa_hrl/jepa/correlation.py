@@ -138,7 +138,7 @@ def _validate(args: argparse.Namespace, console: Console) -> int:
     tasks, spec = _tasks(args, console)
     shared = overlap(tasks, [task for term in jepa.training_data for task in load_tasks(term)]).by_content
     if shared:
-        console.print(f"{len(shared)} tasks that the JEPA learnt from are left out", highlight=False)
+        console.print(f"left out, as the JEPA learnt from them: {len(shared)} of {len(tasks)} tasks", highlight=False)
         tasks = [task for task in tasks if task.task_id not in set(shared)]
     if len(tasks) < 3:
         raise InputError(f"{spec} must have at least three tasks that the JEPA did not learn from; got {len(tasks)}")

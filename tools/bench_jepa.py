@@ -1,0 +1,152 @@
+"""Times the JEPA: tasks a second of the training step, what SIGReg costs, and what pre-tokenised shards save.
+
+    uv run tools/bench_jepa.py                    all three; about three minutes on two cores
+    uv run tools/bench_jepa.py --part sigreg      one of step, sigreg, shards
+
+Tasks are those of configs/jepa/quick.yaml, generated when they are missing. Every ratio is of times taken in turn in
+one run; medians of several repeats.
+"""
+
+import argparse
+import dataclasses
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from arc_core.config import load_config, workspace_folder
+from arc_core.loop import open_fabric
+from arc_core.runs import RunFolder
+from jepa_hrl.jepa.config import METHOD, JepaConfig
+from jepa_hrl.jepa.data import load_data
+from jepa_hrl.jepa.shards import write_shards
+from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
+from jepa_hrl.jepa.tasks import training_tasks
+from jepa_hrl.jepa.trainer import Trainer
+
+QUIET = Console(quiet=True)
+SLICES, CHANNELS = 1024, 128
+
+
+def recipe(name: str) -> JepaConfig:
+    """A recipe of configs/jepa, on the quick recipe's tasks."""
+    path = workspace_folder() / "configs" / METHOD / f"{name}.yaml"
+    config, _ = load_config(JepaConfig, METHOD, {}, path, {"data.curriculum": "jepa_quick"})
+    return config
+
+
+def synchronised(call: Callable[[], object]) -> float:
+    """Seconds of a call."""
+    began = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def bench_step(repeats: int) -> None:
+    """Tasks a second of whole training steps, augmentation and all losses included."""
+    for name in ("quick", "sigreg"):
+        config = recipe(name)
+        if name == "sigreg" and not torch.cuda.is_available():
+            training = dataclasses.replace(config.training, batch_size=128, grad_accum_steps=1)
+            config = dataclasses.replace(config, training=training)
+        fabric = open_fabric("auto", config.training.precision)
+        data = load_data(config, QUIET)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = Trainer(config, data, RunFolder(Path(folder)), fabric)
+            trainer.training_step()
+            seconds = [synchronised(trainer.training_step) for _ in range(3 * repeats)]
+        rates = sorted(config.training.batch_size / taken for taken in seconds)
+        print(
+            f"{name:8s} hidden {config.object_encoder.hidden_dim}, batch {config.training.batch_size}, "
+            f"{fabric.device}: {median(rates):7.1f} tasks/s ({rates[0]:.1f} to {rates[-1]:.1f})"
+        )
+
+
+def straightforward(
+    vectors: torch.Tensor, slices: torch.Tensor, nodes: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """The statistic's formula as it stands, with complex exponentials, all slices at once, in float32."""
+    angles = (vectors @ slices)[:, :, None] * nodes
+    phi = torch.exp(1j * angles).mean(dim=0)
+    gauss = torch.exp(-nodes.square() / 2)
+    return len(vectors) * (((phi - gauss).abs().square() * gauss) @ weights).mean()
+
+
+def sigreg_once(kind: str, batch: int, repeats: int) -> None:
+    """Prints the median milliseconds of forward and backward, and the process's growth in MiB."""
+    rule, slices = nodes_and_weights(17, "trapezoid"), draw_slices(CHANNELS, SLICES, np.random.default_rng(0))
+    vectors = torch.randn(batch, CHANNELS, requires_grad=True)
+    small = vectors[:4]
+    code = epps_pulley if kind == "ours" else straightforward
+    torch.autograd.grad(code(small, slices, *rule), vectors)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = [synchronised(lambda: torch.autograd.grad(code(vectors, slices, *rule), vectors)) for _ in range(repeats)]
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"{1000 * median(seconds):.3f} {grown:.1f}")
+
+
+def bench_sigreg(repeats: int) -> None:
+    """SIGReg, forward and backward, against the straightforward code, each in a process of its own for its memory."""
+    print(f"SIGReg on the CPU, {SLICES} slices of {CHANNELS} channels, forward and backward")
+    for batch in (128, 256, 512, 1024):
+        found = {}
+        for kind in ("ours", "plain"):
+            command = [sys.executable, __file__, "--part", f"sigreg-{kind}-{batch}", "--repeats", str(repeats)]
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            found[kind] = [float(part) for part in output.split()]
+        (ours, grown), (plain, wasted) = found["ours"], found["plain"]
+        print(
+            f"batch {batch:5d}: {ours:8.1f} ms, {grown:7.1f} MiB   straightforward {plain:8.1f} ms, {wasted:7.1f} MiB"
+            f"   {plain / ours:.2f} times faster"
+        )
+
+
+def bench_shards(repeats: int) -> None:
+    """A run of one epoch and of five, tokens computed at the start against tokens read from shards."""
+    config = recipe("quick")
+    _, tasks = training_tasks(config.data, QUIET)
+    fabric = open_fabric("auto", "float32")
+    with tempfile.TemporaryDirectory() as name:
+        write_shards(tasks, config.object_encoder, Path(name), -1, QUIET)
+        read = dataclasses.replace(config, pre_tokenized=dataclasses.replace(config.pre_tokenized, path=name))
+        loads: dict[str, list[float]] = {"computed": [], "read": []}
+        for _ in range(repeats):
+            for kind, one in (("computed", config), ("read", read)):
+                loads[kind].append(synchronised(lambda one=one: load_data(one, QUIET)))  # type: ignore[misc]
+        trainer = Trainer(config, load_data(read, QUIET), RunFolder(Path(name) / "run"), fabric)
+        trainer.training_step()
+        epoch = trainer.steps_per_epoch * median(synchronised(trainer.training_step) for _ in range(3 * repeats))
+    made, kept = median(loads["computed"]), median(loads["read"])
+    print(
+        f"{len(tasks)} tasks: load and compute tokens {made:.2f} s, load and read shards {kept:.2f} s\n"
+        f"epoch {epoch:.2f} s; with shards a run of one epoch is {(made + epoch) / (kept + epoch):.2f} times faster, "
+        f"of five {(made + 5 * epoch) / (kept + 5 * epoch):.2f} times"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", default="all", help="step, sigreg, shards or all")
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    if args.part.startswith("sigreg-"):
+        _, kind, batch = args.part.split("-")
+        sigreg_once(kind, int(batch), args.repeats)
+        return
+    for name, bench in (("step", bench_step), ("sigreg", bench_sigreg), ("shards", bench_shards)):
+        if args.part in ("all", name):
+            bench(args.repeats)
+
+
+if __name__ == "__main__":
+    main()
