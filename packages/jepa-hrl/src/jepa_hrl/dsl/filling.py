@@ -48,6 +48,8 @@ def fill_holes(grid: Grid) -> Grid:
     if isinstance(found, Refusal):
         return out
     for item in sorted(found.items, key=lambda item: item.mask.size, reverse=True):
+        if min(item.mask.shape) < 3:
+            continue  # too narrow for a hole
         area = window(out, item)
         inside = ~_reached(item.mask.astype(np.uint8), False) & ~item.mask & (area == 0)
         area[inside] = item.cells.max()
