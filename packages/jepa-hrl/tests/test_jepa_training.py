@@ -188,8 +188,7 @@ def test_a_killed_run_resumes_bit_for_bit_and_ctrl_c_within_an_epoch_too(tmp_pat
 
 @pytest.mark.slow
 def test_two_processes_learn_as_one(tmp_path: Path, manifest: Path) -> None:
-    # Codes are not refreshed: the candidates are the first process's objects, of which there are fewer.
-    path = write_config(tmp_path, manifest, object_encoder={"vq_refresh_enabled": False}, optimizer={"lr": 1e-4})
+    path = write_config(tmp_path, manifest, optimizer={"lr": 1e-4})
     losses = []
     for processes in (1, 2):
         folder = tmp_path / str(processes)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from arc_core.checkpoint import newest_whole
 from arc_core.config import config_to_dict, config_to_yaml, load_config, workspace_folder
-from arc_core.errors import run_command
+from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_atomically, write_json, write_text
 from arc_core.loop import Ended, open_fabric
 from arc_core.progress import Progress
@@ -143,6 +143,8 @@ def _ablate(args: argparse.Namespace, console: Console) -> int:
     config, _ = load_config(JepaConfig, METHOD, training_commands(), args.config, overrides, OLD_KEYS)
     fabric = open_fabric(config.device.name, config.training.precision)
     data = load_data(config, console)
+    if len(data.held_out) < 2:
+        raise InputError(f"data.held_out must leave two tasks to compare variants on; it leaves {len(data.held_out)}")
     folder = args.output.parent / f"{args.output.stem}_runs"
     console.print(f"writing to {show_path(folder)}", highlight=False)
     found: dict[str, dict[str, float]] = {}

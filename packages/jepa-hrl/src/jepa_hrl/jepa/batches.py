@@ -1,6 +1,7 @@
 """Batches of pairs as padded tokens on a device. B pairs, G = 2 B grids."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from torch import Tensor
 from arc_core.randomness import generator_for
 from jepa_hrl.jepa.augment import TokenBatch, hidden, moved, recolored, turned
 from jepa_hrl.jepa.config import AugmentationConfig
+from jepa_hrl.jepa.encoder import Encoder
 from jepa_hrl.jepa.token_table import TokenTable
 from jepa_hrl.objects.tokens import MOST_OBJECTS
 
@@ -90,6 +92,23 @@ class Batch:
     target_order: Tensor
     places: list[Integers]
     total: int
+
+    @cached_property
+    def owners(self) -> Tensor:
+        """(M,) the grid of each object among those of the parts, one part after another."""
+        first = np.cumsum([0, *(len(part.grids) for part in self.parts)])
+        found = [torch.nonzero(part.present)[:, 0] + int(f) for part, f in zip(self.parts, first, strict=False)]
+        return torch.cat(found)
+
+    @property
+    def owner_places(self) -> Tensor:
+        """(M,) the grid of each object among those of all processes."""
+        return torch.from_numpy(np.concatenate(self.places)).to(self.owners.device)[self.owners]
+
+    def target_latents(self, encoder: Encoder) -> Tensor:
+        """(B, D) latents of the outputs by a target encoder."""
+        latents: Tensor = encoder(self.targets).latents
+        return torch.empty_like(latents).index_copy(0, self.target_order, latents)
 
 
 def make_batch(

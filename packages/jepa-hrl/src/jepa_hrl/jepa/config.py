@@ -67,7 +67,7 @@ class LossConfig:
     queue_size: CountOrZero = 4096
     relational_weight: NonNegative = 0.05
     color_weight: NonNegative = 0.0
-    translation_weight: NonNegative = 0.02
+    translation_weight: NonNegative = 0.0
     symmetry_weight: NonNegative = 0.0
     target: Literal["ema", "stop_gradient"] = "ema"
     target_decay: Fraction = 0.99

@@ -30,8 +30,8 @@ from jepa_hrl.jepa.distances import latent_distances, pixel_distances
 from jepa_hrl.jepa.opened import open_jepa
 from jepa_hrl.jepa.tasks import curriculum_manifest
 from jepa_hrl.search.engine import Limits
-from jepa_hrl.search.evaluate import result_of
 from jepa_hrl.search.many import search_tasks
+from jepa_hrl.search.results import result_of
 
 Floats = npt.NDArray[np.float64]
 _PROGRAMS = 200  # of the search by default: on the pilot curriculum about half of the tasks are solved

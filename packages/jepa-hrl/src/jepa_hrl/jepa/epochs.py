@@ -95,10 +95,12 @@ class EpochRecord:
 
 def link_epoch(run: RunFolder, step: int, epoch: int) -> None:
     """A second name for an epoch's checkpoint, checkpoint_epoch_0012.pt; names of dropped checkpoints go."""
-    folder = run.checkpoints
+    folder, whole = run.checkpoints, checkpoint_path(run.checkpoints, step)
+    if not whole.exists():
+        return
     named = folder / f"checkpoint_epoch_{epoch:04d}.pt"
     named.unlink(missing_ok=True)
-    os.link(checkpoint_path(folder, step), named)
+    os.link(whole, named)
     alive = {path.stat().st_ino for path in folder.glob("step_*.pt")}
     for path in folder.glob("checkpoint_epoch_*.pt"):
         if path.stat().st_ino not in alive:

@@ -24,6 +24,27 @@ def gathered(keys: Tensor, block: int) -> tuple[Tensor, Tensor]:
     return blocks.flatten(0, 2), order[:, rank].flatten()
 
 
+def in_order_of_all(rows: Tensor, places: Tensor) -> Tensor:
+    """(M, H) the rows of all processes in the order of their places, which is the order that one process would have.
+
+    Args:
+        rows: (m, H) of this process; m may differ between processes.
+        places: (m,) each in the global batch; equal ones, all in one process, keep their order.
+    """
+    if torch.distributed.is_initialized():
+        world = torch.distributed.get_world_size()
+        counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(world)]
+        torch.distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        most = max(int(count) for count in counts)
+        padded = torch.cat([torch.cat([rows, places[:, None].to(rows.dtype)], dim=1),
+                            rows.new_zeros(most - len(rows), rows.shape[1] + 1)])  # fmt: skip
+        parts = [torch.empty_like(padded) for _ in range(world)]
+        torch.distributed.all_gather(parts, padded)
+        every = torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+        rows, places = every[:, :-1], every[:, -1].long()
+    return rows[places.argsort(stable=True)]
+
+
 def mean_of_all(values: Tensor) -> Tensor:
     """Of a process's (n,) values, scaled so that the mean over processes is that over all their values; 0 without any.
 

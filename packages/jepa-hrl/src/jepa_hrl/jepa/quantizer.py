@@ -75,7 +75,7 @@ class VectorQuantizer(nn.Module):
         """Reads the usage, moves little used codes onto some of the given vectors and begins a new window.
 
         Args:
-            vectors: (M, H); over several processes those of the first are taken.
+            vectors: (M, H), the same in every process.
             threshold: codes used less than this share of the mean code's use are moved; None moves none.
             choice: on the CPU.
         Returns:
@@ -86,8 +86,6 @@ class VectorQuantizer(nn.Module):
         if len(unused) and len(vectors):
             rows = torch.randint(len(vectors), (len(unused),), generator=choice).to(vectors.device)
             moved, size = vectors[rows].float(), self.sizes.mean()
-            if torch.distributed.is_initialized():
-                torch.distributed.broadcast(moved, src=0)
             self.codes[unused], self.sizes[unused], self.sums[unused] = moved, size, moved * size
         self.window.zero_()
         return len(unused)

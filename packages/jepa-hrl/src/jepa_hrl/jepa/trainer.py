@@ -19,14 +19,14 @@ from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
-from jepa_hrl.jepa.batches import Batch, DeviceTable, changed, draw_pairs, epoch_order, make_batch
+from jepa_hrl.jepa.batches import DeviceTable, draw_pairs, epoch_order, make_batch
 from jepa_hrl.jepa.config import METHOD, JepaConfig
 from jepa_hrl.jepa.data import JepaData
 from jepa_hrl.jepa.diagnostics import collapse_advice
 from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
-from jepa_hrl.jepa.losses import gathered, info_nce, invariance, relational
+from jepa_hrl.jepa.losses import gathered, in_order_of_all
 from jepa_hrl.jepa.model import Jepa
-from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
+from jepa_hrl.jepa.objective import Objective
 from jepa_hrl.jepa.validation import Validation
 
 _LAST_RATE = 0.1  # of the highest, at the end of the cosine
@@ -64,8 +64,7 @@ class Trainer:
         self.forward, self.optimizer = fabric.setup(self.model, optimizer)
         self.table = DeviceTable(data.table, fabric.device)
         self.validation = Validation(self.table, data.held_out[: config.validation.max_tasks])
-        points = nodes_and_weights(config.sigreg.num_points, config.sigreg.integration)
-        self.nodes, self.weights = (part.to(fabric.device) for part in points)
+        self.objective = Objective(config, fabric)
         self.training_data: tuple[str, ...] = (data.spec,)
         self.step, self.record = 0, EpochRecord()
 
@@ -117,6 +116,8 @@ class Trainer:
     def train(self, progress: Progress) -> Ended:
         """Trains to the end, a signal or a standstill; validates, logs and saves after each epoch."""
         cadence, main = self.config.validation, self.fabric.is_global_zero
+        if main and self.step and self.step % self.steps_per_epoch == 0:
+            link_epoch(self.run, self.step, self.step // self.steps_per_epoch)  # a kill may have come before it
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
             clock, clocked = time.perf_counter(), self.step
             while self.step < self.total_steps:
@@ -176,7 +177,7 @@ class Trainer:
         if quantizer is not None and self.step % encoder.vq_refresh_interval == 0:
             choice = torch.Generator().manual_seed(seed_for(config.training.seed, "refresh", self.step))
             threshold = encoder.vq_refresh_usage_threshold if encoder.vq_refresh_enabled else None
-            refreshed = quantizer.close_window(self._objects, threshold, choice)
+            refreshed = quantizer.close_window(in_order_of_all(*self._objects), threshold, choice)
         stacked = torch.stack([torch.stack([metrics[name].detach().double() for name in metrics]) for metrics in found])
         means = cast(Tensor, fabric.all_reduce(stacked.mean(dim=0))).tolist()
         values = dict(zip(found[0], means, strict=True))
@@ -196,49 +197,15 @@ class Trainer:
             targets = predicted.outputs.detach()
             if config.loss.target == "ema":
                 with fabric.autocast():
-                    latents = self.target(batch.targets).latents
-                targets = torch.empty_like(latents).index_copy(0, batch.target_order, latents)
+                    targets = batch.target_latents(self.target)
         keys, places = gathered(targets, block=int((drawn.tasks == 0).sum()))
-        model = self.model
-        nce, right = info_nce(predicted.predictions, keys, places, model.filled_queue, model.temperature)
-        losses = {"info_nce": nce} | self._regularizers(batch, predicted.inputs, predicted.outputs, micro_step)
-        encoded = predicted.encoded
-        if config.loss.relational_weight:
-            fields = torch.cat([part.objects[part.present] for part in batch.parts])
-            owners = _owners(batch)
-            losses["relational"] = relational(encoded.quantized, fields, owners)
-        losses["commitment"] = encoded.commitment
-        weights = {
-            "info_nce": 1.0, "sigreg": config.sigreg.weight, "relational": config.loss.relational_weight,
-            "commitment": config.object_encoder.vq_commitment, "color": config.loss.color_weight,
-            "translation": config.loss.translation_weight, "symmetry": config.loss.symmetry_weight,
-        }  # fmt: skip
-        total = torch.stack([weights[name] * loss.float() for name, loss in losses.items()]).sum()
-        check_finite(total.item(), self.step + 1, float(self.optimizer.param_groups[0]["lr"]))
-        fabric.backward(total / parts)
-        model.enqueue(keys)
-        self._objects = encoded.objects.detach()
-        return {f"loss/{name}": loss for name, loss in (losses | {"total": total}).items()} | {"train/right": right}
-
-    def _regularizers(self, batch: Batch, inputs: Tensor, outputs: Tensor, micro_step: int) -> dict[str, Tensor]:
-        config, seed, losses = self.config, self.config.training.seed, {}
-        if config.sigreg.weight:
-            rng = generator_for(seed, "slices", micro_step)
-            slices = draw_slices(inputs.shape[1], config.sigreg.num_slices, rng).to(inputs.device)
-            # Inputs and outputs apart: an output near its input is no second sample.
-            tests = [epps_pulley(latents, slices, self.nodes, self.weights) for latents in (inputs, outputs)]
-            losses["sigreg"] = torch.stack(tests).mean()
-        weights = {
-            "color": config.loss.color_weight, "translation": config.loss.translation_weight,
-            "symmetry": config.loss.symmetry_weight,
-        }  # fmt: skip
-        latents = torch.cat([inputs, outputs])[batch.order]
-        for name, weight in weights.items():
-            if weight:
-                others = changed(batch, name, generator_for(seed, name, micro_step))
-                with self.fabric.autocast():
-                    losses[name] = invariance(latents, self.model.encoder(others).latents)
-        return losses
+        value = self.objective(self.model, batch, predicted, keys, places, micro_step)
+        check_finite(value.total.item(), self.step + 1, float(self.optimizer.param_groups[0]["lr"]))
+        fabric.backward(value.total / parts)
+        self.model.enqueue(keys)
+        self._objects = predicted.encoded.objects.detach(), batch.owner_places
+        losses = {f"loss/{name}": loss for name, loss in (value.parts | {"total": value.total}).items()}
+        return losses | {"train/right": value.right}
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -289,15 +256,6 @@ def rate_factor(step: int, warmup: int, total: int) -> float:
         return (step + 1) / warmup
     through = (step - warmup) / max(total - warmup, 1)
     return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * through))
-
-
-def _owners(batch: Batch) -> Tensor:
-    """(M,) the grid of each object, in the order of the parts."""
-    first, owners = 0, []
-    for part in batch.parts:
-        owners.append(torch.nonzero(part.present)[:, 0] + first)
-        first += len(part.grids)
-    return torch.cat(owners)
 
 
 def out_of_memory_advice(config: JepaConfig) -> RunFailure:

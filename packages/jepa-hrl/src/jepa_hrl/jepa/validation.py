@@ -52,8 +52,7 @@ def latents_of(
         predicted = model(batch.parts, batch.order, batch.tasks, None if shown_last else ~last)
         actual = predicted.outputs
         if target is not None:
-            latents = target(batch.targets).latents
-            actual = torch.empty_like(latents).index_copy(0, batch.target_order, latents)
+            actual = batch.target_latents(target)
         found.append((predicted.inputs, predicted.predictions, actual, last))
     model.train(training)
     return Latents(*(torch.cat(part) for part in zip(*found, strict=True)))

@@ -1,0 +1,91 @@
+"""Outcomes of searches, scored: a task's, and a whole set's figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from arc_core.scoring import solved_tests
+from arc_core.task import Task
+from jepa_hrl.search.engine import Outcome
+
+ATTEMPTS = 2
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Result:
+    """One task's outcome.
+
+    Attributes:
+        solved: whether every test is answered in two attempts.
+        fits: whether a program gave all demonstrations' outputs.
+        program: the one that is right, else the shortest that fits; empty if there is none.
+        found_at: programs tested when that program was found; 0 if there is none.
+        tested, refused, novel, ended, seconds: see `Outcome`.
+    """
+
+    task_id: str
+    solved: bool
+    fits: bool
+    program: str
+    found_at: int
+    tested: int
+    refused: int
+    novel: int
+    seconds: float
+    ended: str
+
+
+def result_of(task: Task, outcome: Outcome) -> Result:
+    """An outcome, scored."""
+    found = outcome.solutions[:ATTEMPTS]
+    ranked = [[solution.answers[test] for solution in found] for test in range(len(task.test))]
+    solved = bool(found) and all(solved_tests(ranked, task, ATTEMPTS))
+    right = [
+        solution for solution in found
+        if all(np.array_equal(answer, pair.output) for answer, pair in zip(solution.answers, task.test, strict=True))  # type: ignore[arg-type]
+    ]  # fmt: skip
+    chosen = (right or found)[0] if found else None
+    program, found_at = (str(chosen.program), chosen.tested) if chosen else ("", 0)
+    return Result(
+        task.task_id, solved, bool(found), program, found_at, outcome.tested, outcome.refused, outcome.novel,
+        round(outcome.seconds, 3), outcome.ended,
+    )  # fmt: skip
+
+
+def summary(results: Sequence[Result], programs: Mapping[str, str]) -> dict[str, object]:
+    """A variant's figures.
+
+    Args:
+        programs: of synthetic tasks, the generator's own.
+    """
+    solved = np.array([result.solved for result in results], dtype=float)
+    rng = np.random.default_rng(0)
+    means = rng.choice(solved, (_RESAMPLES, len(solved))).mean(axis=1)
+    tested, seconds = sum(r.tested for r in results), sum(r.seconds for r in results)
+    novel = {r.program for r in results if r.solved} - set(programs.values())
+    return {
+        "success_rate": round(float(solved.mean()), 4),
+        "interval_95": [round(float(bound), 4) for bound in np.quantile(means, [0.025, 0.975])],
+        "solved_count": int(solved.sum()),
+        "fits_but_wrong": sum(r.fits and not r.solved for r in results),
+        "avg_programs_tested": round(tested / len(results), 1),
+        "avg_programs_until_found": round(
+            sum(r.found_at for r in results if r.solved) / max(sum(r.solved for r in results), 1), 1
+        ),
+        "avg_programs_refused": round(sum(r.refused for r in results) / len(results), 1),
+        "programs_per_second": round(tested / max(seconds, 1e-9)),
+        "share_of_new_values": round(sum(r.novel for r in results) / max(tested, 1), 4),
+        "novelty_rate": round(len(novel) / len(results), 4),
+        "seconds": round(seconds, 1), "longest_seconds": max(r.seconds for r in results),
+        "ended": {name: sum(r.ended == name for r in results) for name in sorted({r.ended for r in results})},
+    }  # fmt: skip
+
+
+def by_phase(results: Sequence[Result], phases: Mapping[str, str]) -> dict[str, float]:
+    """Success rates by phase; empty where tasks have none."""
+    named = sorted({phases[r.task_id] for r in results if r.task_id in phases})
+    return {
+        name: round(float(np.mean([r.solved for r in results if phases.get(r.task_id) == name])), 4) for name in named
+    }
