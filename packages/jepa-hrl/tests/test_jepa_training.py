@@ -50,7 +50,7 @@ def write_config(tmp_path: Path, manifest: Path, **more: dict[str, object]) -> P
     values: dict[str, dict[str, object]] = {
         "object_encoder": {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "latent_dim": 8, "num_embeddings": 16,
                            "vq_refresh_interval": 4},
-        "loss": {"queue_size": 40, "learnable_temperature": True, "symmetry_weight": 0.01, "color_weight": 0.01},
+        "loss": {"queue_size": 40, "learnable_temperature": True, "symmetry_weight": 0.01, "color_weight": 0.01, "translation_weight": 0.02},
         "sigreg": {"weight": 0.1, "num_slices": 16},
         "optimizer": {"lr": 1e-3, "warmup_steps": 2},
         "training": {"epochs": 4, "batch_size": 8, "grad_accum_steps": 2, "pairs_per_task": 3},
