@@ -15,13 +15,13 @@ import torch
 import yaml
 from rich.console import Console
 
-from arc_core.checkpoint import list_checkpoints, load_checkpoint
-from arc_core.runs import read_metrics
+from arc_core.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
+from arc_core.runs import RunFolder, read_metrics
 from arc_core.task import Task, task_to_json
 from jepa_hrl.jepa.batches import DeviceTable, draw_pairs, make_batch
 from jepa_hrl.jepa.cli import main
 from jepa_hrl.jepa.config import EarlyStoppingConfig, EncoderConfig
-from jepa_hrl.jepa.epochs import EpochRecord
+from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
 from jepa_hrl.jepa.shards import main as pretokenize
 from jepa_hrl.jepa.shards import read_shards
 from jepa_hrl.jepa.token_table import build_table, joined
@@ -50,7 +50,8 @@ def write_config(tmp_path: Path, manifest: Path, **more: dict[str, object]) -> P
     values: dict[str, dict[str, object]] = {
         "object_encoder": {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "latent_dim": 8, "num_embeddings": 16,
                            "vq_refresh_interval": 4},
-        "loss": {"queue_size": 40, "learnable_temperature": True, "symmetry_weight": 0.01, "color_weight": 0.01, "translation_weight": 0.02},
+        "loss": {"queue_size": 40, "learnable_temperature": True, "symmetry_weight": 0.01, "color_weight": 0.01,
+                 "translation_weight": 0.02},
         "sigreg": {"weight": 0.1, "num_slices": 16},
         "optimizer": {"lr": 1e-3, "warmup_steps": 2},
         "training": {"epochs": 4, "batch_size": 8, "grad_accum_steps": 2, "pairs_per_task": 3},
@@ -128,6 +129,22 @@ def test_early_stopping_counts_epochs_that_are_not_better_by_min_delta() -> None
     assert [record.end_epoch(loss, 0.1) for loss in (2.45, 2.6)] == [True, False]
     assert record.stopped_early(stopping)
     assert not record.stopped_early(EarlyStoppingConfig(False, 2, 0.1))
+
+
+def test_epochs_of_dropped_checkpoints_lose_their_second_name(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    for epoch in range(1, 5):
+        checkpoint_path(run.checkpoints, 10 * epoch).write_bytes(bytes([epoch]))
+        if epoch > 2:
+            checkpoint_path(run.checkpoints, 10 * (epoch - 2)).unlink()
+        link_epoch(run, 10 * epoch, epoch)
+    assert sorted(path.name for path in run.checkpoints.glob("checkpoint_epoch_*")) == [
+        "checkpoint_epoch_0003.pt", "checkpoint_epoch_0004.pt",
+    ]  # fmt: skip
+    assert (run.checkpoints / "checkpoint_epoch_0004.pt").read_bytes() == bytes([4])
+    link_epoch(run, 50, 5)  # nothing was saved
+    assert not (run.checkpoints / "checkpoint_epoch_0005.pt").exists()
 
 
 def test_a_run_writes_what_the_guide_lists_and_a_resumed_one_is_the_same(
