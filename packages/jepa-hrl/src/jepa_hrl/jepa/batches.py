@@ -122,7 +122,7 @@ def make_batch(
         share: of the batch's tasks.
     """
     number, count = len(drawn.pairs), int(drawn.tasks.max()) + 1
-    names = rng.random((count, 10)).argsort(axis=1)[drawn.tasks]
+    names = _renamings(rng.random((count, 10)))[drawn.tasks]
     keep = rng.random((number, MOST_OBJECTS))
     mine = np.isin(drawn.tasks, np.arange(count)[share])
     pairs, tasks = drawn.pairs[mine], np.unique(drawn.tasks[mine], return_inverse=True)[1]
@@ -156,6 +156,12 @@ def make_batch(
     )
 
 
+def _renamings(draws: npt.NDArray[np.float64]) -> Integers:
+    """(n, 10) permutations of the colours that leave black, which is the ground of most grids, as it is."""
+    draws[:, 0] = -1.0
+    return draws.argsort(axis=1)
+
+
 def changed(batch: Batch, change: str, rng: np.random.Generator) -> list[TokenBatch]:
     """A batch's parts with every grid changed at random: "color", "translation" or "symmetry"."""
     draws = rng.random((batch.total, 10))  # for the grids of all processes
@@ -163,7 +169,7 @@ def changed(batch: Batch, change: str, rng: np.random.Generator) -> list[TokenBa
     for part, places in zip(batch.parts, batch.places, strict=True):
         own, device = draws[places], part.grids.device
         if change == "color":
-            found.append(recolored(part, torch.from_numpy(own.argsort(axis=1)).to(device)))
+            found.append(recolored(part, torch.from_numpy(_renamings(own)).to(device)))
         elif change == "translation":
             found.append(moved(part, torch.from_numpy(own[:, :2].astype(np.float32)).to(device)))
         else:

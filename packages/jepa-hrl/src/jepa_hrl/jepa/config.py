@@ -93,7 +93,7 @@ class SigregConfig:
 class AugmentationConfig:
     """Attributes:
     mask_ratio: share of an input's objects that the context does not show.
-    palette_permutation: colours renamed alike in a whole task.
+    palette_permutation: colours but black renamed alike in a whole task.
     """
 
     mask_ratio: Fraction = 0.2
