@@ -192,7 +192,7 @@ def _jepa_run(path: Path) -> Path:
 
 
 def _latent_distances(jepa: OpenedJepa, tasks: Sequence[Task], results: Sequence[Result]) -> dict[str, float | None]:
-    """How far predicted outputs of demonstrations lie from actual ones, where the first variant solved and failed."""
+    """How far predicted outputs lie from actual ones, where the first variant solved and failed."""
     distances, solved = latent_distances(jepa, tasks), np.array([result.solved for result in results])
     both = solved.any() and not solved.all()
     return {
