@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,10 +90,22 @@ def sigreg_once(kind: str, batch: int, repeats: int) -> None:
     small = vectors[:4]
     code = epps_pulley if kind == "ours" else straightforward
     torch.autograd.grad(code(small, slices, *rule), vectors)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     seconds = [synchronised(lambda: torch.autograd.grad(code(vectors, slices, *rule), vectors)) for _ in range(repeats)]
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"{1000 * median(seconds):.3f} {grown:.1f}")
+    peaks: list[float] = []
+    done = threading.Event()
+    watch = threading.Thread(target=lambda: [peaks.append(resident()) for _ in iter(lambda: done.wait(5e-4), True)])
+    watch.start()
+    torch.autograd.grad(code(vectors, slices, *rule), vectors)
+    done.set()
+    watch.join()
+    print(f"{1000 * median(seconds):.3f} {max(peaks, default=before) - before:.1f}")
+
+
+def resident() -> float:
+    """MiB of memory that the process holds, from /proc."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def bench_sigreg(repeats: int) -> None:

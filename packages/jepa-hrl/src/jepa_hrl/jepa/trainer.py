@@ -233,7 +233,7 @@ class Trainer:
         if usage:
             shown += f"  codes used {usage['usage_ratio']:.2f}"
         progress.say(shown)
-        if isotropy is not None:
+        if isotropy is not None and 4 * epoch >= config.training.epochs:  # new weights are not spread out yet
             advice = collapse_advice(config, {"isotropy": isotropy} | usage)
             if advice:
                 progress.say(advice)
