@@ -92,6 +92,11 @@ def train_variant(
     return ended, results
 
 
+def _label(name: str) -> str:
+    """A variant by the part that it adds."""
+    return "infonce alone" if name == "infonce_only" else f"+ {name.rpartition('_')[2]}"
+
+
 def draw(variants: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """Success rate and isotropy of each variant as bars, as a PNG."""
     # Imported here: matplotlib takes most of a second.
@@ -100,14 +105,14 @@ def draw(variants: Mapping[str, Mapping[str, float]], path: Path) -> None:
 
     figure = Figure(figsize=(8.5, 0.6 * len(variants) + 1.2), layout="constrained", dpi=110)
     axes = figure.subplots(1, 2, sharey=True)
-    names = [name.replace("_", " + ").replace(" + only", " alone") for name in variants]
+    names = list(map(_label, variants))
     for axis, key, label in (
         (axes[0], "success_rate", "right output nearest, held-out tasks"), (axes[1], "isotropy", "isotropy"),
     ):  # fmt: skip
         values = [results[key] for results in variants.values()]
         bars = axis.barh(names, values, color="#3d6fa5")
         axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=9)
-        axis.set_xlim(0, max(values) * 1.15)
+        axis.set_xlim(0, max(values) * 1.25)
         axis.set_xlabel(label)
     axes[0].invert_yaxis()
     FigureCanvasAgg(figure)
@@ -168,7 +173,7 @@ def _ablate(args: argparse.Namespace, console: Console) -> int:
     for name, results in found.items():
         usage = f"{results['usage_ratio']:.2f}" if "usage_ratio" in results else "-"
         cells = (f"{results['success_rate']:.3f}", f"{results['avg_loss']:.3f}", f"{results['isotropy']:.2f}", usage)
-        table.add_row(name, *cells)
+        table.add_row(_label(name), *cells)
     console.print(table)
     console.print(
         f"written to {show_path(args.output)}, drawn in {show_path(picture)}\n"

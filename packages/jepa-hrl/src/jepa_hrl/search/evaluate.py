@@ -205,7 +205,7 @@ def _latent_distances(jepa: OpenedJepa, tasks: Sequence[Task], results: Sequence
 def _show(output: Mapping[str, object], console: Console) -> None:
     variants, phases = output["variants"], output["by_phase"]
     assert isinstance(variants, dict) and isinstance(phases, dict)
-    names = ("variant", "solved", "rate", "95%", "wrong fit", "tested", "tested/s", "new")
+    names = ("variant", "solved", "rate", "95%", "wrong", "tested", "tested/s", "new")
     table = Table(*(Column(name, no_wrap=True) for name in names), box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name, figures in variants.items():
         low, high = figures["interval_95"]
