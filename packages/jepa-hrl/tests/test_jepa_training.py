@@ -284,11 +284,13 @@ def test_keys_of_the_guide_that_are_not_needed_are_accepted_with_a_line(
     path = write_config(tmp_path, manifest)
     keys = ["training.num_workers", "training.pin_memory", "training.checkpoint_dir", "logging.flush_secs"]
     flags = [part for key in keys for part in (f"--{key}", "1")]
-    status, out, _ = run(capsys, "--config", path, *flags, "--training.max_grad_norm", 2.5, "--print-config")
+    status, out, _ = run(
+        capsys, "--config", path, *flags, "--training.queue_size", 64, "--mixed-precision", "bf16", "--print-config"
+    )
     assert status == 0
     assert all(f"{key} is accepted and not needed" in out for key in keys)
-    assert "training.max_grad_norm is now called optimizer.gradient_clip" in out
-    assert "gradient_clip: 2.5" in out
+    assert "training.queue_size is now called loss.queue_size" in out
+    assert "queue_size: 64" in out and "mixed_precision: bf16" in out
 
 
 def test_a_curriculum_is_generated_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,7 +287,12 @@ def load_config(
         came = f"method: {found}" if found is not None else "no method"
         hint = f"; its command is {commands[found]}" if isinstance(found, str) and found in commands else ""
         raise ConfigError(f"{path} must say method: {method}; got {came}{hint}")
-    return build_config(kind, overlaid(values, overrides), str(path), old)
+    # Renamed here, so that an old name on the command line outdoes the new one in the file.
+    names = old.renamed if old is not None else {}
+    notes = [f"{key} is now called {names[key]}" for key in overrides if key in names]
+    current = {names.get(key, key): value for key, value in overrides.items()}
+    config, more = build_config(kind, overlaid(values, current), str(path), old)
+    return config, notes + more
 
 
 def config_to_dict(config: object) -> dict[str, object]:

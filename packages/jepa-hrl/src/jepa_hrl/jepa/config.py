@@ -211,6 +211,7 @@ class JepaConfig:
 
 OLD_KEYS = OldKeys(
     renamed={
+        "mixed-precision": "training.mixed_precision",
         "training.queue_size": "loss.queue_size",
         "training.temperature": "loss.temperature",
         "training.learnable_temperature": "loss.learnable_temperature",
