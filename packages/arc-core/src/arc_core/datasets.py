@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
+from arc_core.errors import InputError
 from arc_core.grid import GridError, describe, grid_from_rows, hash_grids
 from arc_core.task import (
     Pair,
@@ -85,6 +86,18 @@ def load_training_tasks(spec: str) -> list[Task]:
                 f"(arc1:train, arc2:train, manifest:FILE), or end the term in @train if that is what it is"
             )
     return [task for task in load_tasks(spec) if task.has_answers]
+
+
+def evenly_spaced(tasks: Sequence[Task], limit: int | None) -> list[Task]:
+    """So many of the tasks, evenly spaced; all of them for None or where there are fewer.
+
+    Raises:
+        InputError: the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1; got {limit}")
+    number = min(limit or len(tasks), len(tasks))
+    return [tasks[place * len(tasks) // number] for place in range(number)]
 
 
 def is_training_term(term: str) -> bool:

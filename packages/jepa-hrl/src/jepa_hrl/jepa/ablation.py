@@ -81,7 +81,7 @@ def train_variant(
     ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory_advice(config))
     if ended.status:
         return ended, {}
-    scored = trainer.validation.score(trainer.model, trainer.target, config.loss.target == "ema", fabric)
+    scored = trainer.score()
     results = {
         "success_rate": scored["val/right"], "avg_loss": scored["val/loss"],
         "isotropy": scored["diagnostics/context/isotropy"], "seconds": round(time.perf_counter() - began, 1),

@@ -87,23 +87,11 @@ def turned(tokens: TokenBatch, transpose: Tensor, up_down: Tensor, left_right: T
     for axis, flip in enumerate((up_down, left_right)):
         here = flip[:, None] & present
         mirrored = size[..., axis, None] - box[..., [axis + 2, axis]]
-        box = torch.where(here[..., None] & _one_of(axis, axis + 2, box), _at(box, axis, mirrored), box)
-        center = torch.where(here[..., None] & _one_of(axis, axis, center), size - center, center)
+        box[..., [axis, axis + 2]] = torch.where(here[..., None], mirrored, box[..., [axis, axis + 2]])
+        center[..., axis] = torch.where(here, size[..., axis] - center[..., axis], center[..., axis])
         border = torch.where(here[..., None], _exchanged(border, axis), border)
     objects[..., BOX], objects[..., CENTER], objects[..., BORDER] = box, center, border
     return TokenBatch(objects, present, grids)
-
-
-def _one_of(first: int, second: int, like: Tensor) -> Tensor:
-    places = torch.arange(like.shape[-1], device=like.device)
-    return (places == first) | (places == second)
-
-
-def _at(box: Tensor, axis: int, pair: Tensor) -> Tensor:
-    """A box with the two fields of an axis replaced."""
-    out = box.clone()
-    out[..., axis], out[..., axis + 2] = pair[..., 0], pair[..., 1]
-    return out
 
 
 def _exchanged(border: Tensor, axis: int) -> Tensor:

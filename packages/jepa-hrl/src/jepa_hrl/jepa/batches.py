@@ -37,11 +37,7 @@ class DeviceTable:
         starts, ends = self._starts[chosen], self._starts[chosen + 1]
         places = starts[:, None] + torch.arange(most, device=self.device)
         present = places < ends[:, None]
-        objects = (
-            self._objects[places.clamp_max(max(len(self._objects) - 1, 0))].float()
-            if most
-            else torch.zeros(len(grids), 0, self._objects.shape[1], device=self.device)
-        )
+        objects = self._objects[places.clamp_max(len(self._objects) - 1)].float()
         return TokenBatch(objects * present[..., None], present, self._grids[chosen].float())
 
     def by_size(self, grids: Integers) -> list[Integers]:

@@ -89,10 +89,10 @@ def _announce(console: Console, trainer: Trainer) -> None:
 
 def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) -> None:
     """Scores the best checkpoint, writes summary.json, says what comes next."""
-    run, config, averaged = trainer.run, trainer.config, trainer.config.loss.target == "ema"
+    run, config = trainer.run, trainer.config
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
     trainer.load(best)
-    found = trainer.validation.score(trainer.model, trainer.target, averaged, trainer.fabric)
+    found = trainer.score()
     quantizer = trainer.model.encoder.quantizer
     if quantizer is not None:
         found["diagnostics/vq/usage_ratio"] = float(quantizer.usage)

@@ -18,7 +18,7 @@ from scipy import stats
 
 from arc_core.checkpoint import CheckpointError
 from arc_core.config import workspace_folder
-from arc_core.datasets import fingerprint, load_tasks, overlap
+from arc_core.datasets import evenly_spaced, fingerprint, load_tasks, overlap
 from arc_core.device import solving_device
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_atomically, write_json
@@ -83,23 +83,21 @@ def solved_by_search(tasks: Sequence[Task], programs: int, workers: int, console
     return solved
 
 
-def draw(distances: Floats, pixels: Floats, solved: npt.NDArray[np.bool_], found: Correlation, path: Path) -> None:
-    """Histograms of both distances, solved and failed tasks apart, as a PNG."""
+def draw(measured: Sequence[tuple[str, Floats, Correlation]], solved: npt.NDArray[np.bool_], path: Path) -> None:
+    """Histograms of two distances, solved and failed tasks apart, as a PNG."""
     # Imported here: matplotlib takes most of a second.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=110)
     axes = figure.subplots(1, 2, sharey=True)
-    for axis, values, name in zip(
-        axes, (distances, pixels), ("latent distance", "share of cells that differ"), strict=True
-    ):
+    for axis, (name, values, found) in zip(axes, measured, strict=True):
         edges = np.linspace(float(values.min()), float(values.max()) + 1e-9, 31)
         axis.hist(values[solved], edges, alpha=0.65, label=f"solved ({int(solved.sum())})", color="#2a7f62")
         axis.hist(values[~solved], edges, alpha=0.65, label=f"not solved ({int((~solved).sum())})", color="#c8553d")
         axis.set_xlabel(name)
-        axis.set_title(f"Pearson {stats.pearsonr(values, solved.astype(float)).statistic:.2f}", fontsize=10)
-    axes[0].axvline(found.threshold_95_recall, color="#444", linestyle=":", label="95% of the solved")
+        axis.set_title(f"Pearson {found.pearson:.2f}", fontsize=10)
+    axes[0].axvline(measured[0][2].threshold_95_recall, color="#444", linestyle=":", label="95% of the solved")
     axes[0].set_ylabel("tasks")
     axes[0].legend(fontsize=8)
     FigureCanvasAgg(figure)
@@ -160,7 +158,8 @@ def _validate(args: argparse.Namespace, console: Console) -> int:
         },
     )  # fmt: skip
     picture = output.with_suffix(".png")
-    draw(distances, pixels, solved, found, picture)
+    measured = [("latent distance", distances, found), ("share of cells that differ", pixels, plain)]
+    draw(measured, solved, picture)
     console.print(
         f"{len(tasks)} tasks, {int(solved.sum())} solved with {args.max_programs} programs\n"
         f"latent distance: Pearson {found.pearson:.3f} (p {found.p_value:.1e}), solved {found.mean_solved:.3f}, "
@@ -180,10 +179,7 @@ def _tasks(args: argparse.Namespace, console: Console) -> tuple[list[Task], str]
     tasks = load_tasks(spec)
     if not all(task.has_answers and len(task.train) > 2 for task in tasks):
         raise InputError(f"{spec}: every task must have three demonstrations, and every test its output")
-    if args.limit is not None and args.limit < 1:
-        raise InputError(f"--limit must be at least 1; got {args.limit}")
-    limit = min(args.limit or len(tasks), len(tasks))
-    return [tasks[place * len(tasks) // limit] for place in range(limit)], spec
+    return evenly_spaced(tasks, args.limit), spec
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ class OpenedJepa:
     model: Jepa
     target: Encoder | None
     training_data: tuple[str, ...]
-    data_fingerprint: str
     device: torch.device
 
     def latents(self, tasks: Sequence[Task], workers: int = 1, shown_tests: bool = True) -> Latents:
@@ -83,4 +82,4 @@ def open_jepa(path: Path | None, device: torch.device) -> OpenedJepa:
     if config.loss.target == "ema":
         target = Encoder(config.object_encoder).to(device).eval()
         target.load_state_dict(dict(checkpoint.ema))
-    return OpenedJepa(file, config, model.eval(), target, checkpoint.training_data, checkpoint.data_fingerprint, device)
+    return OpenedJepa(file, config, model.eval(), target, checkpoint.training_data, device)

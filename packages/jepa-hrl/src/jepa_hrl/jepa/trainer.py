@@ -217,10 +217,14 @@ class Trainer:
         for mine, other in zip(self.target.buffers(), self.model.encoder.buffers(), strict=True):
             mine.copy_(other)
 
+    def score(self) -> dict[str, float]:
+        """Figures of the held-out tasks; see `Validation.score`."""
+        return self.validation.score(self.model, self.target, self.config.loss.target == "ema", self.fabric)
+
     def _end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
         config = self.config
         epoch = self.step // self.steps_per_epoch
-        found = self.validation.score(self.model, self.target, config.loss.target == "ema", self.fabric)
+        found = self.score()
         is_best = self.record.end_epoch(found.get("val/loss"), config.training.early_stopping.min_delta)
         quantizer = self.model.encoder.quantizer
         usage = {} if quantizer is None else {"usage_ratio": float(quantizer.usage)}

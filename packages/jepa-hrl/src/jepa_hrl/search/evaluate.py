@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from arc_core.config import workspace_folder
-from arc_core.datasets import fingerprint, load_tasks
+from arc_core.datasets import evenly_spaced, fingerprint, load_tasks
 from arc_core.device import solving_device
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_json, write_text
@@ -115,10 +115,7 @@ def _tasks(args: argparse.Namespace) -> tuple[list[Task], str, Path | None]:
     tasks = load_tasks(spec)
     if not all(task.has_answers for task in tasks):
         raise InputError(f"{spec}: every test must have its output; for tasks without answers use eval submission")
-    if args.limit is not None and args.limit < 1:
-        raise InputError(f"--limit must be at least 1; got {args.limit}")
-    limit = min(args.limit or len(tasks), len(tasks))
-    return [tasks[place * len(tasks) // limit] for place in range(limit)], spec, args.tasks
+    return evenly_spaced(tasks, args.limit), spec, args.tasks
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
