@@ -3,12 +3,16 @@
 import io
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from rich.style import Style
 from rich.text import Text
 
 from arc_core.grid import Grid
 from arc_core.task import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Source: the testing interface of fchollet/ARC-AGI, colours 0..9.
 PALETTE = (
@@ -151,7 +155,6 @@ def task_to_svg(task: Task, answers: bool = True) -> str:
 def task_to_png(task: Task, answers: bool = True) -> bytes:
     """The whole task as a PNG, demonstrations and tests as columns, inputs above outputs."""
     # Imported here: matplotlib takes most of a second, and only this function draws pixels.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
@@ -175,6 +178,13 @@ def task_to_png(task: Task, answers: bool = True) -> bytes:
             axis.tick_params(which="minor", length=0)
             axis.set_title(f"{name}  {height}x{width}", fontsize=9)
     figure.suptitle(task.task_id, fontsize=11)
+    return figure_to_png(figure)
+
+
+def figure_to_png(figure: "Figure") -> bytes:
+    """A matplotlib figure that no window shows, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png")

@@ -2,18 +2,31 @@
 ends it."""
 
 import argparse
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from lightning_fabric import Fabric
+from rich.console import Console
 
 from arc_core.checkpoint import Checkpoint, load_checkpoint, newest_whole
-from arc_core.config import changed_keys, parse_overrides, workspace_folder
+from arc_core.config import (
+    Config,
+    OldKeys,
+    build_config,
+    changed_keys,
+    config_to_yaml,
+    load_config,
+    parse_overrides,
+    workspace_folder,
+)
 from arc_core.errors import InputError, RunFailure
 from arc_core.files import show_path, write_text
-from arc_core.loop import Ended
+from arc_core.loop import Ended, close_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, new_run, newest_run
 
@@ -100,6 +113,24 @@ def parse_trainer_arguments(
     )
 
 
+def read_recipe(
+    kind: type[Config], arguments: TrainerArguments, method: str, commands: Mapping[str, str], old: OldKeys,
+    console: Console,
+) -> Config | None:  # fmt: skip
+    """The config that a command line means, after lines about its old keys; None where showing it was all.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    config, notes = load_config(kind, method, commands, arguments.config, arguments.overrides, old)
+    for note in notes:
+        console.print(note, markup=False)
+    if arguments.print_config:
+        sys.stdout.write(config_to_yaml(config, method))
+        return None
+    return config
+
+
 @dataclass(frozen=True)
 class Start:
     """Where a run begins.
@@ -144,6 +175,22 @@ def find_start(arguments: TrainerArguments, method: str) -> Start:
     return Start(run, checkpoint, [*faults, f"continuing {show_path(run.path)} from step {checkpoint.step}"])
 
 
+def announce_start(
+    kind: type[Config], config: Config, arguments: TrainerArguments, method: str, console: Console
+) -> tuple[Config, Start]:
+    """`find_start`, told to the user; a resumed run keeps its config where the command line names none.
+
+    Raises:
+        InputError: see `find_start`.
+    """
+    start = find_start(arguments, method)
+    for line in start.lines:
+        console.print(line, markup=False, soft_wrap=True)
+    if start.checkpoint is not None and not arguments.given:
+        config, _ = build_config(kind, start.checkpoint.config, str(start.run.config))
+    return config, start
+
+
 def check_resumable(checkpoint: Checkpoint, config: Mapping[str, object], fingerprint: str) -> None:
     """Raises InputError when a run would not continue as it began."""
     changed = [key for key in changed_keys(checkpoint.config, config) if not key.startswith(_FREE_TO_CHANGE)]
@@ -167,6 +214,54 @@ def begin_run(arguments: TrainerArguments, start: Start, method: str, config_tex
         write_text(run.config, config_text)
     shared: RunFolder = fabric.broadcast(run)
     return shared
+
+
+class Trainable(Protocol):
+    """What every method's trainer is."""
+
+    step: int
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of the same config and data."""
+
+    def init_from(self, checkpoint: Checkpoint) -> None:
+        """Takes over another run's weights."""
+
+    def train(self, progress: Progress) -> Ended:
+        """Trains to the end or a stop."""
+
+
+def take_over(trainer: Trainable, start: Start, initial: Checkpoint | None) -> None:
+    """Gives a trainer the weights that its run continues from or begins with, if any."""
+    if start.checkpoint is not None:
+        trainer.load(start.checkpoint)
+    elif initial is not None:
+        trainer.init_from(initial)
+
+
+def run_trainer(
+    trainer: Trainable, total: int, run: RunFolder, fabric: Fabric, out_of_memory: RunFailure, command: str,
+    console: Console, conclude: Callable[[Ended, float], None],
+) -> int:  # fmt: skip
+    """Trains; says how to go on after a stop, else concludes in the first process. Gives the exit status.
+
+    Args:
+        total: steps of the whole run.
+        command: the method's training command.
+        conclude: given how training ended and its seconds.
+    Raises:
+        RunFailure: see `train_to_end`.
+    """
+    started = time.perf_counter()
+    progress = Progress(console, total, "training", trainer.step)
+    ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory)
+    if ended.status:
+        console.print(ended.message, soft_wrap=True)
+        console.print(f"continue with: {command} --resume {show_path(run.path)}", soft_wrap=True)
+    elif fabric.is_global_zero:
+        conclude(ended, time.perf_counter() - started)
+    close_fabric(fabric)
+    return ended.status
 
 
 def train_to_end(

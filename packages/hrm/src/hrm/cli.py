@@ -1,28 +1,27 @@
 """`train-hrm`: trains HRM, TRM or the transformer."""
 
 import os
-import sys
-import time
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from arc_core.checkpoint import load_checkpoint
-from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
+from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_json
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import Ended, close_fabric, open_fabric
-from arc_core.progress import Progress
+from arc_core.loop import Ended, open_fabric
 from arc_core.runs import RunFolder, git_commit
 from arc_core.solver import training_commands
 from arc_core.training_command import (
+    announce_start,
     begin_run,
     check_resumable,
-    find_start,
     parse_trainer_arguments,
-    train_to_end,
+    read_recipe,
+    run_trainer,
+    take_over,
 )
 from hrm.batch_finder import measure, show
 from hrm.config import METHOD, OLD_KEYS, TRAIN_COMMAND, HrmConfig
@@ -44,17 +43,10 @@ def _train(argv: Sequence[str] | None) -> int:
     console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
     description = "Train HRM, TRM or a transformer on ARC tasks."
     arguments = parse_trainer_arguments("train-hrm", METHOD, description, _SWITCHES, argv)
-    config, notes = load_config(HrmConfig, METHOD, training_commands(), arguments.config, arguments.overrides, OLD_KEYS)
-    for note in notes:
-        console.print(note, markup=False)
-    if arguments.print_config:
-        sys.stdout.write(config_to_yaml(config, METHOD))
+    recipe = read_recipe(HrmConfig, arguments, METHOD, training_commands(), OLD_KEYS, console)
+    if recipe is None:
         return 0
-    start = find_start(arguments, METHOD)
-    for line in start.lines:
-        console.print(line, markup=False, soft_wrap=True)
-    if start.checkpoint is not None and not arguments.given:
-        config, _ = build_config(HrmConfig, start.checkpoint.config, str(start.run.config))
+    config, start = announce_start(HrmConfig, recipe, arguments, METHOD, console)
     initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
     fabric = open_fabric(config.device.name, config.device.precision)
     if _FIND in arguments.switches:
@@ -65,23 +57,14 @@ def _train(argv: Sequence[str] | None) -> int:
         check_resumable(start.checkpoint, config_to_dict(config), data.fingerprint)
     run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
     trainer = Trainer(config, data, run, fabric)
-    if start.checkpoint is not None:
-        trainer.load(start.checkpoint)
-    elif initial is not None:
-        trainer.init_from(initial)
+    take_over(trainer, start, initial)
     if config.validation.wandb and fabric.is_global_zero:
         _open_wandb(config, run)
     _announce(console, trainer)
-    started = time.perf_counter()
-    progress = Progress(console, config.training.max_steps, "training", trainer.step)
-    ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory_advice(config))
-    if ended.status:
-        console.print(ended.message, soft_wrap=True)
-        console.print(f"continue with: {TRAIN_COMMAND} --resume {show_path(run.path)}", soft_wrap=True)
-    elif fabric.is_global_zero:
-        _conclude(console, trainer, ended, time.perf_counter() - started)
-    close_fabric(fabric)
-    return ended.status
+    return run_trainer(
+        trainer, config.training.max_steps, run, fabric, out_of_memory_advice(config), TRAIN_COMMAND, console,
+        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
+    )  # fmt: skip
 
 
 def _open_wandb(config: HrmConfig, run: RunFolder) -> None:

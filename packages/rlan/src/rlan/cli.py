@@ -1,29 +1,27 @@
 """`train`: trains RLAN."""
 
 import os
-import sys
-import time
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from arc_core.checkpoint import load_checkpoint
-from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
+from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import run_command
 from arc_core.files import show_path, write_json
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import Ended, close_fabric, open_fabric
-from arc_core.progress import Progress
+from arc_core.loop import Ended, open_fabric
 from arc_core.runs import RunFolder, git_commit
 from arc_core.solver import training_commands
 from arc_core.training_command import (
-    TrainerArguments,
+    announce_start,
     begin_run,
     check_resumable,
-    find_start,
     parse_trainer_arguments,
-    train_to_end,
+    read_recipe,
+    run_trainer,
+    take_over,
 )
 from rlan.checklist import checklist, validation_report
 from rlan.config import METHOD, OLD_KEYS, TRAIN_COMMAND, RlanConfig
@@ -36,11 +34,6 @@ _SWITCHES = {_VALIDATE: "check the config against the guide and stop"}
 _SHOWN = ("task_accuracy", "pixel_accuracy", "non_bg_accuracy", "size_accuracy")
 
 
-def read_config(arguments: TrainerArguments) -> tuple[RlanConfig, list[str]]:
-    """The config that the arguments mean, and lines about old keys."""
-    return load_config(RlanConfig, METHOD, training_commands(), arguments.config, arguments.overrides, OLD_KEYS)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `train`."""
     return run_command(lambda: _train(argv))
@@ -50,19 +43,12 @@ def _train(argv: Sequence[str] | None) -> int:
     # Under torchrun every process runs this, and the first one speaks.
     console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
     arguments = parse_trainer_arguments("train", METHOD, "Train RLAN on ARC tasks.", _SWITCHES, argv)
-    config, notes = read_config(arguments)
-    for note in notes:
-        console.print(note, markup=False)
-    if arguments.print_config:
-        sys.stdout.write(config_to_yaml(config, METHOD))
+    recipe = read_recipe(RlanConfig, arguments, METHOD, training_commands(), OLD_KEYS, console)
+    if recipe is None:
         return 0
     if _VALIDATE in arguments.switches:
-        return _show_checklist(config, console)
-    start = find_start(arguments, METHOD)
-    for line in start.lines:
-        console.print(line, markup=False, soft_wrap=True)
-    if start.checkpoint is not None and not arguments.given:
-        config, _ = build_config(RlanConfig, start.checkpoint.config, str(start.run.config))
+        return _show_checklist(recipe, console)
+    config, start = announce_start(RlanConfig, recipe, arguments, METHOD, console)
     split = split_tasks(config.data)
     if start.checkpoint is not None:
         check_resumable(start.checkpoint, config_to_dict(config), split.fingerprint)
@@ -70,21 +56,12 @@ def _train(argv: Sequence[str] | None) -> int:
     fabric = open_fabric(config.device.name, config.device.precision)
     run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
     trainer = Trainer(config, split, run, fabric)
-    if start.checkpoint is not None:
-        trainer.load(start.checkpoint)
-    elif initial is not None:
-        trainer.init_from(initial)
+    take_over(trainer, start, initial)
     _announce(console, trainer)
-    started = time.perf_counter()
-    progress = Progress(console, trainer.total_steps, "training", trainer.step)
-    ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory_advice(config))
-    if ended.status:
-        console.print(ended.message, soft_wrap=True)
-        console.print(f"continue with: {TRAIN_COMMAND} --resume {show_path(run.path)}", soft_wrap=True)
-    elif fabric.is_global_zero:
-        _conclude(console, trainer, run, split, ended, time.perf_counter() - started)
-    close_fabric(fabric)
-    return ended.status
+    return run_trainer(
+        trainer, trainer.total_steps, run, fabric, out_of_memory_advice(config), TRAIN_COMMAND, console,
+        lambda ended, seconds: _conclude(console, trainer, run, split, ended, seconds),
+    )  # fmt: skip
 
 
 def _announce(console: Console, trainer: Trainer) -> None:

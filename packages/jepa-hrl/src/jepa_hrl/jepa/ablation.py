@@ -5,7 +5,6 @@ again, an interrupted one goes on.
 """
 
 import argparse
-import io
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_atomically, write_json, write_text
 from arc_core.loop import Ended, open_fabric
 from arc_core.progress import Progress
+from arc_core.render import figure_to_png
 from arc_core.runs import RunFolder, git_commit
 from arc_core.solver import training_commands
 from arc_core.training_command import check_resumable, train_to_end
@@ -100,7 +100,6 @@ def _label(name: str) -> str:
 def draw(variants: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """Success rate and isotropy of each variant as bars, as a PNG."""
     # Imported here: matplotlib takes most of a second.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.5, 0.6 * len(variants) + 1.2), layout="constrained", dpi=110)
@@ -115,10 +114,7 @@ def draw(variants: Mapping[str, Mapping[str, float]], path: Path) -> None:
         axis.set_xlim(0, max(values) * 1.25)
         axis.set_xlabel(label)
     axes[0].invert_yaxis()
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    write_atomically(path, lambda file: file.write(figure_to_png(figure)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

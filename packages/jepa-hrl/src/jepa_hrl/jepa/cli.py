@@ -1,26 +1,25 @@
 """`train-jepa`: trains the object-centric JEPA."""
 
 import os
-import sys
-import time
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from arc_core.checkpoint import load_checkpoint
-from arc_core.config import build_config, config_to_dict, config_to_yaml, load_config
+from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import run_command
 from arc_core.files import show_path, write_json
-from arc_core.loop import Ended, close_fabric, open_fabric
-from arc_core.progress import Progress
+from arc_core.loop import Ended, open_fabric
 from arc_core.runs import git_commit
 from arc_core.solver import training_commands
 from arc_core.training_command import (
+    announce_start,
     begin_run,
     check_resumable,
-    find_start,
     parse_trainer_arguments,
-    train_to_end,
+    read_recipe,
+    run_trainer,
+    take_over,
 )
 from jepa_hrl.jepa.config import METHOD, OLD_KEYS, TRAIN_COMMAND, JepaConfig
 from jepa_hrl.jepa.data import load_data
@@ -38,17 +37,10 @@ def _train(argv: Sequence[str] | None) -> int:
     description = "Train the object-centric JEPA on synthetic tasks, which are generated where they are missing."
     arguments = parse_trainer_arguments("train-jepa", METHOD, description, {}, argv)
     commands = training_commands() | {METHOD: TRAIN_COMMAND}
-    config, notes = load_config(JepaConfig, METHOD, commands, arguments.config, arguments.overrides, OLD_KEYS)
-    for note in notes:
-        console.print(note, markup=False)
-    if arguments.print_config:
-        sys.stdout.write(config_to_yaml(config, METHOD))
+    recipe = read_recipe(JepaConfig, arguments, METHOD, commands, OLD_KEYS, console)
+    if recipe is None:
         return 0
-    start = find_start(arguments, METHOD)
-    for line in start.lines:
-        console.print(line, markup=False, soft_wrap=True)
-    if start.checkpoint is not None and not arguments.given:
-        config, _ = build_config(JepaConfig, start.checkpoint.config, str(start.run.config))
+    config, start = announce_start(JepaConfig, recipe, arguments, METHOD, console)
     initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
     fabric = open_fabric(config.device.name, config.training.precision)
     with fabric.rank_zero_first():
@@ -57,21 +49,12 @@ def _train(argv: Sequence[str] | None) -> int:
         check_resumable(start.checkpoint, config_to_dict(config), data.table.fingerprint)
     run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
     trainer = Trainer(config, data, run, fabric)
-    if start.checkpoint is not None:
-        trainer.load(start.checkpoint)
-    elif initial is not None:
-        trainer.init_from(initial)
+    take_over(trainer, start, initial)
     _announce(console, trainer)
-    started = time.perf_counter()
-    progress = Progress(console, trainer.total_steps, "training", trainer.step)
-    ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory_advice(config))
-    if ended.status:
-        console.print(ended.message, soft_wrap=True)
-        console.print(f"continue with: {TRAIN_COMMAND} --resume {show_path(run.path)}", soft_wrap=True)
-    elif fabric.is_global_zero:
-        _conclude(console, trainer, ended, time.perf_counter() - started)
-    close_fabric(fabric)
-    return ended.status
+    return run_trainer(
+        trainer, trainer.total_steps, run, fabric, out_of_memory_advice(config), TRAIN_COMMAND, console,
+        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
+    )  # fmt: skip
 
 
 def _announce(console: Console, trainer: Trainer) -> None:

@@ -6,7 +6,6 @@ share of cells that differ between inputs and outputs is the plain distance besi
 """
 
 import argparse
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from arc_core.device import solving_device
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_atomically, write_json
 from arc_core.progress import Progress
+from arc_core.render import figure_to_png
 from arc_core.runs import git_commit, newest_run
 from arc_core.task import Task
 from jepa_hrl.jepa.config import METHOD, TRAIN_COMMAND
@@ -86,7 +86,6 @@ def solved_by_search(tasks: Sequence[Task], programs: int, workers: int, console
 def draw(measured: Sequence[tuple[str, Floats, Correlation]], solved: npt.NDArray[np.bool_], path: Path) -> None:
     """Histograms of two distances, solved and failed tasks apart, as a PNG."""
     # Imported here: matplotlib takes most of a second.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=110)
@@ -100,10 +99,7 @@ def draw(measured: Sequence[tuple[str, Floats, Correlation]], solved: npt.NDArra
     axes[0].axvline(measured[0][2].threshold_95_recall, color="#444", linestyle=":", label="95% of the solved")
     axes[0].set_ylabel("tasks")
     axes[0].legend(fontsize=8)
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    write_atomically(path, lambda file: file.write(figure_to_png(figure)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,12 +1,11 @@
 """A picture of some tasks: would a person find the rule?"""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from arc_core.files import write_atomically
 from arc_core.randomness import generator_for
-from arc_core.render import PALETTE
+from arc_core.render import PALETTE, figure_to_png
 from arc_core.task import Task
 
 _COLUMNS = 4
@@ -16,7 +15,6 @@ _PAIRS = 3  # shown of each task
 def write_contact_sheet(tasks: Sequence[Task], path: Path, shown: int, seed: int) -> None:
     """Draws random tasks, a few pairs each, inputs above outputs, as a PNG."""
     # Imported here: matplotlib takes most of a second.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
@@ -37,7 +35,4 @@ def write_contact_sheet(tasks: Sequence[Task], path: Path, shown: int, seed: int
         for axis in axes[:, len(tasks[number].train) + len(tasks[number].test) :].ravel():
             axis.set_axis_off()
         part.suptitle(tasks[number].task_id, fontsize=9)
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    write_atomically(path, lambda file: file.write(figure_to_png(figure)))
