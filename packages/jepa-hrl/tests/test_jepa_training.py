@@ -22,10 +22,10 @@ from jepa_hrl.jepa.batches import DeviceTable, draw_pairs, make_batch
 from jepa_hrl.jepa.cli import main
 from jepa_hrl.jepa.config import EarlyStoppingConfig, EncoderConfig
 from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
+from jepa_hrl.jepa.schedule import rate_factor
 from jepa_hrl.jepa.shards import main as pretokenize
 from jepa_hrl.jepa.shards import read_shards
 from jepa_hrl.jepa.token_table import build_table, joined
-from jepa_hrl.jepa.trainer import rate_factor
 from jepa_hrl.objects.tokens import tokenize
 
 Make = Callable[..., Task]

@@ -1,7 +1,6 @@
 """Training loop of the JEPA. B pairs of this process's share of a batch, D latent channels."""
 
 import copy
-import math
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -27,9 +26,8 @@ from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
 from jepa_hrl.jepa.losses import gathered, in_order_of_all
 from jepa_hrl.jepa.model import Jepa
 from jepa_hrl.jepa.objective import Objective
+from jepa_hrl.jepa.schedule import rate_factor
 from jepa_hrl.jepa.validation import Validation
-
-_LAST_RATE = 0.1  # of the highest, at the end of the cosine
 
 
 class Trainer:
@@ -251,15 +249,6 @@ class Trainer:
         if self.fabric.is_global_zero:
             save_checkpoint(self.run.checkpoints, self.state(), is_best, self.config.validation.keep_last)
         self.fabric.barrier()
-
-
-def rate_factor(step: int, warmup: int, total: int) -> float:
-    """The learning rate of optimiser step `step` (0 for the first) as a share of the highest."""
-    warmup = min(warmup, total // 2)  # a short run must reach its rate
-    if step < warmup:
-        return (step + 1) / warmup
-    through = (step - warmup) / max(total - warmup, 1)
-    return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * through))
 
 
 def out_of_memory_advice(config: JepaConfig) -> RunFailure:

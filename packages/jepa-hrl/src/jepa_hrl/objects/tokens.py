@@ -87,18 +87,33 @@ def tokenize(grid: Grid, eight: bool = True, one_color: bool = True) -> GridToke
 def _fill(row: Floats, item: Object) -> None:
     mask = item.mask
     (tall, wide), (height, width) = mask.shape, item.source.shape
-    rows, columns = mask.sum(axis=1), mask.sum(axis=0)
-    cells = int(rows.sum())
+    cells, down, across, form = _form(mask.shape, mask.tobytes())
     row[COLORS] = np.bincount(item.cells[mask], minlength=10) / cells
     row[BOX] = np.array([item.top, item.left, item.top + tall, item.left + wide]) / MAX_SIDE
-    middle = rows @ np.arange(0.5, tall) / cells, columns @ np.arange(0.5, wide) / cells
-    row[CENTER] = (item.top + middle[0]) / MAX_SIDE, (item.left + middle[1]) / MAX_SIDE
+    row[CENTER] = (item.top + down) / MAX_SIDE, (item.left + across) / MAX_SIDE
     row[BORDER] = item.top == 0, item.left == 0, item.top + tall == height, item.left + wide == width
-    row[AREA] = cells**0.5 / MAX_SIDE
-    row[HOLES] = min(hole_number(mask), _MOST_HOLES) / _MOST_HOLES
+    row[AREA:] = form
+
+
+@lru_cache(maxsize=1 << 15)
+def _form(shape: tuple[int, int], mask_bytes: bytes) -> tuple[int, float, float, Floats]:
+    """Cells of a mask, their middle, and the fields that neither place nor colour change; forms come again and again.
+
+    Args:
+        mask_bytes: (H, W) bool.
+    """
+    mask = np.frombuffer(mask_bytes, dtype=bool).reshape(shape)
+    tall, wide = shape
+    rows, columns = mask.sum(axis=1), mask.sum(axis=0)
+    cells = int(rows.sum())
+    middle = float(rows @ np.arange(0.5, tall)) / cells, float(columns @ np.arange(0.5, wide)) / cells
+    found = np.zeros(OBJECT_FIELDS, dtype=np.float32)
+    found[AREA] = cells**0.5 / MAX_SIDE
+    found[HOLES] = min(hole_number(mask), _MOST_HOLES) / _MOST_HOLES
     turns = mask[:, ::-1], mask[::-1], mask.T, mask[::-1, ::-1].T
-    row[SYMMETRY] = [np.array_equal(mask, turned) for turned in turns]
-    row[SHAPE] = (_pooling(tall) @ mask @ _pooling(wide).T).ravel()
+    found[SYMMETRY] = [np.array_equal(mask, turned) for turned in turns]
+    found[SHAPE] = (_pooling(tall) @ mask @ _pooling(wide).T).ravel()
+    return cells, *middle, found[AREA:]
 
 
 @lru_cache(maxsize=MAX_SIDE)

@@ -4,7 +4,7 @@ A task is accepted if its program changes every grid, no step of it is idle, and
 none that gives all demonstrations' outputs and differs on the test, nor one of fewer steps that agrees everywhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -76,26 +76,47 @@ def make_task(plan: PhasePlan, index: int, seed: int) -> Synthetic:
         InputError: no program of the phase makes an acceptable task.
     """
     rng = generator_for(seed, f"synthetic {plan.name}", index)
+    return _first(plan, index, seed, rng, lambda made: is_determined(made.task, made.program, plan.steps))
+
+
+def practice_task(plan: PhasePlan, index: int, seed: int) -> Synthetic:
+    """As `make_task`, but a shorter rule may tell another story: hundreds of times faster, to practise on.
+
+    Raises:
+        InputError: no program of the phase changes its grids.
+    """
+    return _first(plan, index, seed, generator_for(seed, f"practice {plan.name}", index), lambda made: True)
+
+
+def _first(
+    plan: PhasePlan, index: int, seed: int, rng: np.random.Generator, accepts: Callable[[Synthetic], bool]
+) -> Synthetic:
     shares = np.array(plan.shares) / sum(plan.shares)
     length = int(rng.choice(plan.lengths, p=shares))
     for _ in range(_ATTEMPTS):
-        colors = sorted(int(c) for c in rng.permutation(9)[: int(rng.integers(2, 5))] + 1)
-        steps = [plan.steps[int(i)] for i in rng.integers(len(plan.steps), size=length)]
-        trace = tuple((step, step.draw(rng, colors)) for step in steps)
-        programs: list[Expression] = [INPUT]
-        for step, arguments in trace:
-            programs.append(step.apply(programs[-1], arguments))
-        for _ in range(_INPUT_ATTEMPTS):
-            pairs = _draw_pairs(rng, plan, colors, programs)
-            if pairs is not None:
-                task = Task(f"{plan.name}_{index:05d}", tuple(pairs[:-1]), tuple(pairs[-1:]))
-                if is_determined(task, programs[-1], plan.steps):
-                    return Synthetic(task, plan.name, programs[-1], trace, seed)
-                break
+        made = _draw(plan, index, seed, length, rng)
+        if made is not None and accepts(made):
+            return made
     raise InputError(
         f"phase {plan.name}: no acceptable task of {length} steps in {_ATTEMPTS} attempts; give it more primitives, "
         "shorter programs or larger grids"
     )
+
+
+def _draw(plan: PhasePlan, index: int, seed: int, length: int, rng: np.random.Generator) -> Synthetic | None:
+    """A task of a random program whose every step changes every grid, if the styles tried have one."""
+    colors = sorted(int(c) for c in rng.permutation(9)[: int(rng.integers(2, 5))] + 1)
+    steps = [plan.steps[int(i)] for i in rng.integers(len(plan.steps), size=length)]
+    trace = tuple((step, step.draw(rng, colors)) for step in steps)
+    programs: list[Expression] = [INPUT]
+    for step, arguments in trace:
+        programs.append(step.apply(programs[-1], arguments))
+    for _ in range(_INPUT_ATTEMPTS):
+        pairs = _draw_pairs(rng, plan, colors, programs)
+        if pairs is not None:
+            task = Task(f"{plan.name}_{index:05d}", tuple(pairs[:-1]), tuple(pairs[-1:]))
+            return Synthetic(task, plan.name, programs[-1], trace, seed)
+    return None
 
 
 def _draw_pairs(

@@ -1,0 +1,105 @@
+"""`train-program-conditioned-jepa`: trains the JEPA that foresees what programs make of grids."""
+
+import os
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from arc_core.checkpoint import load_checkpoint
+from arc_core.config import config_to_dict, config_to_yaml
+from arc_core.errors import RunFailure, run_command
+from arc_core.files import show_path, write_json
+from arc_core.loop import Ended, open_fabric
+from arc_core.runs import git_commit
+from arc_core.solver import training_commands
+from arc_core.training_command import (
+    announce_start,
+    begin_run,
+    check_resumable,
+    parse_trainer_arguments,
+    read_recipe,
+    run_trainer,
+    take_over,
+)
+from jepa_hrl.programs.actions import make_action_set
+from jepa_hrl.programs.config import METHOD, OLD_KEYS, TRAIN_COMMAND, ProgramJepaConfig
+from jepa_hrl.programs.data import read_triples, triples_file
+from jepa_hrl.programs.trainer import Trainer
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `train-program-conditioned-jepa`."""
+    return run_command(lambda: _train(argv))
+
+
+def _train(argv: Sequence[str] | None) -> int:
+    # Under torchrun every process runs this, and the first one speaks.
+    console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
+    description = "Train the JEPA that foresees what actions make of grids; tasks and triples are made where missing."
+    arguments = parse_trainer_arguments("train-program-conditioned-jepa", METHOD, description, {}, argv)
+    commands = training_commands() | {METHOD: TRAIN_COMMAND}
+    recipe = read_recipe(ProgramJepaConfig, arguments, METHOD, commands, OLD_KEYS, console)
+    if recipe is None:
+        return 0
+    config, start = announce_start(ProgramJepaConfig, recipe, arguments, METHOD, console)
+    initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
+    actions = make_action_set(config.actions, config.max_actions)
+    fabric = open_fabric(config.device.name, config.training.precision)
+    with fabric.rank_zero_first():
+        path, spec = triples_file(config, actions, console)
+    console.print(f"reading {show_path(path)} ...", highlight=False)
+    triples = read_triples(path, spec, actions, config.triples.held_out)
+    if start.checkpoint is not None:
+        check_resumable(start.checkpoint, config_to_dict(config), triples.fingerprint)
+    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
+    trainer = Trainer(config, triples, actions, run, fabric)
+    take_over(trainer, start, initial)
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    console.print(
+        f"program-conditioned JEPA, {parameters:,} parameters on {fabric.device}, {len(actions)} actions\n"
+        f"{len(triples.sources):,} triples of {len(triples.grids):,} grids, {int(triples.held_out.sum()):,} held out; "
+        f"{config.training.epochs} epochs of {trainer.steps_per_epoch} steps of {config.training.batch_size} grids\n"
+        f"writing to {show_path(run.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return run_trainer(
+        trainer, trainer.total_steps, run, fabric, _out_of_memory(config), TRAIN_COMMAND, console,
+        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
+    )  # fmt: skip
+
+
+def _out_of_memory(config: ProgramJepaConfig) -> RunFailure:
+    remedies = (
+        f"training.batch_size {config.training.batch_size // 2}", "training.mixed_precision bf16",
+        f"object_encoder.hidden_dim {config.object_encoder.hidden_dim // 2}",
+    )  # fmt: skip
+    return RunFailure(f"the device ran out of memory; in this order: {', then '.join(remedies)}")
+
+
+def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) -> None:
+    """Scores the best checkpoint, writes summary.json, says what comes next."""
+    run = trainer.run
+    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    trainer.load(best)
+    found = trainer.score()
+    write_json(
+        run.summary,
+        {
+            "method": METHOD, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
+            "training_seconds": round(seconds, 1), "seed": trainer.config.training.seed,
+            "training_data": list(trainer.training_data), "data_fingerprint": trainer.triples.fingerprint,
+            "results": {"held-out triples": found},
+        },
+    )  # fmt: skip
+    console.print(
+        f"held-out triples: the right outcome is nearest of 64 in {found['val/accuracy']:.3f}, of all that the actions "
+        f"make of the same grid ({found['val/candidates_same_grid']:.0f} on average) in "
+        f"{found['val/accuracy_same_grid']:.3f}\n"
+        f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
+        f"next: uv run --package jepa-hrl train-active-reasoner",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,148 @@
+"""The latent that a program makes of a grid's latent. B grids, S steps of a program, D latent channels, A actions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jepa_hrl.jepa.augment import TokenBatch
+from jepa_hrl.jepa.encoder import Encoder
+from jepa_hrl.programs.actions import ARGUMENT_FEATURES, ActionSet
+from jepa_hrl.programs.config import ProgramJepaConfig
+
+
+class ProgramEncoder(nn.Module):
+    """A program, action by action, to a vector: an embedding of each action beside its arguments, and a GRU."""
+
+    def __init__(self, actions: int, embedding: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(actions, embedding)
+        self.arguments = nn.Linear(ARGUMENT_FEATURES, embedding, bias=False)
+        self.gru = nn.GRU(embedding, hidden, layers, batch_first=True)
+
+    def forward(self, numbers: Tensor, arguments: Tensor) -> Tensor:
+        """(B, S, hidden) what the program has been up to and with each step.
+
+        Args:
+            numbers: (B, S) of the actions.
+            arguments: (B, S, ARGUMENT_FEATURES).
+        """
+        states: Tensor = self.gru(self.embed(numbers) + self.arguments(arguments))[0]
+        return states
+
+
+class Transition(nn.Module):
+    """A latent and a program's vector to the latent of what the program makes."""
+
+    def __init__(self, latent: int, program: int, hidden: int) -> None:
+        super().__init__()
+        self.of_latent = nn.Sequential(nn.LayerNorm(latent), nn.Linear(latent, hidden))
+        self.scale = nn.Linear(program, hidden)
+        self.shift = nn.Linear(program, hidden)
+        self.predict = nn.Sequential(
+            nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, latent)
+        )  # fmt: skip
+
+    def forward(self, latents: Tensor, programs: Tensor) -> Tensor:
+        """(..., D) of (..., D) latents and (..., program) vectors, whose leading sides need only be alike."""
+        return latents + self.change(self.of_latent(latents), self.scale(programs), self.shift(programs))
+
+    def change(self, read: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """(..., D) what is added to latents, of what was read off them and off programs, (..., hidden) each."""
+        found: Tensor = self.predict(read * (1 + scale) + shift)
+        return found
+
+
+class Inverse(nn.Module):
+    """Two latents to the action that a program leading from one to the other begins with.
+
+    Source: the inverse model of Pathak et al. 2017, arXiv:1705.05363, over several steps.
+    """
+
+    def __init__(self, latent: int, hidden: int, actions: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(4 * latent, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, actions)
+        )
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        """(B, A) logits from (B, D) latents."""
+        one, other = compared(before), compared(after)
+        logits: Tensor = self.layers(torch.cat([one, other, other - one, one * other], dim=-1))
+        return logits
+
+
+def compared(latents: Tensor) -> Tensor:
+    """(..., D) latents at unit variance over channels, as cosines see them."""
+    scaled: Tensor = functional.normalize(latents, dim=-1) * latents.shape[-1] ** 0.5
+    return scaled
+
+
+class ProgramJepa(nn.Module):
+    """Encoder of grids, encoder of programs, and the transition between latents that they make."""
+
+    def __init__(self, config: ProgramJepaConfig, actions: int) -> None:
+        super().__init__()
+        latent, program = config.object_encoder.latent_dim, config.program_encoder
+        self.encoder = Encoder(config.object_encoder)
+        self.programs = ProgramEncoder(actions, program.embedding_dim, program.hidden_dim, program.num_layers)
+        self.transition = Transition(latent, program.hidden_dim, program.transition_dim)
+        self.inverse = Inverse(latent, program.transition_dim, actions)
+        self.log_temperature = nn.Parameter(
+            torch.tensor(config.loss.temperature).log(), requires_grad=config.loss.learnable_temperature
+        )
+
+    @property
+    def temperature(self) -> Tensor:
+        """Of cosines; within 0.01..1 where it is learnt."""
+        temperature = self.log_temperature.exp()
+        return temperature.clamp(0.01, 1.0) if self.log_temperature.requires_grad else temperature
+
+    def encode(self, parts: list[TokenBatch], order: Tensor) -> Tensor:
+        """(B, D) latents of grids given in parts.
+
+        Args:
+            order: (B,) where the parts' grids stand.
+        """
+        latents: Tensor = self.encoder(parts).latents
+        return torch.empty_like(latents).index_copy(0, order, latents)
+
+    def forward(
+        self, parts: list[TokenBatch], order: Tensor, sources: Tensor, numbers: Tensor, arguments: Tensor,
+        froms: Tensor, tos: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """(G, D) latents of the grids, (B, S, D) predicted ones of what programs make of some, (n, A) inverse logits.
+
+        Args:
+            sources: (B,) the grid that each program is applied to.
+            numbers, arguments: see `ProgramEncoder`.
+            froms, tos: (n,) grids between which the inverse model is asked for the first action.
+        """
+        latents = self.encode(parts, order)
+        states = self.programs(numbers, arguments)
+        return latents, self.transition(latents[sources][:, None], states), self.inverse(latents[froms], latents[tos])
+
+    @torch.no_grad()
+    def action_vectors(self, actions: ActionSet) -> Tensor:
+        """(A, hidden) of every action alone, `recolor` with an empty table."""
+        numbers = torch.arange(len(actions), device=self.log_temperature.device)[:, None]
+        arguments = torch.stack([torch.from_numpy(actions.argument_features(n)) for n in range(len(actions))])
+        states: Tensor = self.programs(numbers, arguments[:, None].to(numbers.device))
+        return states[:, 0]
+
+    @torch.no_grad()
+    def table_vectors(self, actions: ActionSet, tables: Sequence[dict[int, int]]) -> Tensor:
+        """(n, hidden) of `recolor` with each of n tables."""
+        assert actions.recolor is not None
+        number = actions.recolor
+        arguments = torch.stack([torch.from_numpy(actions.argument_features(number, table)) for table in tables])
+        arguments = arguments[:, None].to(self.log_temperature.device)
+        numbers = torch.full((len(tables), 1), number, device=arguments.device)
+        states: Tensor = self.programs(numbers, arguments)
+        return states[:, 0]
+
+
+def distance(latents: Tensor, others: Tensor) -> Tensor:
+    """(...,) one minus the cosine of (..., D) latents, 0 (alike) to 2."""
+    return 1 - functional.cosine_similarity(latents, others, dim=-1)

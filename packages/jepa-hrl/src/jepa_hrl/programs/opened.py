@@ -1,0 +1,49 @@
+"""A trained program-conditioned JEPA, opened to be reasoned with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from arc_core.checkpoint import CheckpointError, load_checkpoint, resolve_checkpoint
+from arc_core.config import build_config
+from arc_core.errors import InputError
+from jepa_hrl.programs.actions import ActionSet, make_action_set
+from jepa_hrl.programs.config import METHOD, TRAIN_COMMAND, ProgramJepaConfig
+from jepa_hrl.programs.model import ProgramJepa
+
+
+@dataclass(frozen=True)
+class OpenedProgramJepa:
+    """Attributes:
+    file: the checkpoint.
+    training_data: specs of what was learnt.
+    """
+
+    file: Path
+    config: ProgramJepaConfig
+    model: ProgramJepa
+    actions: ActionSet
+    training_data: tuple[str, ...]
+    device: torch.device
+
+
+def open_program_jepa(path: Path | None, device: torch.device) -> OpenedProgramJepa:
+    """The model of a checkpoint or run folder, not to be trained any more.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    if path is None:
+        raise InputError(f"a trained program-conditioned JEPA is needed; train one with {TRAIN_COMMAND}")
+    file = resolve_checkpoint(path)
+    checkpoint = load_checkpoint(file, METHOD, device)
+    config, _ = build_config(ProgramJepaConfig, checkpoint.config, str(file))
+    actions = make_action_set(config.actions, config.max_actions)
+    if checkpoint.extras.get("actions") != actions.names:
+        raise CheckpointError(f"{file} was trained for other actions; train one with {TRAIN_COMMAND}")
+    model = ProgramJepa(config, len(actions)).to(device)
+    model.load_state_dict(dict(checkpoint.model))
+    return OpenedProgramJepa(
+        file, config, model.eval().requires_grad_(False), actions, checkpoint.training_data, device
+    )

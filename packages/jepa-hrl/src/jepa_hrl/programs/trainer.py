@@ -1,0 +1,276 @@
+"""Training loop of the program-conditioned JEPA. B programs of this process's share, S steps, K keys, D channels."""
+
+import time
+from contextlib import nullcontext
+from typing import cast
+
+import numpy as np
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional
+
+from arc_core.checkpoint import Checkpoint, save_checkpoint
+from arc_core.config import config_to_dict
+from arc_core.errors import InputError
+from arc_core.files import write_json
+from arc_core.loop import Ended, check_finite, require_even_share, stop_asked
+from arc_core.progress import Progress
+from arc_core.randomness import generator_for, seed_for
+from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
+from arc_core.signals import StopSignals
+from jepa_hrl.jepa.batches import DeviceTable, epoch_order
+from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
+from jepa_hrl.jepa.losses import mean_of_all
+from jepa_hrl.jepa.schedule import rate_factor
+from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
+from jepa_hrl.programs.actions import ActionSet
+from jepa_hrl.programs.config import METHOD, ProgramJepaConfig
+from jepa_hrl.programs.data import Programs, Starts, Triples, token_table
+from jepa_hrl.programs.losses import gathered_with_gradient, info_nce_of_grids
+from jepa_hrl.programs.model import ProgramJepa
+from jepa_hrl.programs.validation import Retrieval
+
+
+class Trainer:
+    """Everything that one run holds on to; a checkpoint has all that changes."""
+
+    def __init__(
+        self, config: ProgramJepaConfig, triples: Triples, actions: ActionSet, run: RunFolder, fabric: Fabric
+    ) -> None:
+        """Builds the networks and the optimiser on the fabric's device.
+
+        Raises:
+            InputError: the processes cannot share a batch evenly, or there are fewer grids than a batch holds.
+        """
+        training = config.training
+        require_even_share(training.batch_size, fabric)
+        self.config, self.triples, self.actions, self.run, self.fabric = config, triples, actions, run, fabric
+        self.starts = Starts(triples, ~triples.held_out)
+        if len(self.starts) < training.batch_size:
+            raise InputError(
+                f"training.batch_size must be at most the {len(self.starts)} grids to learn from; "
+                f"got {training.batch_size}"
+            )
+        self.steps_per_epoch = len(self.starts) // training.batch_size
+        self.total_steps = self.steps_per_epoch * training.epochs
+        table = token_table(triples.grids, config.object_encoder, triples.fingerprint, workers=-1)
+        self.table = DeviceTable(table, fabric.device)
+        self._rows = torch.from_numpy(triples.argument_rows).to(fabric.device)
+        torch.manual_seed(seed_for(training.seed, "program weights", 0))
+        self.model = ProgramJepa(config, len(actions))
+        self.model.encoder.fit_inputs(torch.from_numpy(table.objects), torch.from_numpy(table.grids))
+        self.model.to(fabric.device)
+        optimizer = torch.optim.AdamW(
+            [p for p in self.model.parameters() if p.requires_grad],
+            config.optimizer.lr, weight_decay=config.optimizer.weight_decay, betas=(0.9, 0.95),
+        )  # fmt: skip
+        self.forward, self.optimizer = fabric.setup(self.model, optimizer)
+        size, width = config.loss.queue_size, config.object_encoder.latent_dim
+        self.queue = torch.zeros(0, width, device=fabric.device)
+        self.queued = torch.zeros(0, dtype=torch.long, device=fabric.device)  # the queue's grids
+        self._queue_size = size
+        self.retrieval = Retrieval(triples, self.table, actions, config.object_encoder, config.validation.max_triples)
+        rule = nodes_and_weights(config.sigreg.num_points, config.sigreg.integration)
+        self._rule = tuple(part.to(fabric.device) for part in rule)
+        self.training_data: tuple[str, ...] = (triples.spec,)
+        self.step, self.record = 0, EpochRecord()
+
+    def state(self) -> Checkpoint:
+        """All that a resumed run needs."""
+        return Checkpoint(
+            method=METHOD,
+            step=self.step,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scheduler={},
+            extras={
+                "record": self.record.state_dict(),
+                "queue": self.queue,
+                "queued": self.queued,
+                "actions": self.actions.names,
+                "precision": self.fabric.strategy.precision.state_dict(),
+            },
+            config=config_to_dict(self.config),
+            data_fingerprint=self.triples.fingerprint,
+            training_data=self.training_data,
+            best_metric=None if self.record.best is None else (-self.record.best,),
+        )
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of the same config and data."""
+        self.model.load_state_dict(dict(checkpoint.model))
+        self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
+        extras = checkpoint.extras
+        self.fabric.strategy.precision.load_state_dict(cast("dict[str, object]", extras["precision"]))
+        self.record.load_state_dict(cast("dict[str, object]", extras["record"]))
+        device = self.fabric.device
+        self.queue, self.queued = (cast(Tensor, extras[name]).to(device) for name in ("queue", "queued"))
+        self.step, self.training_data = checkpoint.step, checkpoint.training_data
+
+    def init_from(self, checkpoint: Checkpoint) -> None:
+        """Takes over another run's weights, with an empty queue.
+
+        Raises:
+            InputError: they are of networks of other sizes or actions.
+        """
+        try:
+            self.model.load_state_dict(dict(checkpoint.model))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(f"--init-from needs weights of the same networks and actions: {reason}") from None
+        self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
+
+    def train(self, progress: Progress) -> Ended:
+        """Trains to the end or a signal; validates, logs and saves after each epoch."""
+        cadence, main = self.config.validation, self.fabric.is_global_zero
+        if main and self.step and self.step % self.steps_per_epoch == 0:
+            link_epoch(self.run, self.step, self.step // self.steps_per_epoch)  # a kill may have come before it
+        with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
+            clock, clocked = time.perf_counter(), self.step
+            while self.step < self.total_steps:
+                metrics = self.training_step()
+                self.record.add(metrics["loss/total"])
+                epoch_done = self.step % self.steps_per_epoch == 0
+                if self.step % cadence.log_every_steps == 0 or epoch_done:
+                    rate = (self.step - clocked) * self.config.training.batch_size / (time.perf_counter() - clock)
+                    clock, clocked = time.perf_counter(), self.step
+                    if log is not None:
+                        log.log(self.step, metrics | {f"{TIMING_PREFIX}grids_per_second": rate})
+                    right = metrics["train/right"]
+                    progress.update(
+                        self.step, f"loss {metrics['loss/total']:.3f}  right {right:.3f}  {rate:.0f} grids/s"
+                    )
+                else:
+                    progress.update(self.step)
+                if epoch_done:
+                    self._end_epoch(log, progress)
+                    clock, clocked = time.perf_counter(), self.step
+                if stop_asked(self.fabric, signals):
+                    if not epoch_done:
+                        self._save(is_best=False)
+                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
+        return Ended(self.step, 0)
+
+    def training_step(self) -> dict[str, float]:
+        """One optimiser step; means over all processes.
+
+        Raises:
+            RunFailure: the loss is not finite.
+        """
+        config, fabric, training = self.config, self.fabric, self.config.training
+        rate = config.optimizer.lr * rate_factor(self.step, config.optimizer.warmup_steps, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        epoch, within = divmod(self.step, self.steps_per_epoch)
+        order = epoch_order(training.seed, epoch, len(self.starts))
+        places = order[within * training.batch_size : (within + 1) * training.batch_size]
+        rng = generator_for(training.seed, "programs", self.step)
+        drawn = self.starts.draw(places, training.outcomes_per_grid, training.program_length, rng)
+        mine = self._share(drawn)
+        parts, right = self._losses(mine)
+        total = parts["info_nce"] + config.loss.inverse_weight * parts["inverse"]
+        if "sigreg" in parts:
+            total = total + config.sigreg.weight * parts["sigreg"]
+        check_finite(total.item(), self.step + 1, rate)
+        fabric.backward(total)
+        if config.optimizer.gradient_clip:
+            limit = config.optimizer.gradient_clip
+            fabric.clip_gradients(self.forward, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        values = {f"loss/{name}": part.detach() for name, part in (parts | {"total": total}).items()}
+        values["train/right"] = right
+        means = cast(Tensor, fabric.all_reduce(torch.stack([value.double() for value in values.values()]))).tolist()
+        found = dict(zip(values, means, strict=True))
+        return found | {"optimizer/lr": rate, "loss/temperature": float(self.model.temperature.detach())}
+
+    def _share(self, drawn: Programs) -> Programs:
+        """This process's programs: those of every so many grids."""
+        fabric = self.fabric
+        if fabric.world_size == 1:
+            return drawn
+        first = (drawn.sources[1:] != drawn.sources[:-1]).cumsum()
+        groups = torch.cat([torch.zeros(1, dtype=torch.long), torch.from_numpy(first)]).numpy()
+        kept = groups % fabric.world_size == fabric.global_rank
+        return Programs(drawn.sources[kept], drawn.actions[kept], drawn.arguments[kept], drawn.outcomes[kept])
+
+    def _losses(self, programs: Programs) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses of some programs, and how often the right outcome is nearest."""
+        device, config = self.fabric.device, self.config
+        there = programs.outcomes >= 0
+        targets = programs.outcomes[there]
+        grids, where = np.unique(np.concatenate([programs.sources, targets]), return_inverse=True)
+        places = torch.from_numpy(where).to(device)
+        split = self.table.by_size(grids)
+        owners = np.broadcast_to(np.arange(len(there))[:, None], there.shape)[there]
+        froms = places[: len(programs.sources)][torch.from_numpy(owners).to(device)]
+        latents, predicted, first = cast(ProgramJepa, self.forward)(
+            [self.table.tokens(grids[part]) for part in split],
+            torch.from_numpy(np.concatenate(split)).to(device),
+            places[: len(programs.sources)],
+            torch.from_numpy(programs.actions).to(device),
+            self._rows[torch.from_numpy(programs.arguments).to(device)],
+            froms,
+            places[len(programs.sources) :],
+        )
+        queries = predicted[torch.from_numpy(there).to(device)]
+        # The grids themselves are outcomes too, of doing nothing: they follow the targets as negatives.
+        keys = latents[torch.cat([places[len(programs.sources) :], places[: len(programs.sources)]])]
+        names = torch.from_numpy(np.concatenate([targets, programs.sources])).to(device)
+        all_keys, all_names, offset = gathered_with_gradient(keys, names, self.fabric)
+        own = torch.arange(len(queries), device=device) + offset
+        loss, right = info_nce_of_grids(
+            queries, all_keys, own, all_names, self.queue, self.queued, self.model.temperature
+        )
+        parts = {"info_nce": loss}
+        begun = torch.from_numpy(programs.actions[owners, 0]).to(device)
+        parts["inverse"] = mean_of_all(functional.cross_entropy(first, begun, reduction="none"))
+        if config.sigreg.weight:
+            slices = draw_slices(
+                latents.shape[1], config.sigreg.num_slices, generator_for(config.training.seed, "slices", self.step)
+            )
+            parts["sigreg"] = epps_pulley(all_keys, slices.to(device), *self._rule)
+        if self._queue_size:
+            self.queue = torch.cat([self.queue, all_keys.detach().float()])[-self._queue_size :]
+            self.queued = torch.cat([self.queued, all_names])[-self._queue_size :]
+        return parts, right
+
+    def score(self) -> dict[str, float]:
+        """Figures of the held-out triples; see `Retrieval`."""
+        self.model.eval()
+        with self.fabric.autocast():
+            found = self.retrieval.score(self.model)
+        self.model.train()
+        return found
+
+    def _end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
+        epoch, epochs = self.step // self.steps_per_epoch, self.config.training.epochs
+        found = self.score()
+        is_best = self.record.end_epoch(-found["val/accuracy_same_grid"], 0.0)
+        if log is not None:
+            log.log(self.step, found)
+        progress.say(
+            f"epoch {epoch}/{epochs}  loss {self.record.losses[-1]:.4f}  right among 64: {found['val/accuracy']:.3f}, "
+            f"among all actions' outcomes {found['val/accuracy_same_grid']:.3f}  "
+            f"isotropy {found['diagnostics/target/isotropy']:.2f}"
+        )
+        if self.fabric.is_global_zero:
+            names = ("accuracy", "accuracy_same_grid", "candidates_same_grid", "loss", "distance")
+            write_json(
+                self.run.path / "metrics.json",
+                {
+                    "completed_epochs": epoch, "batch_size": self.config.training.batch_size,
+                    "losses": self.record.losses, "prediction_metrics": {n: found[f"val/{n}"] for n in names},
+                },
+            )  # fmt: skip
+        self._save(is_best)
+        if self.fabric.is_global_zero:
+            link_epoch(self.run, self.step, epoch)
+
+    def _save(self, is_best: bool) -> None:
+        if self.fabric.is_global_zero:
+            save_checkpoint(self.run.checkpoints, self.state(), is_best, self.config.validation.keep_last)
+        self.fabric.barrier()

@@ -1,0 +1,184 @@
+"""`prepare-program-triples`: what single actions make of grids, one record a line.
+
+A record is {"input", "program": {"type", "args"}, "output", "metadata"}. The steps of a task's own program come first,
+pair by pair; `explored` ones, other actions tried on the same grids, follow each.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from rich.console import Console
+
+from arc_core.errors import InputError, run_command
+from arc_core.files import show_path
+from arc_core.progress import Progress
+from arc_core.randomness import generator_for
+from arc_core.task import task_from_json
+from jepa_hrl.dsl.types import Array
+from jepa_hrl.programs.actions import RECOLOR, Action, ActionSet, make_action_set, renamed
+from jepa_hrl.programs.config import STEPS, ProgramJepaConfig
+from jepa_hrl.synthesis.steps import Arguments
+
+_TASKS_A_JOB = 50
+
+
+def read_manifest(path: Path) -> list[dict[str, object]]:
+    """The lines of a manifest.
+
+    Raises:
+        InputError: it does not exist, or a line does not say its rule_trace.
+    """
+    if not path.is_file():
+        raise InputError(f"the manifest must be one that generate-dataset wrote; {path} does not exist")
+    rows = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                row["metadata"]["rule_trace"][0]["name"]
+            except (ValueError, KeyError, TypeError, IndexError):
+                raise InputError(
+                    f"{show_path(path)}, line {number}: must be a task with metadata.rule_trace, as generate-dataset "
+                    f"writes it"
+                ) from None
+            rows.append(row)
+    if not rows:
+        raise InputError(f"{show_path(path)} has no tasks")
+    return rows
+
+
+def trace_of(row: dict[str, object]) -> list[tuple[str, Arguments]]:
+    """The names and arguments of the steps of a manifest's task."""
+    metadata = row["metadata"]
+    assert isinstance(metadata, dict)
+    return [(str(step["name"]), dict(step["args"])) for step in metadata["rule_trace"]]
+
+
+def apply_step(actions: ActionSet, step: str, arguments: Arguments, grid: Array) -> Array | None:
+    """What a step of a trace makes of a grid; None where it is refused or none of the actions."""
+    if step == RECOLOR and actions.recolor is not None:
+        return renamed(grid, table_of(arguments))
+    number = actions.number_of(step, arguments)
+    return None if number is None else actions.outcome(number, grid)
+
+
+def table_of(arguments: Arguments) -> dict[int, int]:
+    """The colours that a `recolor` of a trace renames."""
+    table = arguments.get("table", {})
+    assert isinstance(table, dict)
+    return {int(old): int(new) for old, new in table.items()}
+
+
+def _records(row: dict[str, object], actions: ActionSet, explored: int, seed: int, number: int) -> list[str]:
+    """The lines of one task."""
+    task = task_from_json({"train": row["train"], "test": row["test"]}, str(row["task_id"]))
+    rng = generator_for(seed, "triples", number)
+    metadata = row["metadata"]
+    assert isinstance(metadata, dict)
+    trace, lines = trace_of(row), []
+    for place, pair in enumerate(task.train + task.test):
+        grid: Array = pair.input
+        for step, (name, arguments) in enumerate(trace):
+            after = apply_step(actions, name, arguments, grid)
+            if after is None:
+                break
+            about = {
+                "task_id": task.task_id, "phase": metadata.get("phase"), "rule_family": metadata.get("rule_family"),
+                "pair": place, "step": step,
+            }  # fmt: skip
+            lines.append(_line(grid, name, arguments, after, about | {"explored": False}))
+            for action, outcome in islice(_others(actions, grid, rng), explored):
+                lines.append(_line(grid, action.step, action.arguments, outcome, about | {"explored": True}))
+            grid = after
+    return lines
+
+
+def _others(actions: ActionSet, grid: Array, rng: np.random.Generator) -> Iterator[tuple[Action, Array]]:
+    """Actions that change a grid, and what they make of it, in random order."""
+    for number in rng.permutation(len(actions)).tolist():
+        outcome = None if number == actions.recolor else actions.outcome(number, grid)
+        if outcome is not None and not np.array_equal(outcome, grid):
+            yield actions.actions[number], outcome
+
+
+def _line(grid: Array, name: str, arguments: Arguments, after: Array, metadata: dict[str, object]) -> str:
+    record = {
+        "input": grid.tolist(), "program": {"type": name, "args": arguments}, "output": after.tolist(),
+        "metadata": metadata,
+    }  # fmt: skip
+    return json.dumps(record, separators=(",", ":")) + "\n"
+
+
+def _many(rows: Sequence[dict[str, object]], first: int, actions: ActionSet, explored: int, seed: int) -> list[str]:
+    return [line for n, row in enumerate(rows) for line in _records(row, actions, explored, seed, first + n)]
+
+
+def write_triples(
+    manifest: Path, output: Path, actions: ActionSet, explored: int, seed: int, workers: int, console: Console
+) -> int:
+    """Writes the records of a manifest's tasks, whole or not at all; gives their number.
+
+    Args:
+        explored: other actions tried on each grid.
+    Raises:
+        InputError: see `read_manifest`, or no step of any task is among the actions.
+    """
+    rows = read_manifest(manifest)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial, count = output.with_name(output.name + ".partial"), 0
+    starts = range(0, len(rows), _TASKS_A_JOB)
+    jobs = (delayed(_many)(rows[s : s + _TASKS_A_JOB], s, actions, explored, seed) for s in starts)
+    made: Iterator[list[str]] = Parallel(n_jobs=workers, return_as="generator")(jobs)
+    with Progress(console, len(rows), "tasks") as progress, partial.open("w", encoding="utf-8") as file:
+        for number, lines in enumerate(made, 1):
+            file.writelines(lines)
+            count += len(lines)
+            progress.update(min(number * _TASKS_A_JOB, len(rows)), f"{count:,} triples")
+    if not count:
+        partial.unlink()
+        raise InputError(f"{show_path(manifest)}: no task's first step is among the actions")
+    partial.replace(output)
+    return count
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `prepare-program-triples`."""
+    parser = argparse.ArgumentParser(
+        "prepare-program-triples",
+        description="Write what each step of synthetic tasks makes of each grid, and what other actions would make of "
+        "it: input, program, output; one a line.",
+        epilog="example: uv run prepare-program-triples --manifest data/pilot_curriculum/manifest.jsonl "
+        "--output data/program_triples/pilot_curriculum.jsonl",
+    )
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="that generate-dataset wrote")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--explored", type=int, default=3, metavar="N", help="other actions a grid (default 3)")
+    parser.add_argument("--seed", type=int, default=0, help="of which others are tried (default 0)")
+    parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
+    args = parser.parse_args(argv)
+    return run_command(lambda: _prepare(args, Console(emoji=False)))
+
+
+def _prepare(args: argparse.Namespace, console: Console) -> int:
+    if args.explored < 0:
+        raise InputError(f"--explored must be 0 or more; got {args.explored}")
+    began = time.perf_counter()
+    actions = make_action_set(STEPS, ProgramJepaConfig().max_actions)
+    console.print(f"writing to {show_path(args.output)}", highlight=False)
+    count = write_triples(args.manifest, args.output, actions, args.explored, args.seed, args.workers, console)
+    console.print(
+        f"{count:,} triples in {time.perf_counter() - began:.0f} s\n"
+        f"next: uv run train-program-conditioned-jepa --dataset_triples {show_path(args.output)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

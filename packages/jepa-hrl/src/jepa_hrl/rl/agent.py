@@ -1,0 +1,72 @@
+"""A policy with all that it thinks with: the program-conditioned JEPA, its foresight, and the grids come by."""
+
+from pathlib import Path
+
+import torch
+
+from arc_core.checkpoint import Checkpoint
+from arc_core.config import build_config, config_to_dict
+from arc_core.errors import InputError
+from arc_core.randomness import seed_for
+from jepa_hrl.programs.actions import make_action_set
+from jepa_hrl.programs.config import ProgramJepaConfig
+from jepa_hrl.programs.model import ProgramJepa
+from jepa_hrl.programs.opened import OpenedProgramJepa
+from jepa_hrl.rl.config import PolicyConfig, ReasonerConfig
+from jepa_hrl.rl.policy import Foresight, Policy
+from jepa_hrl.rl.world import World
+
+
+class Agent:
+    """Policy, world and foresight on one device."""
+
+    def __init__(self, jepa: OpenedProgramJepa, config: PolicyConfig, seed: int) -> None:
+        """An untrained policy."""
+        self.jepa = jepa
+        self.world = World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
+        self.foresight = Foresight(jepa.model, self.world.vectors, jepa.actions.recolor) if config.foresight else None
+        torch.manual_seed(seed_for(seed, "policy weights", 0))
+        self.policy = Policy(self.world.width, len(jepa.actions), config.hidden_dim, config.foresight)
+        self.policy.to(jepa.device)
+
+    def extras(self) -> dict[str, object]:
+        """What a checkpoint needs beside the policy to be used alone: the JEPA."""
+        return {
+            "program_jepa": str(self.jepa.file), "actions": self.jepa.actions.names,
+            "jepa_model": dict(self.jepa.model.state_dict()), "jepa_config": config_to_dict(self.jepa.config),
+        }  # fmt: skip
+
+    def take(self, checkpoint: Checkpoint) -> None:
+        """Takes over a policy.
+
+        Raises:
+            InputError: it is of another size, or thinks in another JEPA's latents.
+        """
+        theirs, ours = checkpoint.extras.get("jepa_model"), self.jepa.model.state_dict()
+        if not isinstance(theirs, dict) or any(
+            name not in theirs or not torch.equal(theirs[name].to(value.device), value) for name, value in ours.items()
+        ):
+            raise InputError("the policy to begin with must have been trained with the same program-conditioned JEPA")
+        try:
+            self.policy.load_state_dict(dict(checkpoint.model))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(f"the policy to begin with must be of the same size: {reason}") from None
+
+
+def opened_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tuple[Agent, ReasonerConfig]:
+    """The trained agent of a checkpoint, which holds its JEPA."""
+    config, _ = build_config(ReasonerConfig, checkpoint.config, str(file))
+    extras = checkpoint.extras
+    stored = extras["jepa_config"]
+    assert isinstance(stored, dict)
+    jepa_config, _ = build_config(ProgramJepaConfig, stored, str(file))
+    actions = make_action_set(jepa_config.actions, jepa_config.max_actions)
+    model = ProgramJepa(jepa_config, len(actions)).to(device)
+    weights = extras["jepa_model"]
+    assert isinstance(weights, dict)
+    model.load_state_dict(weights)
+    jepa = OpenedProgramJepa(file, jepa_config, model.eval().requires_grad_(False), actions, (), device)
+    agent = Agent(jepa, config.policy, 0)
+    agent.policy.load_state_dict(dict(checkpoint.model))
+    return agent, config

@@ -1,0 +1,124 @@
+"""`train-active-reasoner`: trains the policy that reasons in latents, and whatever it stands on that is missing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from arc_core.checkpoint import load_checkpoint
+from arc_core.config import config_to_dict, config_to_yaml
+from arc_core.errors import RunFailure, run_command
+from arc_core.files import show_path, write_json
+from arc_core.loop import Ended, open_fabric
+from arc_core.runs import git_commit
+from arc_core.solver import training_commands
+from arc_core.training_command import (
+    announce_start,
+    begin_run,
+    check_resumable,
+    parse_trainer_arguments,
+    read_recipe,
+    run_trainer,
+    take_over,
+)
+from jepa_hrl.programs.opened import open_program_jepa
+from jepa_hrl.rl.agent import Agent
+from jepa_hrl.rl.cloning_cli import cloned_policy
+from jepa_hrl.rl.config import CLONING_METHOD, METHOD, OLD_KEYS, TRAIN_COMMAND, ReasonerConfig
+from jepa_hrl.rl.curves import write_curve
+from jepa_hrl.rl.data import load_puzzles
+from jepa_hrl.rl.pieces import program_jepa, speaking
+from jepa_hrl.rl.trainer import Trainer
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `train-active-reasoner`."""
+    return run_command(lambda: _train(argv))
+
+
+def _train(argv: Sequence[str] | None) -> int:
+    console = speaking()
+    description = (
+        "Train the active reasoner. Tasks, triples, the program-conditioned JEPA and the cloned policy that it needs "
+        "are made with their quick recipes where they are missing."
+    )
+    arguments = parse_trainer_arguments("train-active-reasoner", METHOD, description, {}, argv)
+    commands = training_commands() | {METHOD: TRAIN_COMMAND}
+    recipe = read_recipe(ReasonerConfig, arguments, METHOD, commands, OLD_KEYS, console)
+    if recipe is None:
+        return 0
+    config, start = announce_start(ReasonerConfig, recipe, arguments, METHOD, console)
+    fabric = open_fabric(config.device.name, "float32")
+    with fabric.rank_zero_first():
+        path = program_jepa(config.program_checkpoint, console)
+        initial = None
+        if start.checkpoint is None and arguments.init_from is not None:
+            initial = load_checkpoint(arguments.init_from, METHOD, fabric.device)
+        elif start.checkpoint is None and config.cloning.epochs:
+            initial = load_checkpoint(cloned_policy(config.policy_checkpoint, console), CLONING_METHOD, fabric.device)
+        jepa = open_program_jepa(path, fabric.device)
+        sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
+    if start.checkpoint is not None:
+        check_resumable(start.checkpoint, config_to_dict(config), sets.fingerprint)
+    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
+    trainer = Trainer(config, Agent(jepa, config.policy, config.trainer.seed), sets, run, fabric)
+    take_over(trainer, start, initial)
+    _announce(console, trainer, path)
+    return run_trainer(
+        trainer, trainer.total_steps, run, fabric, _out_of_memory(config), TRAIN_COMMAND, console,
+        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
+    )  # fmt: skip
+
+
+def _announce(console: Console, trainer: Trainer, jepa: Path) -> None:
+    config, sets = trainer.config, trainer.sets
+    parameters = sum(p.numel() for p in trainer.agent.policy.parameters())
+    console.print(
+        f"active reasoner, {parameters:,} parameters on {trainer.fabric.device}, "
+        f"{len(trainer.agent.jepa.actions)} actions and stop, dynamics: {config.env.dynamics}, latents of "
+        f"{show_path(jepa)}\n"
+        f"{len(sets.learnt):,} tasks to learn from, {len(sets.held_out):,} held out; {config.trainer.iterations} "
+        f"iterations of {config.trainer.episodes_per_iter} x {config.trainer.steps_per_iter} steps\n"
+        f"writing to {show_path(trainer.run.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _out_of_memory(config: ReasonerConfig) -> RunFailure:
+    return RunFailure(
+        f"the device ran out of memory; try trainer.episodes_per_iter {config.trainer.episodes_per_iter // 2}, then "
+        f"trainer.minibatches {2 * config.trainer.minibatches}"
+    )
+
+
+def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) -> None:
+    """Measures the best checkpoint, writes summary.json and the curve, says what comes next."""
+    run = trainer.run
+    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    curve = trainer.curve
+    trainer.load(best)
+    found = trainer.score()
+    write_curve(run.path / "curve.png", [curve])
+    write_json(
+        run.summary,
+        {
+            "method": METHOD, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
+            "training_seconds": round(seconds, 1), "seed": trainer.config.trainer.seed,
+            "training_data": list(trainer.training_data), "data_fingerprint": trainer.sets.fingerprint,
+            "dynamics": trainer.config.env.dynamics, "curve": [list(point) for point in curve],
+            "results": {"held-out tasks": found.metrics("eval")},
+        },
+    )  # fmt: skip
+    lengths = ", ".join(f"{success:.2f} of {length} steps" for length, success in found.by_length.items())
+    console.print(
+        f"held-out tasks: grounded success {found.success:.3f} ({lengths}), latent only {found.latent_only:.3f}, "
+        f"mean length {found.length:.2f}, {found.length_ratio:.2f} times the generator's\n"
+        f"trained for {seconds:.0f} s; run in {show_path(run.path)}; curve in {show_path(run.path / 'curve.png')}\n"
+        f"next: uv run eval compare --methods dsl active-reasoner --data arc1:train --limit 40      "
+        f"uv run rollout-latent-env --checkpoint {show_path(run.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

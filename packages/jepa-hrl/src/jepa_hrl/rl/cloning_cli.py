@@ -1,0 +1,111 @@
+"""`pretrain-bc`: a first policy from the programs of synthetic tasks, before anything is tried."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from arc_core.checkpoint import load_checkpoint
+from arc_core.config import config_to_dict, config_to_yaml
+from arc_core.errors import InputError, RunFailure, run_command
+from arc_core.files import show_path, write_json
+from arc_core.loop import Ended, open_fabric
+from arc_core.progress import Progress
+from arc_core.runs import git_commit
+from arc_core.solver import training_commands
+from arc_core.training_command import (
+    announce_start,
+    begin_run,
+    check_resumable,
+    parse_trainer_arguments,
+    read_recipe,
+    run_trainer,
+    take_over,
+)
+from jepa_hrl.programs.opened import open_program_jepa
+from jepa_hrl.rl.agent import Agent
+from jepa_hrl.rl.cloning import demonstrate
+from jepa_hrl.rl.cloning_trainer import CloningTrainer
+from jepa_hrl.rl.config import CLONING_COMMAND, CLONING_METHOD, OLD_KEYS, ReasonerConfig
+from jepa_hrl.rl.data import load_puzzles
+from jepa_hrl.rl.pieces import piece, program_jepa, speaking
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `pretrain-bc`."""
+    return run_command(lambda: _train(argv))
+
+
+def cloned_policy(given: str | None, console: Console) -> Path:
+    """The cloned policy that a reasoner begins with."""
+    return piece(given, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console)
+
+
+def _train(argv: Sequence[str] | None) -> int:
+    console = speaking()
+    description = "Clone a first policy from the programs of synthetic tasks, for train-active-reasoner to begin with."
+    arguments = parse_trainer_arguments("pretrain-bc", CLONING_METHOD, description, {}, argv)
+    commands = training_commands() | {CLONING_METHOD: CLONING_COMMAND}
+    recipe = read_recipe(ReasonerConfig, arguments, CLONING_METHOD, commands, OLD_KEYS, console)
+    if recipe is None:
+        return 0
+    config, start = announce_start(ReasonerConfig, recipe, arguments, CLONING_METHOD, console)
+    if not config.cloning.epochs:
+        raise InputError("cloning.epochs must be 1 or more to clone a policy; got 0")
+    initial = load_checkpoint(arguments.init_from, CLONING_METHOD) if arguments.init_from else None
+    fabric = open_fabric(config.device.name, "float32")
+    with fabric.rank_zero_first():
+        jepa = open_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
+        sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
+    if start.checkpoint is not None:
+        check_resumable(start.checkpoint, config_to_dict(config), sets.fingerprint)
+    agent = Agent(jepa, config.policy, config.trainer.seed)
+    traced = sum(bool(puzzle.trace) for puzzle in sets.learnt)
+    with Progress(console, traced, "programs to imitate") as progress:
+        known = demonstrate(sets.learnt, agent.foresight, agent.world, config.env, -1, progress)
+    run = begin_run(arguments, start, CLONING_METHOD, config_to_yaml(config, CLONING_METHOD), fabric)
+    trainer = CloningTrainer(config, agent, sets, known, run, fabric)
+    take_over(trainer, start, initial)
+    console.print(
+        f"behavioural cloning of {traced:,} programs, {len(known):,} steps; {config.cloning.epochs} epochs of "
+        f"{trainer.steps_per_epoch} steps of {config.cloning.batch_size}\nwriting to {show_path(run.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return run_trainer(
+        trainer, trainer.total_steps, run, fabric, _out_of_memory(config), CLONING_COMMAND, console,
+        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
+    )  # fmt: skip
+
+
+def _out_of_memory(config: ReasonerConfig) -> RunFailure:
+    return RunFailure(
+        f"the device ran out of memory; try cloning.batch_size {config.cloning.batch_size // 2}, then tasks.practice "
+        f"{config.tasks.practice // 2}"
+    )
+
+
+def _conclude(console: Console, trainer: CloningTrainer, ended: Ended, seconds: float) -> None:
+    """Measures the best checkpoint, writes summary.json, says what comes next."""
+    run = trainer.run
+    best = load_checkpoint(run.path, CLONING_METHOD, trainer.fabric.device)
+    trainer.load(best)
+    found = trainer.score()
+    write_json(
+        run.summary,
+        {
+            "method": CLONING_METHOD, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
+            "training_seconds": round(seconds, 1), "seed": trainer.config.trainer.seed,
+            "training_data": list(trainer.training_data), "data_fingerprint": trainer.sets.fingerprint,
+            "results": {"held-out tasks": found.metrics("eval")},
+        },
+    )  # fmt: skip
+    console.print(
+        f"held-out tasks: grounded success {found.success:.3f}, mean length {found.length:.2f}\n"
+        f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
+        f"next: uv run --package jepa-hrl train-active-reasoner --policy_checkpoint {show_path(run.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

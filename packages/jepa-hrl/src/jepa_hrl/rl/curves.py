@@ -1,0 +1,39 @@
+"""Learning curves as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from arc_core.files import write_atomically
+from arc_core.render import figure_to_png
+
+Curve = Sequence[tuple[int, float]]
+
+
+def write_curve(path: Path, curves: Sequence[Curve]) -> None:
+    """Held-out success over environment steps: every run's, and their mean where there are several.
+
+    Args:
+        curves: (steps, success) points of each run; runs to be averaged have the same steps.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for curve in curves:
+        steps, success = zip(*curve, strict=True)
+        axes.plot(steps, success, color="#1f77b4", alpha=1.0 if len(curves) == 1 else 0.4, marker="o", markersize=3)
+    if len(curves) > 1:
+        steps = tuple(point[0] for point in curves[0])
+        values = np.array([[success for _, success in curve] for curve in curves])
+        axes.plot(steps, values.mean(axis=0), color="#d62728", label=f"mean of {len(curves)} seeds")
+        low, high = values.min(axis=0), values.max(axis=0)
+        axes.fill_between(steps, low, high, color="#d62728", alpha=0.15, label="least to most")
+        axes.legend(loc="lower right")
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("grounded success on held-out tasks")
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    png = figure_to_png(figure)
+    write_atomically(path, lambda file: file.write(png))

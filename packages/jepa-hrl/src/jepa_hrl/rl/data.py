@@ -1,0 +1,52 @@
+"""The puzzles that a reasoner learns from and is measured by; what is missing is generated."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from arc_core.config import workspace_folder
+from arc_core.datasets import fingerprint, load_tasks
+from arc_core.files import show_path
+from jepa_hrl.jepa.tasks import curriculum_manifest
+from jepa_hrl.programs.actions import ActionSet
+from jepa_hrl.rl.config import EnvConfig, TasksConfig
+from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles, practice_puzzles
+
+
+@dataclass(frozen=True)
+class PuzzleSets:
+    """Attributes:
+    learnt, held_out: puzzles.
+    specs: what was learnt from, for declarations.
+    fingerprint: of the tasks learnt from.
+    """
+
+    learnt: list[Puzzle]
+    held_out: list[Puzzle]
+    specs: tuple[str, ...]
+    fingerprint: str
+
+
+def load_puzzles(config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: int, console: Console) -> PuzzleSets:
+    """The tasks of the curriculum with others of its programs to practise on, and the held-out ones.
+
+    Practice whose grids are those of a held-out task is left out.
+    """
+    manifest = Path(config.manifest) if config.manifest is not None else curriculum_manifest(config.curriculum, console)
+    held_manifest = curriculum_manifest(config.held_out, console)
+    learnt = manifest_puzzles(manifest, actions, env.demonstrations)
+    held_out = manifest_puzzles(held_manifest, actions, env.demonstrations)
+    if config.practice:
+        console.print(f"drawing {config.practice:,} puzzles to practise on ...", highlight=False)
+        recipe = workspace_folder() / "configs" / "data" / f"{config.curriculum}.yaml"
+        learnt += practice_puzzles(recipe, config.practice, seed, actions, env.demonstrations)
+    seen = {_content(puzzle) for puzzle in held_out}
+    learnt = [puzzle for puzzle in learnt if _content(puzzle) not in seen]
+    spec = f"manifest:{show_path(manifest)}"
+
+    return PuzzleSets(learnt, held_out, (spec,), fingerprint(load_tasks(spec)))
+
+
+def _content(puzzle: Puzzle) -> tuple[bytes, ...]:
+    return tuple(grid.tobytes() for grid in puzzle.inputs + puzzle.goals)

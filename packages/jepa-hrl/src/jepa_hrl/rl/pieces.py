@@ -1,0 +1,56 @@
+"""What a reasoner stands on: a program-conditioned JEPA and a cloned policy, taken from earlier runs or trained now."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from arc_core.config import workspace_folder
+from arc_core.errors import RunFailure
+from arc_core.files import show_path
+from arc_core.runs import RunFolder
+from jepa_hrl.programs.cli import main as train_program_jepa
+from jepa_hrl.programs.config import METHOD as PROGRAM_METHOD
+from jepa_hrl.programs.config import TRAIN_COMMAND as PROGRAM_COMMAND
+
+RECIPE = "quick"
+
+
+def finished_run(method: str) -> RunFolder | None:
+    """The newest run of a method's quick recipe that came to its end."""
+    folders = (workspace_folder() / "runs" / method).glob(f"{RECIPE}-*")
+    runs = [run for run in map(RunFolder, folders) if run.summary.exists()]
+    return max(runs, key=lambda run: run.summary.stat().st_mtime_ns, default=None)
+
+
+def piece(
+    given: str | None, method: str, command: str, train: Callable[[Sequence[str]], int], what: str, console: Console
+) -> Path:
+    """The checkpoint of a config, or the run of an earlier command, or that of one made now.
+
+    Raises:
+        RunFailure: the command did not come to its end.
+    """
+    if given is not None:
+        return Path(given)
+    run = finished_run(method)
+    if run is None:
+        console.print(f"there is no {what} yet; training one with {command}", highlight=False)
+        status = train([])
+        run = finished_run(method)
+        if status or run is None:
+            raise RunFailure(f"{what} was not trained to its end; go on with {command} --resume auto")
+    console.print(f"{what}: {show_path(run.path)}", highlight=False, soft_wrap=True)
+    return run.path
+
+
+def program_jepa(given: str | None, console: Console) -> Path:
+    """The program-conditioned JEPA to think with."""
+    what = "program-conditioned JEPA"
+    return piece(given, PROGRAM_METHOD, PROGRAM_COMMAND, train_program_jepa, what, console)
+
+
+def speaking() -> Console:
+    """The first process's console; under torchrun the others are quiet."""
+    return Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)

@@ -1,0 +1,127 @@
+"""What an episode is about: grids of a task's demonstrations and what they are to become. K demonstrations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from arc_core.errors import InputError
+from arc_core.task import Task, task_from_json
+from jepa_hrl.dsl.types import Array
+from jepa_hrl.programs.actions import RECOLOR, ActionSet, inferred_table, renamed
+from jepa_hrl.programs.triples import read_manifest, trace_of
+from jepa_hrl.synthesis.dataset import plans_of, read_config
+from jepa_hrl.synthesis.generator import PhasePlan, practice_task
+from jepa_hrl.synthesis.steps import Arguments
+
+_TASKS_A_JOB = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Puzzle:
+    """A task as an agent sees it.
+
+    Attributes:
+        name: of the task.
+        inputs, goals: K grids each.
+        length: steps of the program that made it, 0 where that is not known.
+        trace: actions that solve it, in order; none where that is not known.
+        phase: of the curriculum.
+    """
+
+    name: str
+    inputs: tuple[Array, ...]
+    goals: tuple[Array, ...]
+    length: int = 0
+    trace: tuple[int, ...] = ()
+    phase: str = ""
+
+
+def puzzle_of(task: Task, demonstrations: int) -> Puzzle:
+    """A task's first demonstrations; where it has fewer, they come again."""
+    pairs = [task.train[n % len(task.train)] for n in range(demonstrations)]
+    outputs = [pair.output for pair in pairs if pair.output is not None]
+    return Puzzle(task.task_id, tuple(pair.input for pair in pairs), tuple(outputs))
+
+
+def _traced(
+    task: Task, steps: Sequence[tuple[str, Arguments]], phase: str, actions: ActionSet, demonstrations: int
+) -> Puzzle:
+    """A synthetic task with the actions of its program, if they solve it.
+
+    Colours can be renamed only at the end, where the table shows; that is tried for programs that do so before.
+    """
+    puzzle = puzzle_of(task, demonstrations)
+    numbers = [actions.number_of(name, arguments) for name, arguments in steps if name != RECOLOR]
+    if len(numbers) < len(steps):
+        numbers.append(actions.recolor)
+    known = tuple(number for number in numbers if number is not None)
+    solved = len(known) == len(numbers) and solves(known, puzzle, actions)
+    return Puzzle(puzzle.name, puzzle.inputs, puzzle.goals, len(steps), known if solved else (), phase)
+
+
+def solves(numbers: Sequence[int], puzzle: Puzzle, actions: ActionSet) -> bool:
+    """Whether actions, each of which must change the first grid, turn the inputs into the goals."""
+    grids: list[Array] = list(puzzle.inputs)
+    for number in numbers:
+        if number == actions.recolor:
+            table = inferred_table(grids, puzzle.goals)
+            if table is None:
+                return False
+            grids = [renamed(grid, table) for grid in grids]
+            continue
+        made = [actions.outcome(number, grid) for grid in grids]
+        after = [grid for grid in made if grid is not None]
+        if len(after) < len(grids) or np.array_equal(after[0], grids[0]):
+            return False
+        grids = after
+    return all(np.array_equal(grid, goal) for grid, goal in zip(grids, puzzle.goals, strict=True))
+
+
+def manifest_puzzles(path: Path, actions: ActionSet, demonstrations: int) -> list[Puzzle]:
+    """The tasks of a manifest.
+
+    Raises:
+        InputError: see `read_manifest`.
+    """
+    found = []
+    for row in read_manifest(path):
+        task = task_from_json({"train": row["train"], "test": row["test"]}, str(row["task_id"]), str(path))
+        metadata = row["metadata"]
+        assert isinstance(metadata, dict)
+        phase = str(metadata.get("phase", ""))
+        found.append(_traced(task, trace_of(row), phase, actions, demonstrations))
+    return found
+
+
+def practice_puzzles(
+    config: Path, count: int, seed: int, actions: ActionSet, demonstrations: int, workers: int = -1
+) -> list[Puzzle]:
+    """Puzzles of a curriculum's programs on new grids, each phase with its share; see `practice_task`."""
+    plans = plans_of(read_config(config))
+    total = sum(number for _, number in plans)
+    jobs = []
+    for plan, number in plans:
+        share = round(count * number / total)
+        starts = range(0, share, _TASKS_A_JOB)
+        jobs += [(plan, range(start, min(start + _TASKS_A_JOB, share))) for start in starts]
+    run = Parallel(n_jobs=workers)
+    made = run(delayed(_practice)(plan, numbers, seed, actions, demonstrations) for plan, numbers in jobs)
+    return [puzzle for part in made for puzzle in part]
+
+
+def _practice(plan: PhasePlan, numbers: range, seed: int, actions: ActionSet, demonstrations: int) -> list[Puzzle]:
+    found = []
+    for number in numbers:
+        made = practice_task(plan, number, seed)
+        steps = [(step.name, arguments) for step, arguments in made.trace]
+        found.append(_traced(made.task, steps, made.phase, actions, demonstrations))
+    return found
+
+
+def require_puzzles(puzzles: Sequence[Puzzle], what: str) -> None:
+    """Raises InputError where there are none."""
+    if not puzzles:
+        raise InputError(f"{what} has no tasks")

@@ -1,0 +1,119 @@
+"""Grids that episodes have come by: what actions make of them, which are of use, and their latents.
+
+Everything here is computed once a grid and could be computed again: forgetting changes nothing but time. A actions,
+D latent channels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from jepa_hrl.dsl.types import Array
+from jepa_hrl.jepa.batches import DeviceTable
+from jepa_hrl.jepa.config import EncoderConfig
+from jepa_hrl.programs.actions import ActionSet, renamed
+from jepa_hrl.programs.data import token_table
+from jepa_hrl.programs.model import ProgramJepa
+from jepa_hrl.programs.validation import latents_of
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
+REFUSED = -1
+
+
+class World:
+    """Grids by number."""
+
+    def __init__(self, model: ProgramJepa, actions: ActionSet, encoder: EncoderConfig, device: torch.device) -> None:
+        """An empty one."""
+        self.model, self.actions, self.device = model, actions, device
+        self._encoder = encoder
+        self.width = encoder.latent_dim
+        self.vectors = model.action_vectors(actions)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops all grids; numbers given before mean nothing any more."""
+        self.grids: list[Array] = []
+        self._numbers: dict[tuple[tuple[int, ...], bytes], int] = {}
+        self._outcomes: dict[tuple[int, int], int] = {}
+        self._legal: dict[int, Flags] = {}
+        self._latents = np.zeros((1024, self.width), dtype=np.float32)
+        self._encoded = np.zeros(1024, dtype=bool)
+
+    def __len__(self) -> int:
+        """Grids."""
+        return len(self.grids)
+
+    def number(self, grid: Array) -> int:
+        """A grid's number."""
+        key = (grid.shape, grid.tobytes())
+        found = self._numbers.get(key)
+        if found is None:
+            found = self._numbers[key] = len(self.grids)
+            self.grids.append(grid)
+        return found
+
+    def outcome(self, number: int, action: int) -> int:
+        """The grid that an action makes of a grid, or REFUSED."""
+        key = (number, action)
+        found = self._outcomes.get(key)
+        if found is None:
+            made = self.actions.outcome(action, self.grids[number])
+            found = self._outcomes[key] = REFUSED if made is None else self.number(made)
+        return found
+
+    def renamed(self, number: int, table: dict[int, int]) -> int:
+        """The grid with colours renamed."""
+        return self.number(renamed(self.grids[number], table))
+
+    def legal(self, number: int) -> Flags:
+        """(A,) which actions change a grid; `recolor`, which a grid alone cannot tell of, never does."""
+        found = self._legal.get(number)
+        if found is None:
+            grid, actions = self.grids[number], self.actions
+            found = np.zeros(len(actions), dtype=bool)
+            for action in range(len(actions)):
+                if action != actions.recolor:
+                    made = actions.outcome(action, grid)
+                    found[action] = made is not None and not np.array_equal(made, grid)
+            self._legal[number] = found
+        return found
+
+    def latents(self, numbers: Integers) -> Floats:
+        """(..., D) latents of grids, computed together for those that have none yet."""
+        if len(self.grids) > len(self._encoded):
+            more = max(2 * len(self._encoded), len(self.grids)) - len(self._encoded)
+            self._latents = np.concatenate([self._latents, np.zeros((more, self.width), dtype=np.float32)])
+            self._encoded = np.concatenate([self._encoded, np.zeros(more, dtype=bool)])
+        flat = numbers.ravel()
+        new = np.unique(flat[~self._encoded[flat]])
+        if len(new):
+            self._latents[new] = self._encode([self.grids[number] for number in new.tolist()])
+            self._encoded[new] = True
+        return self._latents[numbers]
+
+    def _encode(self, grids: Sequence[Array]) -> Floats:
+        table = DeviceTable(token_table(grids, self._encoder, ""), self.device)
+        found: Floats = latents_of(self.model, table, np.arange(len(grids))).cpu().numpy()
+        return found
+
+    @torch.no_grad()
+    def foreseen(self, latents: Floats, actions: Integers, tables: Sequence[dict[int, int] | None]) -> Floats:
+        """(N, K, D) predicted latents of what actions make of grids.
+
+        Args:
+            latents: (N, K, D).
+            actions: (N,).
+            tables: of the N, where the action is `recolor`.
+        """
+        vectors = self.vectors[torch.from_numpy(actions).to(self.device)]
+        rows = [row for row, table in enumerate(tables) if table is not None and actions[row] == self.actions.recolor]
+        if rows:
+            vectors[rows] = self.model.table_vectors(self.actions, [tables[row] or {} for row in rows])
+        found: Floats = self.model.transition(torch.from_numpy(latents).to(self.device), vectors[:, None]).cpu().numpy()
+        return found
