@@ -1,11 +1,16 @@
 """Gravity and rigid falls."""
 
+from typing import TypeVar
+
 import numpy as np
+import numpy.typing as npt
 
 from jepa_hrl.dsl.objects import components_diagonal
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.selection import window
 from jepa_hrl.dsl.types import NOTHING, Array, Grid, Refusal
+
+Cell = TypeVar("Cell", bound=np.generic)
 
 
 def _settle(grid: Array) -> Array:
@@ -54,18 +59,30 @@ def fall_up(grid: Grid) -> Grid:
     return _settle(grid.T[:, ::-1])[:, ::-1].T
 
 
-def _drop_objects(grid: Array) -> Array | Refusal:
+def _drop_objects(grid: Array, across: bool, back: bool) -> Array | Refusal:
+    """Objects moved as wholes as far as they go: down, or to the right where `across`; the other way where `back`."""
     found = components_diagonal(np.ascontiguousarray(grid))
     if isinstance(found, Refusal):
         return found
+
+    def turned(plane: npt.NDArray[Cell]) -> npt.NDArray[Cell]:
+        upright = plane.T if across else plane
+        return upright[::-1] if back else upright
+
     moved = np.zeros_like(grid)
-    for item in sorted(found.items, key=lambda item: item.top + item.mask.shape[0], reverse=True):
-        tall, wide = item.mask.shape
-        top = item.top
-        below = moved[:, item.left : item.left + wide]
-        while top + tall < len(grid) and not (below[top + 1 : top + 1 + tall][item.mask]).any():
+    below, items = turned(moved), []
+    for item in found.items:
+        top, left = (item.left, item.top) if across else (item.top, item.left)
+        mask, cells = turned(item.mask), turned(item.cells)
+        if back:
+            top = len(below) - top - len(mask)
+        items.append((top, left, mask, cells))
+    for top, left, mask, cells in sorted(items, key=lambda item: (-item[0] - len(item[2]), item[0], item[1])):
+        tall, wide = mask.shape
+        column = below[:, left : left + wide]
+        while top + tall < len(below) and not column[top + 1 : top + 1 + tall][mask].any():
             top += 1
-        np.copyto(below[top : top + tall], item.cells, where=item.mask)
+        np.copyto(column[top : top + tall], cells, where=mask)
     return moved
 
 
@@ -76,7 +93,7 @@ def drop_down(grid: Grid) -> Grid | Refusal:
     >>> text(drop_down(grid("11/01/00")))
     '00/11/01'
     """
-    return _drop_objects(grid)
+    return _drop_objects(grid, False, False)
 
 
 @primitive(5)
@@ -86,8 +103,7 @@ def drop_up(grid: Grid) -> Grid | Refusal:
     >>> text(drop_up(grid("00/11/01")))
     '11/01/00'
     """
-    moved = _drop_objects(grid[::-1])
-    return moved if isinstance(moved, Refusal) else moved[::-1]
+    return _drop_objects(grid, False, True)
 
 
 @primitive(5)
@@ -97,8 +113,7 @@ def drop_right(grid: Grid) -> Grid | Refusal:
     >>> text(drop_right(grid("110/100")))
     '011/010'
     """
-    moved = _drop_objects(grid.T)
-    return moved if isinstance(moved, Refusal) else moved.T
+    return _drop_objects(grid, True, False)
 
 
 @primitive(5)
@@ -108,8 +123,7 @@ def drop_left(grid: Grid) -> Grid | Refusal:
     >>> text(drop_left(grid("011/010")))
     '110/100'
     """
-    moved = _drop_objects(grid.T[::-1])
-    return moved if isinstance(moved, Refusal) else moved[::-1].T
+    return _drop_objects(grid, True, True)
 
 
 def _gather(grid: Array) -> Array | Refusal:

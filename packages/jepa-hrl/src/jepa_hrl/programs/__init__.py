@@ -1,0 +1,1 @@
+"""What programs make of grids, foreseen in latents."""

@@ -131,7 +131,7 @@ def make_action_set(steps: Sequence[str], most: int) -> ActionSet:
         actions += [Action(name, color) for color in colors]
     if not actions or len(actions) > most:
         raise ConfigError(
-            f"actions must name steps of 1 to {most} actions, a step with a colour counts nine times; got {len(actions)}"
+            f"actions must name steps of 1 to {most} actions, a colour counting nine times; got {len(actions)}"
         )
     return ActionSet(tuple(actions))
 

@@ -70,7 +70,8 @@ def triples_file(config: ProgramJepaConfig, actions: ActionSet, console: Console
             raise InputError(f"dataset_triples must be what prepare-program-triples wrote; {path} does not exist")
         return path, f"triples:{show_path(path)}"
     manifest = curriculum_manifest(config.triples.curriculum, console)
-    path = workspace_folder() / "data" / "program_triples" / f"{config.triples.curriculum}.jsonl"
+    name = f"{config.triples.curriculum}-explored{config.triples.explored}-seed{config.training.seed}.jsonl"
+    path = workspace_folder() / "data" / "program_triples" / name
     if not path.exists() or path.stat().st_mtime < manifest.stat().st_mtime:
         console.print(f"writing triples to {show_path(path)}", highlight=False)
         write_triples(manifest, path, actions, config.triples.explored, config.training.seed, -1, console)

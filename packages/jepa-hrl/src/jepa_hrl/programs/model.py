@@ -40,9 +40,7 @@ class Transition(nn.Module):
         self.of_latent = nn.Sequential(nn.LayerNorm(latent), nn.Linear(latent, hidden))
         self.scale = nn.Linear(program, hidden)
         self.shift = nn.Linear(program, hidden)
-        self.predict = nn.Sequential(
-            nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, latent)
-        )  # fmt: skip
+        self.predict = nn.Sequential(nn.GELU(), nn.Linear(hidden, latent))
 
     def forward(self, latents: Tensor, programs: Tensor) -> Tensor:
         """(..., D) of (..., D) latents and (..., program) vectors, whose leading sides need only be alike."""
@@ -88,7 +86,7 @@ class ProgramJepa(nn.Module):
         self.encoder = Encoder(config.object_encoder)
         self.programs = ProgramEncoder(actions, program.embedding_dim, program.hidden_dim, program.num_layers)
         self.transition = Transition(latent, program.hidden_dim, program.transition_dim)
-        self.inverse = Inverse(latent, program.transition_dim, actions)
+        self.inverse = Inverse(latent, 2 * program.hidden_dim, actions)
         self.log_temperature = nn.Parameter(
             torch.tensor(config.loss.temperature).log(), requires_grad=config.loss.learnable_temperature
         )
@@ -130,6 +128,14 @@ class ProgramJepa(nn.Module):
         arguments = torch.stack([torch.from_numpy(actions.argument_features(n)) for n in range(len(actions))])
         states: Tensor = self.programs(numbers, arguments[:, None].to(numbers.device))
         return states[:, 0]
+
+    @torch.no_grad()
+    def program_vector(self, actions: ActionSet, sequence: Sequence[int]) -> Tensor:
+        """(1, hidden) of a sequence of actions, `recolor` with an empty table."""
+        numbers = torch.tensor([sequence], device=self.log_temperature.device)
+        arguments = torch.stack([torch.from_numpy(actions.argument_features(n)) for n in sequence])
+        states: Tensor = self.programs(numbers, arguments[None].to(numbers.device))
+        return states[:, -1]
 
     @torch.no_grad()
     def table_vectors(self, actions: ActionSet, tables: Sequence[dict[int, int]]) -> Tensor:

@@ -20,13 +20,21 @@ from jepa_hrl.rl.world import World
 class Agent:
     """Policy, world and foresight on one device."""
 
-    def __init__(self, jepa: OpenedProgramJepa, config: PolicyConfig, seed: int) -> None:
-        """An untrained policy."""
-        self.jepa = jepa
+    def __init__(
+        self, jepa: OpenedProgramJepa, config: PolicyConfig, seed: int, options: tuple[tuple[int, ...], ...] = ()
+    ) -> None:
+        """An untrained policy.
+
+        Args:
+            options: sequences of actions that may be chosen as one.
+        """
+        self.jepa, self.options = jepa, options
         self.world = World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
-        self.foresight = Foresight(jepa.model, self.world.vectors, jepa.actions.recolor) if config.foresight else None
+        choices = len(jepa.actions) + len(options)
+        vectors = torch.cat([self.world.vectors, *(jepa.model.program_vector(jepa.actions, o) for o in options)])
+        self.foresight = Foresight(jepa.model, vectors, jepa.actions.recolor) if config.foresight else None
         torch.manual_seed(seed_for(seed, "policy weights", 0))
-        self.policy = Policy(self.world.width, len(jepa.actions), config.hidden_dim, config.foresight)
+        self.policy = Policy(self.world.width, choices, config.hidden_dim, config.foresight)
         self.policy.to(jepa.device)
 
     def extras(self) -> dict[str, object]:
@@ -34,10 +42,11 @@ class Agent:
         return {
             "program_jepa": str(self.jepa.file), "actions": self.jepa.actions.names,
             "jepa_model": dict(self.jepa.model.state_dict()), "jepa_config": config_to_dict(self.jepa.config),
+            "options": [list(option) for option in self.options],
         }  # fmt: skip
 
     def take(self, checkpoint: Checkpoint) -> None:
-        """Takes over a policy.
+        """Takes over a policy; one without options leaves those of this agent as unlikely as anything unknown.
 
         Raises:
             InputError: it is of another size, or thinks in another JEPA's latents.
@@ -48,10 +57,24 @@ class Agent:
         ):
             raise InputError("the policy to begin with must have been trained with the same program-conditioned JEPA")
         try:
-            self.policy.load_state_dict(dict(checkpoint.model))
+            weights = dict(checkpoint.model)
+            if self.options and not checkpoint.extras.get("options"):
+                weights = self._widened(weights)
+            self.policy.load_state_dict(weights)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise InputError(f"the policy to begin with must be of the same size: {reason}") from None
+
+    def _widened(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A policy's weights with rows and columns of zeros for this agent's options, before those of stopping."""
+        more = len(self.options)
+        for name in ("act.weight", "act.bias"):
+            known = weights[name]
+            weights[name] = torch.cat([known[:-1], known.new_zeros(more, *known.shape[1:]), known[-1:]])
+        if self.foresight is not None:
+            seen = weights["decide.0.weight"]
+            weights["decide.0.weight"] = torch.cat([seen, seen.new_zeros(len(seen), more)], dim=1)
+        return weights
 
 
 def opened_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tuple[Agent, ReasonerConfig]:
@@ -67,6 +90,8 @@ def opened_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tu
     assert isinstance(weights, dict)
     model.load_state_dict(weights)
     jepa = OpenedProgramJepa(file, jepa_config, model.eval().requires_grad_(False), actions, (), device)
-    agent = Agent(jepa, config.policy, 0)
+    options = extras.get("options", [])
+    assert isinstance(options, list)
+    agent = Agent(jepa, config.policy, 0, tuple(map(tuple, options)))
     agent.policy.load_state_dict(dict(checkpoint.model))
     return agent, config

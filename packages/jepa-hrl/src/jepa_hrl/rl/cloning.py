@@ -71,7 +71,7 @@ def _followed(
     batches, actions = [], []
     for step in range(max(len(puzzle.trace) for puzzle in puzzles)):
         there = np.array([step < len(puzzle.trace) for puzzle in puzzles])
-        chosen = [puzzle.trace[step] if on else len(world.actions) for puzzle, on in zip(puzzles, there, strict=True)]
+        chosen = [puzzle.trace[step] if on else episodes.stop for puzzle, on in zip(puzzles, there, strict=True)]
         rows = torch.from_numpy(np.flatnonzero(there)).to(world.device)
         batches.append(batch_of(episodes.observation(), foresight, world.device).rows(rows))
         actions.append(torch.tensor(chosen, device=world.device)[rows])

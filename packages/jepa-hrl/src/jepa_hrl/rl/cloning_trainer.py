@@ -22,7 +22,7 @@ from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.cloning import Demonstrated, imitation_loss
 from jepa_hrl.rl.config import CLONING_METHOD, ReasonerConfig
 from jepa_hrl.rl.data import PuzzleSets
-from jepa_hrl.rl.measure import Measured, measure
+from jepa_hrl.rl.measure import Measured, measured, try_all
 
 _WARM_UP = 50  # optimiser steps
 
@@ -133,8 +133,7 @@ class CloningTrainer:
 
     def score(self) -> Measured:
         """Held-out puzzles."""
-        agent = self.agent
-        return measure(agent.policy, agent.foresight, agent.world, self.sets.held_out, self.config.env)
+        return measured(try_all(self.agent, self.sets.held_out, self.config.env))
 
     def _end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
         found = self.score()

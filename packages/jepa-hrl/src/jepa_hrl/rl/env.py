@@ -14,23 +14,22 @@ from rich.console import Console
 
 from arc_core.render import PALETTE, grids_to_text
 from jepa_hrl.rl.config import EnvConfig
-from jepa_hrl.rl.episodes import Episodes, Observation, Stepped
+from jepa_hrl.rl.episodes import LATENT_BOUND, Episodes, Observation, Options, Stepped
 from jepa_hrl.rl.puzzles import Puzzle
 from jepa_hrl.rl.world import World
 
-ENV_ID = "arc/LatentReasoning-v0"
 _CELL, _GAP = 12, 24  # pixels
 
 
-def observation_space(world: World, config: EnvConfig) -> spaces.Dict:
+def observation_space(world: World, config: EnvConfig, choices: int) -> spaces.Dict:
     """Of one episode."""
     shape = (config.demonstrations, world.width)
     return spaces.Dict(
         {
-            "current": spaces.Box(-np.inf, np.inf, shape, np.float32),
-            "goal": spaces.Box(-np.inf, np.inf, shape, np.float32),
+            "current": spaces.Box(-LATENT_BOUND, LATENT_BOUND, shape, np.float32),
+            "goal": spaces.Box(-LATENT_BOUND, LATENT_BOUND, shape, np.float32),
             "step": spaces.Box(0.0, 1.0, (1,), np.float32),
-            "action_mask": spaces.MultiBinary(len(world.actions) + 1),
+            "action_mask": spaces.MultiBinary(choices),
         }
     )
 
@@ -66,21 +65,25 @@ class LatentReasoningEnv(gymnasium.Env[dict[str, Any], np.int64]):
 
     ## Information
     `grounded`: whether the real grids equal the goals, whatever the latents say; `success`: what the bonus was paid
-    for; `distance`: mean over demonstrations; `refused`: the action was impossible and changed nothing.
+    for; `distance`: mean over demonstrations; `refused`: the action was impossible and changed nothing; `duration`:
+    actions done, of which options have several.
 
     ## Arguments
     `world`: JEPA and actions; `puzzles`: tasks to draw from; `config`: see `EnvConfig`; `render_mode`: "ansi" for
-    coloured text, "rgb_array" for pixels, of the first demonstration's real grid beside its goal.
+    coloured text, "rgb_array" for pixels, of the first demonstration's real grid beside its goal; `options`: sequences
+    of actions that stand as choices of their own between the actions and stopping.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012 (as gymnasium declares it)
 
     def __init__(
-        self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, render_mode: str | None = None
-    ) -> None:
-        self.episodes = Episodes(world, puzzles, config, 1)
-        self.observation_space = observation_space(world, config)
-        self.action_space = spaces.Discrete(len(world.actions) + 1)
+        self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, render_mode: str | None = None,
+        options: Options = (),
+    ) -> None:  # fmt: skip
+        self.episodes = Episodes(world, puzzles, config, 1, options)
+        choices = self.episodes.stop + 1
+        self.observation_space = observation_space(world, config, choices)
+        self.action_space = spaces.Discrete(choices)
         self.render_mode = render_mode
 
     def reset(
@@ -129,6 +132,7 @@ def information(found: Stepped) -> dict[str, npt.NDArray[Any]]:
     """What a step's `info` says, (N,) each."""
     return {
         "grounded": found.grounded, "success": found.success, "distance": found.distance, "refused": found.refused,
+        "duration": found.duration,
     }  # fmt: skip
 
 
@@ -153,11 +157,14 @@ class LatentReasoningVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
 
     metadata = {**LatentReasoningEnv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
-    def __init__(self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, num_envs: int) -> None:
-        self.episodes = Episodes(world, puzzles, config, num_envs)
+    def __init__(
+        self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, num_envs: int, options: Options = ()
+    ) -> None:
+        self.episodes = Episodes(world, puzzles, config, num_envs, options)
         self.num_envs = num_envs
-        self.single_observation_space = observation_space(world, config)
-        self.single_action_space = spaces.Discrete(len(world.actions) + 1)
+        choices = self.episodes.stop + 1
+        self.single_observation_space = observation_space(world, config, choices)
+        self.single_action_space = spaces.Discrete(choices)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._randoms: list[np.random.Generator] = []

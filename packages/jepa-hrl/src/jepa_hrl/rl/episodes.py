@@ -1,6 +1,7 @@
 """Many episodes side by side: what both the environment and its vectorised form are made of.
 
-N episodes, K demonstrations, D latent channels, A actions; action A is to stop.
+N episodes, K demonstrations, D latent channels, A actions, O options: sequences of actions chosen as one. Choices are
+numbered actions first, then options; the last, A + O, is to stop.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from jepa_hrl.rl.config import EnvConfig
 from jepa_hrl.rl.puzzles import Puzzle
 from jepa_hrl.rl.world import REFUSED, Flags, Floats, Integers, World
 
+LATENT_BOUND = 1e4  # of an observation's channels, which stay far below
+
+Options = Sequence[tuple[int, ...]]
 Observation = dict[str, npt.NDArray[np.float32] | npt.NDArray[np.int8]]
 
 
@@ -28,7 +32,8 @@ class Stepped:
         success: what the bonus is paid for: near in latents where the model tells, equal grids otherwise.
         grounded: the real grids equal the goals.
         distance: of the latents from the goals', mean over demonstrations.
-        refused: the action was not possible on the real grids and changed nothing.
+        refused: an action was not possible on the real grids and changed nothing.
+        duration: actions done, 0 for stopping; int64.
     """
 
     reward: Floats
@@ -38,6 +43,7 @@ class Stepped:
     grounded: Flags
     distance: Floats
     refused: Flags
+    duration: Integers
 
 
 def cosine_distance(one: Floats, other: Floats) -> Floats:
@@ -50,8 +56,12 @@ def cosine_distance(one: Floats, other: Floats) -> Floats:
 class Episodes:
     """The state of N episodes."""
 
-    def __init__(self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, count: int) -> None:
+    def __init__(
+        self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, count: int, options: Options = ()
+    ) -> None:
         """N episodes, none of them begun."""
+        self.options, self.stop = options, len(world.actions) + len(options)
+        self._choices = [(action,) for action in range(len(world.actions))] + list(options)
         self.world, self.puzzles, self.config, self.count = world, puzzles, config, count
         k, d = config.demonstrations, world.width
         self.puzzle = np.zeros(count, dtype=np.int64)
@@ -60,10 +70,10 @@ class Episodes:
         self.latents = np.zeros((count, k, d), dtype=np.float32)  # foreseen or real, as the dynamics say
         self.goal_latents = np.zeros((count, k, d), dtype=np.float32)
         self.steps = np.zeros(count, dtype=np.int64)
-        self.mask = np.zeros((count, len(world.actions) + 1), dtype=np.int8)
+        self.mask = np.zeros((count, self.stop + 1), dtype=np.int8)
         self.tables: list[dict[int, int] | None] = [None] * count
         self.taken: list[list[int]] = [[] for _ in range(count)]
-        self._bits = np.array([action.bits for action in world.actions.actions] + [0.0], dtype=np.float32)
+        self._bits = np.array([action.bits for action in world.actions.actions], dtype=np.float32)
 
     def begin(self, rows: Sequence[int], puzzles: Integers) -> None:
         """Begins episodes anew with puzzles of these numbers."""
@@ -86,7 +96,7 @@ class Episodes:
         for row in rows:
             grids, goals = self.grids[row].tolist(), self.goals[row].tolist()
             mask = self.mask[row]
-            mask[:-1] = world.legal(grids[0])
+            mask[: len(world.actions)] = world.legal(grids[0])
             mask[-1] = 1
             self.tables[row] = None
             if recolor is not None and all(
@@ -95,11 +105,14 @@ class Episodes:
                 table = inferred_table([world.grids[n] for n in grids], [world.grids[n] for n in goals])
                 self.tables[row] = table
                 mask[recolor] = table is not None
+            for number, option in enumerate(self.options, len(world.actions)):
+                mask[number] = mask[option[0]]
 
     def observation(self) -> Observation:
         """All episodes' observations; the arrays are the caller's."""
         return {
-            "current": self.latents.copy(), "goal": self.goal_latents.copy(),
+            "current": self.latents.clip(-LATENT_BOUND, LATENT_BOUND),
+            "goal": self.goal_latents.clip(-LATENT_BOUND, LATENT_BOUND),
             "step": (self.steps / self.config.max_steps).astype(np.float32)[:, None], "action_mask": self.mask.copy(),
         }  # fmt: skip
 
@@ -108,41 +121,67 @@ class Episodes:
         found: Floats = -cosine_distance(self.latents, self.goal_latents).mean(axis=1)
         return found
 
-    def step(self, actions: Integers) -> Stepped:
-        """Takes an action in every episode."""
+    def step(self, choices: Integers) -> Stepped:
+        """Makes a choice in every episode: an action, an option to its end, or to stop.
+
+        An option ends early where the goals are reached, steps run out or an action is refused. Its reward is the
+        discounted sum of its actions' (Sutton, Precup and Singh 1999).
+        """
+        stop = choices == self.stop
+        plans = [() if halt else self._choices[choice] for choice, halt in zip(choices.tolist(), stop, strict=True)]
+        reward, discount = np.zeros(self.count), np.ones(self.count)
+        duration = np.zeros(self.count, dtype=np.int64)
+        success, refused = np.zeros(self.count, dtype=bool), np.zeros(self.count, dtype=bool)
+        goes_on = ~stop
+        for place in range(max(map(len, plans), default=0)):
+            active = goes_on & np.array([len(plan) > place for plan in plans])
+            actions = np.array([plan[place] if on else -1 for plan, on in zip(plans, active, strict=True)])
+            paid, reached, no = self._step_once(actions, active)
+            reward += discount * paid
+            discount = np.where(active, discount * self.config.gamma, discount)
+            duration += active
+            success |= reached
+            refused |= no
+            goes_on = active & ~reached & ~no & (self.steps < self.config.max_steps)
+        self.steps += stop
+        distances = cosine_distance(self.latents, self.goal_latents).mean(axis=1)
+        if self.config.reward.shaping_weight:
+            reward += stop * self.config.reward.shaping_weight * distances  # nothing is left to fall
+        truncated = (self.steps >= self.config.max_steps) & ~success & ~stop
+        return Stepped(
+            reward.astype(np.float32), success | stop, truncated, success, (self.grids == self.goals).all(axis=1),
+            distances.astype(np.float32), refused, duration,
+        )  # fmt: skip
+
+    def _step_once(self, actions: Integers, active: Flags) -> tuple[npt.NDArray[np.float64], Flags, Flags]:
+        """Takes an action in the active episodes; what is paid, whether the goals are reached, what was refused."""
         config, reward, world = self.config, self.config.reward, self.world
-        stop = actions == len(world.actions)
-        shaping = reward.shaping_weight
-        before = self.potential() if shaping else 0.0
-        changed, refused = self._act(actions)
+        before = self.potential() if reward.shaping_weight else 0.0
+        changed, refused = self._act(actions, active)
         if config.dynamics == "grounded":
             self.latents[changed] = world.latents(self.grids[changed])
         elif len(changed):
             tables = [self.tables[row] for row in changed.tolist()]
             self.latents[changed] = world.foreseen(self.latents[changed], actions[changed], tables)
-        self._look(changed.tolist())
-        self.steps += 1
-        distances = cosine_distance(self.latents, self.goal_latents)
-        grounded = (self.grids == self.goals).all(axis=1)
-        near = distances.max(axis=1) < reward.success_distance
-        success = (near if config.dynamics == "model" else grounded) & ~stop
-        truncated = (self.steps >= config.max_steps) & ~success & ~stop
-        cost = np.where(stop, 0.0, reward.step_penalty + reward.simplicity_weight * self._bits[actions])
-        paid = reward.success_bonus * success - cost
-        if shaping:
-            paid = paid + shaping * (config.gamma * -distances.mean(axis=1) * ~(success | stop) - before)
-        return Stepped(
-            paid.astype(np.float32), success | stop, truncated, success, grounded,
-            distances.mean(axis=1).astype(np.float32), refused,
-        )  # fmt: skip
+        self.steps += active
+        if config.dynamics == "grounded":
+            reached = (self.grids == self.goals).all(axis=1) & active
+        else:
+            distances = cosine_distance(self.latents, self.goal_latents)
+            reached = (distances.max(axis=1) < reward.success_distance) & active
+        self._look([row for row in changed.tolist() if not reached[row]])
+        paid = reward.success_bonus * reached - reward.step_penalty - reward.simplicity_weight * self._bits[actions]
+        if reward.shaping_weight:
+            # Potential 0 at the end, so that the best policy stays the same.
+            paid = paid + reward.shaping_weight * (config.gamma * self.potential() * ~reached - before)
+        return np.where(active, paid, 0.0), reached, refused
 
-    def _act(self, actions: Integers) -> tuple[Integers, Flags]:
+    def _act(self, actions: Integers, active: Flags) -> tuple[Integers, Flags]:
         """Applies actions to the real grids; the rows whose grids changed, and which actions were refused."""
         world, refused = self.world, np.zeros(self.count, dtype=bool)
         changed = []
-        for row, action in enumerate(actions.tolist()):
-            if action == len(world.actions):
-                continue
+        for row in np.flatnonzero(active).tolist():
+            action = int(actions[row])
             grids, table = self.grids[row].tolist(), self.tables[row]
             if action == world.actions.recolor:
                 after = [REFUSED] if table is None else [world.renamed(grid, table) for grid in grids]

@@ -2,18 +2,39 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.config import EnvConfig
 from jepa_hrl.rl.episodes import Episodes, Observation
-from jepa_hrl.rl.policy import Batch, Foresight, Policy
+from jepa_hrl.rl.policy import Batch, Foresight
 from jepa_hrl.rl.puzzles import Puzzle
-from jepa_hrl.rl.world import World
 
 _AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of P puzzles, (P,) each.
+
+    Attributes:
+        grounded: the real grids became the goals.
+        claimed: the latents called it solved.
+        actions, decisions: done and chosen; options are one decision each.
+        wanted: actions of the program that made the puzzle.
+        reward: sum of the episode.
+    """
+
+    grounded: npt.NDArray[np.bool_]
+    claimed: npt.NDArray[np.bool_]
+    actions: npt.NDArray[np.int64]
+    decisions: npt.NDArray[np.int64]
+    wanted: npt.NDArray[np.int64]
+    reward: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -21,10 +42,10 @@ class Measured:
     """Shares and means over puzzles.
 
     Attributes:
-        success: shares whose real grids became the goals.
-        latent_only: shares that latents called solved and the real grids did not bear out.
-        length: mean actions of the grounded successes.
-        length_ratio: of it to the mean length of the programs that the same puzzles were made by.
+        success: share whose real grids became the goals.
+        latent_only: share that latents called solved and the real grids did not bear out.
+        length, decisions: mean actions and choices of the grounded successes.
+        length_ratio: of their length to the mean length of the programs that the same puzzles were made by.
         reward: mean sum of an episode.
         by_length: success by the length of the puzzle's program.
     """
@@ -33,6 +54,7 @@ class Measured:
     success: float
     latent_only: float
     length: float
+    decisions: float
     length_ratio: float
     reward: float
     by_length: dict[str, float]
@@ -47,6 +69,20 @@ class Measured:
         }
 
 
+def measured(tried: Tried) -> Measured:
+    """The shares and means of tries."""
+    solved, wanted = tried.grounded, tried.wanted
+
+    def mean(values: npt.NDArray[np.int64]) -> float:
+        return float(values[solved].mean()) if solved.any() else 0.0
+
+    by_length = {str(n): float(solved[wanted == n].mean()) for n in np.unique(wanted).tolist()}
+    return Measured(
+        len(solved), float(solved.mean()), float((tried.claimed & ~solved).mean()), mean(tried.actions),
+        mean(tried.decisions), mean(tried.actions) / max(mean(wanted), 1e-9), float(tried.reward.mean()), by_length,
+    )  # fmt: skip
+
+
 def batch_of(observation: Observation, foresight: Foresight | None, device: torch.device) -> Batch:
     """Observations on a device, with what is foreseen."""
     current, goal, step = (torch.from_numpy(observation[name]).to(device) for name in ("current", "goal", "step"))
@@ -58,36 +94,28 @@ def batch_of(observation: Observation, foresight: Foresight | None, device: torc
 
 
 @torch.no_grad()
-def measure(
-    policy: Policy, foresight: Foresight | None, world: World, puzzles: Sequence[Puzzle], config: EnvConfig
-) -> Measured:
-    """Tries every puzzle."""
-    grounded, claimed, taken, rewards = [], [], [], []
-    for first in range(0, len(puzzles), _AT_ONCE):
-        some = puzzles[first : first + _AT_ONCE]
-        episodes = Episodes(world, some, config, len(some))
-        episodes.begin(range(len(some)), np.arange(len(some)))
-        real, claim = np.zeros(len(some), dtype=bool), np.zeros(len(some), dtype=bool)
-        length, total = np.zeros(len(some), dtype=np.int64), np.zeros(len(some))
-        running = np.ones(len(some), dtype=bool)
-        while running.any():
-            batch = batch_of(episodes.observation(), foresight, world.device)
-            chosen: Tensor = policy(batch)[0].argmax(dim=1)
-            found = episodes.step(np.where(running, chosen.cpu().numpy(), len(world.actions)))
-            total += found.reward * running
-            ended = running & (found.terminated | found.truncated)
-            real[ended], claim[ended] = found.grounded[ended], found.success[ended]
-            length[ended] = [len(episodes.taken[row]) for row in np.flatnonzero(ended)]
-            running &= ~ended
-        grounded.append(real)
-        claimed.append(claim & ~real)
-        taken.append(length)
-        rewards.append(total)
-    solved, only, lengths = (np.concatenate(parts) for parts in (grounded, claimed, taken))
-    wanted = np.array([puzzle.length for puzzle in puzzles])
-    ratio = lengths[solved].mean() / max(wanted[solved].mean(), 1e-9) if solved.any() else 0.0
-    by_length = {str(n): float(solved[wanted == n].mean()) for n in np.unique(wanted).tolist()}
-    return Measured(
-        len(puzzles), float(solved.mean()), float(only.mean()), float(lengths[solved].mean()) if solved.any() else 0.0,
-        float(ratio), float(np.concatenate(rewards).mean()), by_length,
-    )  # fmt: skip
+def try_all(agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig) -> Tried:
+    """Tries every puzzle once."""
+    parts = [_tried(agent, puzzles[n : n + _AT_ONCE], config) for n in range(0, len(puzzles), _AT_ONCE)]
+    return Tried(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _tried(agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig) -> tuple[npt.NDArray[Any], ...]:
+    count = len(puzzles)
+    agent.world.forget()
+    episodes = Episodes(agent.world, puzzles, config, count, agent.options)
+    episodes.begin(range(count), np.arange(count))
+    grounded, claimed, running = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.ones(count, dtype=bool)
+    decisions, reward = np.zeros(count, dtype=np.int64), np.zeros(count)
+    while running.any():
+        batch = batch_of(episodes.observation(), agent.foresight, agent.world.device)
+        chosen = agent.policy(batch)[0].argmax(dim=1).cpu().numpy()
+        found = episodes.step(np.where(running, chosen, episodes.stop))
+        decisions += running & (found.duration > 0)
+        reward += found.reward * running
+        ended = running & (found.terminated | found.truncated)
+        grounded[ended], claimed[ended] = found.grounded[ended], found.success[ended]
+        running &= ~ended
+    actions = np.array([len(taken) for taken in episodes.taken], dtype=np.int64)
+    wanted = np.array([puzzle.length for puzzle in puzzles], dtype=np.int64)
+    return grounded, claimed, actions, decisions, wanted, reward

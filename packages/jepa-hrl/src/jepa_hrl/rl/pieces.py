@@ -45,6 +45,12 @@ def piece(
     return run.path
 
 
+def finished_program_jepa() -> Path | None:
+    """The newest program-conditioned JEPA that was trained to its end, if there is one."""
+    run = finished_run(PROGRAM_METHOD)
+    return run.path if run else None
+
+
 def program_jepa(given: str | None, console: Console) -> Path:
     """The program-conditioned JEPA to think with."""
     what = "program-conditioned JEPA"

@@ -9,8 +9,9 @@ from jepa_hrl.rl.config import TrainerConfig
 
 
 def advantages_and_returns(
-    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, ended: Tensor, gamma: float, decay: float
-) -> tuple[Tensor, Tensor]:
+    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, ended: Tensor, gamma: float, decay: float,
+    durations: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Generalised advantage estimates and what values should be, both (T, N), not normalised.
 
     Args:
@@ -22,13 +23,15 @@ def advantages_and_returns(
         ended: (T, N) bool, terminated or truncated; after a truncation the next value still counts.
         gamma: discount.
         decay: lambda; 1 gives whole returns, 0 one step's surprise.
-    Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16.
+        durations: (T, N) actions that each choice took, so that what follows is discounted as often; 1 by default.
+    Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16; durations as in Sutton, Precup and Singh 1999.
     """
-    surprises = rewards + gamma * next_values * ~terminated - values
+    discounts = torch.full_like(rewards, gamma) if durations is None else gamma ** durations.to(rewards.dtype)
+    surprises = rewards + discounts * next_values * ~terminated - values
     advantages = torch.zeros_like(rewards)
     following = torch.zeros_like(rewards[0])
     for step in range(len(rewards) - 1, -1, -1):
-        following = surprises[step] + gamma * decay * following * ~ended[step]
+        following = surprises[step] + discounts[step] * decay * following * ~ended[step]
         advantages[step] = following
     return advantages, advantages + values
 

@@ -25,7 +25,7 @@ from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.config import METHOD, ReasonerConfig
 from jepa_hrl.rl.data import PuzzleSets
 from jepa_hrl.rl.env import LatentReasoningVectorEnv
-from jepa_hrl.rl.measure import Measured, batch_of, measure
+from jepa_hrl.rl.measure import Measured, batch_of, measured, try_all
 from jepa_hrl.rl.policy import Batch, entropy
 from jepa_hrl.rl.ppo import advantages_and_returns, policy_losses
 
@@ -48,6 +48,7 @@ class Gathered(NamedTuple):
     rewards: Tensor
     terminated: Tensor
     ended: Tensor
+    durations: Tensor
 
 
 class Trainer:
@@ -70,7 +71,7 @@ class Trainer:
         optimizer = torch.optim.Adam(agent.policy.parameters(), trainer.lr, eps=1e-5)
         self.forward, self.optimizer = fabric.setup(agent.policy, optimizer)
         self.count = trainer.episodes_per_iter // fabric.world_size
-        self.env = LatentReasoningVectorEnv(agent.world, sets.learnt, config.env, self.count)
+        self.env = LatentReasoningVectorEnv(agent.world, sets.learnt, config.env, self.count, agent.options)
         self.total_steps = trainer.iterations
         self.training_data = tuple(dict.fromkeys((*agent.jepa.training_data, *sets.specs)))
         self.step = 0  # iterations done
@@ -152,7 +153,7 @@ class Trainer:
         decay = 1.0 if config.algorithm == "reinforce" else config.gae_lambda
         advantages, returns = advantages_and_returns(
             gathered.rewards, gathered.values, gathered.next_values, gathered.terminated, gathered.ended,
-            config.gamma, decay,
+            config.gamma, decay, gathered.durations,
         )  # fmt: skip
         weight = config.entropy + (config.final_entropy - config.entropy) * through
         metrics |= self._learn(gathered, self._normalised(advantages), returns, weight)
@@ -182,7 +183,7 @@ class Trainer:
                 taken = log_probabilities.gather(1, actions[:, None])[:, 0]
                 observation, rewards, terminated, truncated, infos = self.env.step(actions.cpu().numpy())
                 if step:
-                    next_values[step - 1] = torch.where(columns[-1][-1], next_values[step - 1], values)
+                    next_values[step - 1] = torch.where(columns[-1][5], next_values[step - 1], values)
                 if truncated.any():
                     rows = np.flatnonzero(truncated)
                     last = {name: part[rows] for name, part in infos["final_obs"].items()}
@@ -193,15 +194,15 @@ class Trainer:
                 batches.append(batch)
                 columns.append(
                     (actions, taken, values, torch.from_numpy(rewards).float().to(device),
-                     torch.from_numpy(terminated).to(device), ended)
+                     torch.from_numpy(terminated).to(device), ended, torch.from_numpy(infos["duration"]).to(device))
                 )  # fmt: skip
             final = self.agent.policy(batch_of(observation, self.agent.foresight, device))[1]
-            next_values[-1] = torch.where(columns[-1][-1], next_values[-1], final)
-        actions, taken, values, rewards_, terminated_, ended_ = (
+            next_values[-1] = torch.where(columns[-1][5], next_values[-1], final)
+        actions, taken, values, rewards_, terminated_, ended_, durations = (
             torch.stack(column) for column in zip(*columns, strict=True)
         )
         batch = Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-        gathered = Gathered(batch, actions, taken, values, next_values, rewards_, terminated_, ended_)
+        gathered = Gathered(batch, actions, taken, values, next_values, rewards_, terminated_, ended_, durations)
         return gathered, finished.metrics(self.fabric)
 
     def _normalised(self, advantages: Tensor) -> Tensor:
@@ -258,7 +259,7 @@ class Trainer:
 
     def score(self) -> Measured:
         """Held-out puzzles."""
-        return measure(self.agent.policy, self.agent.foresight, self.agent.world, self.sets.held_out, self.config.env)
+        return measured(try_all(self.agent, self.sets.held_out, self.config.env))
 
     def _measure(self, log: MetricLog | None, progress: Progress) -> bool:
         """Measures held-out puzzles; whether the policy is the best so far."""

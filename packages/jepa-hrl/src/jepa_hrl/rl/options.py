@@ -1,0 +1,196 @@
+"""`discover-options`: action sequences that recur in successful traces and shorten what they are written in."""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from math import log2
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from arc_core.errors import InputError, run_command
+from arc_core.files import show_path, write_json
+from jepa_hrl.dsl.program import INPUT, Expression, explain
+from jepa_hrl.programs.actions import RECOLOR, ActionSet
+from jepa_hrl.rl.rollouts import Trace, read_traces
+
+_FORMAT = 1
+
+Symbol = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A sequence of actions worth a name.
+
+    Attributes:
+        actions: names, first to last.
+        support: successful traces that have it.
+        traces: all traces that have it, and how many of them succeeded as a share.
+        gain_bits: that traces get shorter by, what naming it costs paid.
+        expansion: the program, as text and as a sentence.
+    """
+
+    name: str
+    actions: tuple[str, ...]
+    support: int
+    traces: int
+    success_rate: float
+    gain_bits: float
+    expansion: str
+    explanation: str
+
+
+def mine(
+    traces: Sequence[Sequence[str]], min_support: int, most: int, max_length: int
+) -> list[tuple[Symbol, int, float]]:
+    """Sequences of two to `max_length` symbols, how many traces have each, and the bits that naming each saves.
+
+    Pair by pair: the pair of neighbours in most traces becomes a symbol of its own, and counting begins again, so that
+    a sequence is not counted once more as part of a longer one. What is saved: every use writes one symbol instead of
+    two; naming costs two symbols once. A symbol costs the entropy of the symbols in use.
+    Source: byte-pair encoding (Gage 1994), chosen by description length as in Nevill-Manning and Witten 1997.
+    """
+    texts: list[list[Symbol]] = [[(name,) for name in trace] for trace in traces]
+    found: list[tuple[Symbol, int, float]] = []
+    while len(found) < most:
+        having: Counter[tuple[Symbol, Symbol]] = Counter()
+        for text in texts:
+            having.update({(one, two) for one, two in pairwise(text) if len(one) + len(two) <= max_length})
+        if not having:
+            break
+        # Of equally frequent ones the first by name, so that the result does not depend on the traces' order.
+        pair = min(sorted(having), key=lambda pair: -having[pair])
+        if having[pair] < min_support:
+            break
+        before = _bits(texts)
+        merged = [_merged(text, pair) for text in texts]
+        symbols = Counter(symbol for text in texts for symbol in text)
+        total = sum(symbols.values())
+        naming = -log2(symbols[pair[0]] / total) - log2(symbols[pair[1]] / total)
+        gain = before - _bits(merged) - naming
+        texts = merged
+        if gain > 0:
+            found.append((pair[0] + pair[1], having[pair], round(gain, 2)))
+        else:
+            break
+    return found
+
+
+def _merged(text: list[Symbol], pair: tuple[Symbol, Symbol]) -> list[Symbol]:
+    made: list[Symbol] = []
+    place = 0
+    while place < len(text):
+        if place + 1 < len(text) and (text[place], text[place + 1]) == pair:
+            made.append(pair[0] + pair[1])
+            place += 2
+        else:
+            made.append(text[place])
+            place += 1
+    return made
+
+
+def _bits(texts: Sequence[Sequence[Symbol]]) -> float:
+    """What all texts take in an ideal code for their own symbols."""
+    counts = Counter(symbol for text in texts for symbol in text)
+    total = sum(counts.values())
+    return sum(-count * log2(count / total) for count in counts.values())
+
+
+def discover(traces: Sequence[Trace], actions: ActionSet, min_support: int, most: int, max_length: int) -> list[Option]:
+    """Options of successful traces, in order of discovery.
+
+    A sequence in which colours are renamed before the end is none: the table is inferred from the goals.
+    """
+    solved = [trace.actions for trace in traces if trace.grounded]
+    found = []
+    for sequence, support, gain in mine(solved, min_support, most, max_length):
+        if RECOLOR in sequence[:-1] or any(name not in actions.numbers for name in sequence):
+            continue
+        having = [trace for trace in traces if _has(trace.actions, sequence)]
+        program: Expression = INPUT
+        for name in sequence:
+            program = actions.actions[actions.numbers[name]].then(program)
+        found.append(
+            Option(
+                "+".join(sequence), sequence, support, len(having),
+                sum(trace.grounded for trace in having) / max(len(having), 1), gain, str(program),
+                explain(program),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _has(trace: Sequence[str], sequence: Sequence[str]) -> bool:
+    size = len(sequence)
+    return any(tuple(trace[place : place + size]) == tuple(sequence) for place in range(len(trace) - size + 1))
+
+
+def read_options(path: Path, actions: ActionSet) -> tuple[tuple[int, ...], ...]:
+    """The options of a file as numbers of actions.
+
+    Raises:
+        InputError: it is no file of options, or of actions that are not known.
+    """
+    try:
+        options = json.loads(path.read_text(encoding="utf-8"))["options"]
+        return tuple(tuple(actions.numbers[name] for name in option["actions"]) for option in options)
+    except OSError as error:
+        raise InputError(f"options must be a file that discover-options wrote; {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{show_path(path)}: must be options of known actions, as discover-options writes them; "
+            f"{type(error).__name__}: {error}"
+        ) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `discover-options`."""
+    parser = argparse.ArgumentParser(
+        "discover-options",
+        description="Find sequences of actions that recur in successful traces and are worth being one choice.",
+        epilog="example: uv run discover-options --traces data/rollouts/active_quick.jsonl --min-support 3 "
+        "--output data/options/discovered.json",
+    )
+    parser.add_argument("--traces", type=Path, required=True, metavar="FILE", help="that rollout-latent-env wrote")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--min-support", type=int, default=3, metavar="N", help="traces that must have it (default 3)")
+    parser.add_argument("--max-length", type=int, default=3, metavar="N", help="actions of an option (default 3)")
+    parser.add_argument("--most", type=int, default=16, metavar="N", help="options (default 16)")
+    args = parser.parse_args(argv)
+    return run_command(lambda: _discover(args, Console(emoji=False)))
+
+
+def _discover(args: argparse.Namespace, console: Console) -> int:
+    for name, least in (("min_support", 1), ("max_length", 2), ("most", 1)):
+        if getattr(args, name) < least:
+            raise InputError(f"--{name.replace('_', '-')} must be {least} or more; got {getattr(args, name)}")
+    header, traces = read_traces(args.traces)
+    actions = header.action_set()
+    options = discover(traces, actions, args.min_support, args.most, args.max_length)
+    solved = sum(trace.grounded for trace in traces)
+    value: Mapping[str, object] = {
+        "format": _FORMAT, "traces": str(args.traces), "total_traces": len(traces), "successful_traces": solved,
+        "min_support": args.min_support, "max_length": args.max_length,
+        "options": [asdict(option) for option in options],
+    }  # fmt: skip
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(args.output, value)
+    table = Table("option", "support", "success", "bits saved")
+    for option in options:
+        table.add_row(option.name, str(option.support), f"{option.success_rate:.2f}", f"{option.gain_bits:.1f}")
+    console.print(table)
+    console.print(
+        f"{len(options)} options of {solved} successful traces in {show_path(args.output)}\n"
+        f"next: uv run train-hierarchical --options {show_path(args.output)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+"""The active reasoner as a Solver: a trained policy guides the search for each task's program."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+
+from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
+from arc_core.device import solving_device
+from arc_core.errors import InputError
+from arc_core.solver import Budget, Candidate, OpenSolver, SolverEntry, TaskPrediction
+from arc_core.task import Task
+from jepa_hrl.rl.agent import Agent, opened_agent
+from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
+from jepa_hrl.rl.guided_search import GuidedLimits, GuidedOutcome, GuidedSearch
+
+
+@dataclass(frozen=True)
+class ReasonerSolver:
+    """Guided search over the tasks of a set, several at once on a CPU."""
+
+    agent: Agent
+    env: EnvConfig
+    limits: GuidedLimits
+    name: str = METHOD
+
+    def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
+        """One prediction a task, as soon as it is done."""
+        seconds = budget.seconds_per_task or self.limits.seconds
+        limits = replace(self.limits, seconds=seconds)
+        for number, outcome in search_tasks(self.agent, tasks, self.env, limits):
+            yield prediction(tasks[number], outcome, budget.candidates)
+
+
+def search_tasks(
+    agent: Agent, tasks: Sequence[Task], env: EnvConfig, limits: GuidedLimits
+) -> Iterator[tuple[int, GuidedOutcome]]:
+    """Each task's number and outcome as soon as it is done."""
+    agent.world.forget()
+    workers = -1 if agent.world.device.type == "cpu" else 1
+    jobs = (delayed(_search)(agent, number, task.without_answers(), env, limits) for number, task in enumerate(tasks))
+    yield from Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="2 * n_jobs")(jobs)
+
+
+def _search(agent: Agent, number: int, task: Task, env: EnvConfig, limits: GuidedLimits) -> tuple[int, GuidedOutcome]:
+    torch.set_num_threads(1)  # a task at a time on each core
+    return number, GuidedSearch(agent, task, env.demonstrations, env.max_steps, limits).run()
+
+
+def prediction(task: Task, outcome: GuidedOutcome, most: int) -> TaskPrediction:
+    """What a search answers: its programs' grids, shortest program first; confidence as `dsl` gives it."""
+    found = outcome.solutions[:most]
+    candidates = tuple(
+        tuple(
+            Candidate(
+                solution.answers[test], 1, 2.0 ** (found[0].program.cost - solution.program.cost), str(solution.program)
+            )
+            for solution in found
+        )
+        for test in range(len(task.test))
+    )
+    return TaskPrediction(task.task_id, candidates, outcome.seconds)
+
+
+def open_reasoner(path: Path | None, device: str) -> OpenSolver:
+    """The solver of a trained policy.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    if path is None:
+        raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
+    file = resolve_checkpoint(path)
+    where = solving_device(device)
+    checkpoint = load_checkpoint(file, METHOD, where)
+    agent, config = opened_agent(checkpoint, file, where)
+    solver = ReasonerSolver(agent, config.env, GuidedLimits())
+    return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data)
+
+
+entry = SolverEntry(open_reasoner, needs_checkpoint=True, train_command=TRAIN_COMMAND)

@@ -1,0 +1,61 @@
+"""What tests of the active reasoner share: a small curriculum, a JEPA of random weights, puzzles."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from jepa_hrl.jepa.config import EncoderConfig
+from jepa_hrl.programs.actions import ActionSet, make_action_set
+from jepa_hrl.programs.config import ProgramEncoderConfig, ProgramJepaConfig
+from jepa_hrl.programs.model import ProgramJepa
+from jepa_hrl.programs.opened import OpenedProgramJepa
+from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles
+from jepa_hrl.synthesis.config import GridConfig, PhaseConfig, ProgramConfig, SynthesisConfig
+from jepa_hrl.synthesis.dataset import generate
+
+STEPS = ("flip_horizontal", "flip_vertical", "transpose", "rotate_90", "recolor", "tile_across", "keep_color")
+
+
+@pytest.fixture(scope="session")
+def curriculum(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of 80 tasks of one and two steps."""
+    config = SynthesisConfig(
+        "small", 5, {"easy": PhaseConfig(80, STEPS)}, ProgramConfig({"easy": {1: 0.6, 2: 0.4}}), GridConfig(3, 5)
+    )
+    folder = tmp_path_factory.mktemp("curriculum") / "small"
+    generate(config, folder, 1, Console(quiet=True))
+    return folder / "manifest.jsonl"
+
+
+@pytest.fixture(scope="session")
+def actions() -> ActionSet:
+    """Six steps as actions, one of them for nine colours."""
+    return make_action_set(STEPS, 64)
+
+
+@pytest.fixture(scope="session")
+def jepa(actions: ActionSet) -> OpenedProgramJepa:
+    """A program-conditioned JEPA that has learnt nothing."""
+    torch.manual_seed(0)
+    config = ProgramJepaConfig(
+        actions=STEPS,
+        object_encoder=EncoderConfig(hidden_dim=16, num_layers=1, num_heads=2, latent_dim=12, vq_enabled=False),
+        program_encoder=ProgramEncoderConfig(8, 12, 2, 16),
+    )
+    model = ProgramJepa(config, len(actions)).eval().requires_grad_(False)
+    return OpenedProgramJepa(Path("none"), config, model, actions, ("manifest:none",), torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def puzzles(curriculum: Path, actions: ActionSet) -> list[Puzzle]:
+    """The curriculum's tasks."""
+    return manifest_puzzles(curriculum, actions, 3)
+
+
+@pytest.fixture
+def rows(curriculum: Path) -> list[dict[str, object]]:
+    """The curriculum's lines."""
+    return [json.loads(line) for line in curriculum.read_text().splitlines()]
