@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
-
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.programs.actions import ActionSet, make_action_set
 from jepa_hrl.programs.config import ProgramEncoderConfig, ProgramJepaConfig
 from jepa_hrl.programs.model import ProgramJepa
 from jepa_hrl.programs.opened import OpenedProgramJepa
 from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles
-from jepa_hrl.synthesis.config import GridConfig, PhaseConfig, ProgramConfig, SynthesisConfig
-from jepa_hrl.synthesis.dataset import generate
+from jepa_hrl.synthesis.config import GridConfig
+from jepa_hrl.synthesis.dataset import manifest_line
+from jepa_hrl.synthesis.generator import PhasePlan, practice_task
+from jepa_hrl.synthesis.steps import find_step
 
 STEPS = ("flip_horizontal", "flip_vertical", "transpose", "rotate_90", "recolor", "tile_across", "keep_color")
 
@@ -22,12 +22,11 @@ STEPS = ("flip_horizontal", "flip_vertical", "transpose", "rotate_90", "recolor"
 @pytest.fixture(scope="session")
 def curriculum(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of 80 tasks of one and two steps."""
-    config = SynthesisConfig(
-        "small", 5, {"easy": PhaseConfig(80, STEPS)}, ProgramConfig({"easy": {1: 0.6, 2: 0.4}}), GridConfig(3, 5)
-    )
-    folder = tmp_path_factory.mktemp("curriculum") / "small"
-    generate(config, folder, 1, Console(quiet=True))
-    return folder / "manifest.jsonl"
+    steps = tuple(map(find_step, STEPS))
+    plan = PhasePlan("easy", steps, (1, 2), (0.6, 0.4), GridConfig(3, 5), (3, 4))
+    path = tmp_path_factory.mktemp("curriculum") / "manifest.jsonl"
+    path.write_text("".join(manifest_line(practice_task(plan, number, 5)) for number in range(80)))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -232,7 +232,10 @@ class Trainer:
             slices = draw_slices(
                 latents.shape[1], config.sigreg.num_slices, generator_for(config.training.seed, "slices", self.step)
             )
-            parts["sigreg"] = epps_pulley(all_keys, slices.to(device), *self._rule)
+            # Of each grid once: every process has as many of them, which the statistic needs.
+            first = np.unique(programs.sources, return_index=True)[1]
+            sources = latents[places[: len(programs.sources)][torch.from_numpy(first).to(device)]]
+            parts["sigreg"] = epps_pulley(sources, slices.to(device), *self._rule)
         if self._queue_size:
             self.queue = torch.cat([self.queue, all_keys.detach().float()])[-self._queue_size :]
             self.queued = torch.cat([self.queued, all_names])[-self._queue_size :]

@@ -1,6 +1,7 @@
 """Behavioural cloning: a policy learns the actions of programs that are known to solve puzzles."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,9 +50,12 @@ def demonstrate(
     parts = [known[first : first + _AT_ONCE] for first in range(0, len(known), _AT_ONCE)]
     jobs = (delayed(_followed)(part, foresight, world, grounded) for part in parts)
     found = []
-    for number, made in enumerate(Parallel(n_jobs=workers, return_as="generator")(jobs), 1):
-        found.append(made)
-        progress.update(min(number * _AT_ONCE, len(known)))
+    with warnings.catch_warnings():
+        # joblib renews a worker whose memory has grown, by caches here, and says so.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+        for number, made in enumerate(Parallel(n_jobs=workers, return_as="generator")(jobs), 1):
+            found.append(made)
+            progress.update(min(number * _AT_ONCE, len(known)))
     batches, actions = zip(*found, strict=True)
     return Demonstrated(_joined(batches), torch.cat(actions))
 

@@ -56,16 +56,20 @@ class TasksConfig:
     """Where puzzles come from.
 
     Attributes:
-        curriculum: file in configs/data whose tasks are learnt from, and whose programs are practised on new grids.
+        curriculum: file in configs/data whose tasks are learnt from.
         manifest: tasks to learn from instead of the curriculum's; null for those.
-        practice: puzzles that are drawn from these programs beside its tasks.
+        practice: puzzles that are drawn beside them, without the search for shorter rules.
+        practice_curriculum: file in configs/data whose kinds of programs they are of.
         held_out: file in configs/data whose tasks measure.
+        held_out_manifest: tasks that measure instead of those; null for those.
     """
 
     curriculum: str = "active_quick"
     manifest: str | None = None
     practice: CountOrZero = 20_000
+    practice_curriculum: str = "active_practice"
     held_out: str = "active_held_out"
+    held_out_manifest: str | None = None
 
 
 @dataclass(frozen=True)

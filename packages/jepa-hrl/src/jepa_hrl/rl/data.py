@@ -34,12 +34,13 @@ def load_puzzles(config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: 
     Practice whose grids are those of a held-out task is left out.
     """
     manifest = Path(config.manifest) if config.manifest is not None else curriculum_manifest(config.curriculum, console)
-    held_manifest = curriculum_manifest(config.held_out, console)
+    given = config.held_out_manifest
+    held_manifest = Path(given) if given is not None else curriculum_manifest(config.held_out, console)
     learnt = manifest_puzzles(manifest, actions, env.demonstrations)
     held_out = manifest_puzzles(held_manifest, actions, env.demonstrations)
     if config.practice:
         console.print(f"drawing {config.practice:,} puzzles to practise on ...", highlight=False)
-        recipe = workspace_folder() / "configs" / "data" / f"{config.curriculum}.yaml"
+        recipe = workspace_folder() / "configs" / "data" / f"{config.practice_curriculum}.yaml"
         learnt += practice_puzzles(recipe, config.practice, seed, actions, env.demonstrations)
     seen = {_content(puzzle) for puzzle in held_out}
     learnt = [puzzle for puzzle in learnt if _content(puzzle) not in seen]

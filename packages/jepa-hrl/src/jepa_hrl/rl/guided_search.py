@@ -7,7 +7,7 @@ and those that give the first goal, are run on the others. An answer's program f
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heappop, heappush
 
 import numpy as np
@@ -15,12 +15,12 @@ import torch
 
 from arc_core.task import Task
 from jepa_hrl.dsl.program import INPUT, Expression, evaluate
-from jepa_hrl.dsl.types import Array
 from jepa_hrl.programs.actions import inferred_table
 from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.episodes import Observation
 from jepa_hrl.rl.measure import batch_of
 from jepa_hrl.rl.world import REFUSED
+from jepa_hrl.search.engine import Outcome, Solution
 
 _TOGETHER = 8  # states that the policy looks at in one pass
 
@@ -42,36 +42,6 @@ class GuidedLimits:
     width: int = 12
     depth: int = 8
     patience: float = 2.0
-
-
-@dataclass(frozen=True)
-class GuidedSolution:
-    """A program that fits every demonstration.
-
-    Attributes:
-        answers: to the tests.
-    """
-
-    program: Expression
-    answers: tuple[Array, ...]
-
-
-@dataclass
-class GuidedOutcome:
-    """What a search found and spent.
-
-    Attributes:
-        solutions: shortest description first, one for each answer.
-        tested: programs run on at least one demonstration.
-        expanded: states that the policy looked at.
-        first: programs run until the first solution, 0 without one.
-    """
-
-    solutions: list[GuidedSolution] = field(default_factory=list)
-    tested: int = 0
-    expanded: int = 0
-    first: int = 0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,29 +74,35 @@ class GuidedSearch:
         self._heap: list[tuple[float, int, _State]] = [(0.0, 0, start)]
         self._seen = {start.grids}
         self._pushed = 0
-        self._found: dict[tuple[bytes, ...], GuidedSolution] = {}
-        self.outcome = GuidedOutcome()
+        self._found: dict[tuple[bytes, ...], Solution] = {}
+        self._first = 0  # programs run until the first solution
+        self.outcome = Outcome()
 
-    def run(self) -> GuidedOutcome:
+    def run(self) -> Outcome:
         """Searches until something ends it."""
         outcome, limits = self.outcome, self._limits
         if self._heap[0][2].grids == self._goals:
             self._offer(INPUT)
-        while self._heap and outcome.tested < limits.programs:
+        together = 1
+        while self._heap:
+            if outcome.tested >= limits.programs:
+                outcome.ended = "programs"
+                break
             if time.perf_counter() - self._began >= limits.seconds:
+                outcome.ended = "seconds"
                 break
-            if outcome.first and outcome.tested > limits.patience * outcome.first:
+            if self._first and outcome.tested > limits.patience * self._first:
+                outcome.ended = "solved"
                 break
-            count = min(_TOGETHER if outcome.expanded else 1, len(self._heap))
-            self._expand([heappop(self._heap)[2] for _ in range(count)])
-        outcome.solutions = sorted(self._found.values(), key=lambda solution: solution.program.cost)
+            self._expand([heappop(self._heap)[2] for _ in range(min(together, len(self._heap)))])
+            together = _TOGETHER
+        outcome.solutions = sorted(self._found.values(), key=lambda solution: solution.cost)
         outcome.seconds = time.perf_counter() - self._began
         return outcome
 
     @torch.no_grad()
     def _expand(self, states: Sequence[_State]) -> None:
         world, actions = self._world, self._world.actions
-        self.outcome.expanded += len(states)
         shown = np.array([state.grids for state in states], dtype=np.int64)[:, self._shown]
         goals = np.broadcast_to(np.array(self._goals, dtype=np.int64)[self._shown], shown.shape)
         mask = np.zeros((len(states), len(actions) + 1), dtype=np.int8)
@@ -167,6 +143,7 @@ class GuidedSearch:
             if REFUSED in after or after in self._seen:
                 continue
             self._seen.add(after)
+            self.outcome.novel += 1
             program = actions.actions[action].then(state.program)
             if after == self._goals:
                 self._offer(program)
@@ -186,7 +163,8 @@ class GuidedSearch:
         grids = tuple(np.ascontiguousarray(answer) for answer in answers if isinstance(answer, np.ndarray))
         if len(grids) < len(answers):
             return
-        self.outcome.first = self.outcome.first or self.outcome.tested or 1
+        tested = self.outcome.tested
+        self._first = self._first or max(tested, 1)
         key = tuple(bytes(grid.shape) + grid.tobytes() for grid in grids)
-        if key not in self._found or program.cost < self._found[key].program.cost:
-            self._found[key] = GuidedSolution(program, grids)
+        if key not in self._found or program.cost < self._found[key].cost:
+            self._found[key] = Solution(program, program.cost, grids, tested)

@@ -87,14 +87,19 @@ class Policy(nn.Module):
             nn.init.orthogonal_(head.weight, gain)
             nn.init.zeros_(head.bias)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(N, A + 1) log-probabilities, minus infinity where an action is not possible, and (N,) values."""
+    def think(self, batch: Batch) -> Tensor:
+        """(N, H) what both heads read."""
         current, goal = compared(batch.current), compared(batch.goal)
         pairs = self.compare(torch.cat([current, goal, goal - current, current * goal], dim=-1))
         parts = [pairs.mean(dim=1), pairs.amax(dim=1), batch.step]
         if self._foresight:
             parts.append(batch.nearness)
-        thought = self.decide(torch.cat(parts, dim=1))
+        thought: Tensor = self.decide(torch.cat(parts, dim=1))
+        return thought
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, A + 1) log-probabilities, minus infinity where an action is not possible, and (N,) values."""
+        thought = self.think(batch)
         logits = self.act(thought)
         if self._foresight:
             logits = logits + functional.pad(self.trust * batch.nearness, (0, 1))

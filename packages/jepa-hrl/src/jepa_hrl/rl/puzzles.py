@@ -58,26 +58,28 @@ def _traced(
     if len(numbers) < len(steps):
         numbers.append(actions.recolor)
     known = tuple(number for number in numbers if number is not None)
-    solved = len(known) == len(numbers) and solves(known, puzzle, actions)
-    return Puzzle(puzzle.name, puzzle.inputs, puzzle.goals, len(steps), known if solved else (), phase)
+    steps_needed = reached_after(known, puzzle, actions) if len(known) == len(numbers) else None
+    return Puzzle(puzzle.name, puzzle.inputs, puzzle.goals, len(steps), known[: steps_needed or 0], phase)
 
 
-def solves(numbers: Sequence[int], puzzle: Puzzle, actions: ActionSet) -> bool:
-    """Whether actions, each of which must change the first grid, turn the inputs into the goals."""
+def reached_after(numbers: Sequence[int], puzzle: Puzzle, actions: ActionSet) -> int | None:
+    """How many of some actions, each of which must change the first grid, make the goals of the inputs; None if none."""
     grids: list[Array] = list(puzzle.inputs)
-    for number in numbers:
+    for count, number in enumerate(numbers, 1):
         if number == actions.recolor:
             table = inferred_table(grids, puzzle.goals)
             if table is None:
-                return False
+                return None
             grids = [renamed(grid, table) for grid in grids]
-            continue
-        made = [actions.outcome(number, grid) for grid in grids]
-        after = [grid for grid in made if grid is not None]
-        if len(after) < len(grids) or np.array_equal(after[0], grids[0]):
-            return False
-        grids = after
-    return all(np.array_equal(grid, goal) for grid, goal in zip(grids, puzzle.goals, strict=True))
+        else:
+            made = [actions.outcome(number, grid) for grid in grids]
+            after = [grid for grid in made if grid is not None]
+            if len(after) < len(grids) or np.array_equal(after[0], grids[0]):
+                return None
+            grids = after
+        if all(np.array_equal(grid, goal) for grid, goal in zip(grids, puzzle.goals, strict=True)):
+            return count
+    return None
 
 
 def manifest_puzzles(path: Path, actions: ActionSet, demonstrations: int) -> list[Puzzle]:

@@ -10,11 +10,13 @@ from joblib import Parallel, delayed
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
 from arc_core.device import solving_device
 from arc_core.errors import InputError
-from arc_core.solver import Budget, Candidate, OpenSolver, SolverEntry, TaskPrediction
+from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
 from jepa_hrl.rl.agent import Agent, opened_agent
 from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
-from jepa_hrl.rl.guided_search import GuidedLimits, GuidedOutcome, GuidedSearch
+from jepa_hrl.rl.guided_search import GuidedLimits, GuidedSearch
+from jepa_hrl.search.engine import Outcome
+from jepa_hrl.search.solver import prediction
 
 
 @dataclass(frozen=True)
@@ -35,33 +37,18 @@ class ReasonerSolver:
 
 
 def search_tasks(
-    agent: Agent, tasks: Sequence[Task], env: EnvConfig, limits: GuidedLimits
-) -> Iterator[tuple[int, GuidedOutcome]]:
+    agent: Agent, tasks: Sequence[Task], env: EnvConfig, limits: GuidedLimits, workers: int = -1
+) -> Iterator[tuple[int, Outcome]]:
     """Each task's number and outcome as soon as it is done."""
     agent.world.forget()
-    workers = -1 if agent.world.device.type == "cpu" else 1
+    workers = workers if agent.world.device.type == "cpu" else 1
     jobs = (delayed(_search)(agent, number, task.without_answers(), env, limits) for number, task in enumerate(tasks))
     yield from Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="2 * n_jobs")(jobs)
 
 
-def _search(agent: Agent, number: int, task: Task, env: EnvConfig, limits: GuidedLimits) -> tuple[int, GuidedOutcome]:
+def _search(agent: Agent, number: int, task: Task, env: EnvConfig, limits: GuidedLimits) -> tuple[int, Outcome]:
     torch.set_num_threads(1)  # a task at a time on each core
     return number, GuidedSearch(agent, task, env.demonstrations, env.max_steps, limits).run()
-
-
-def prediction(task: Task, outcome: GuidedOutcome, most: int) -> TaskPrediction:
-    """What a search answers: its programs' grids, shortest program first; confidence as `dsl` gives it."""
-    found = outcome.solutions[:most]
-    candidates = tuple(
-        tuple(
-            Candidate(
-                solution.answers[test], 1, 2.0 ** (found[0].program.cost - solution.program.cost), str(solution.program)
-            )
-            for solution in found
-        )
-        for test in range(len(task.test))
-    )
-    return TaskPrediction(task.task_id, candidates, outcome.seconds)
 
 
 def open_reasoner(path: Path | None, device: str) -> OpenSolver:

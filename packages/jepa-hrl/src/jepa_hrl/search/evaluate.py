@@ -5,8 +5,9 @@ Every task's outcome is written as it comes to a file beside the output; an inte
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,9 @@ from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
 from jepa_hrl.jepa.distances import latent_distances
 from jepa_hrl.jepa.guide import LatentGuide
 from jepa_hrl.jepa.opened import OpenedJepa, open_jepa
-from jepa_hrl.search.engine import Limits
+from jepa_hrl.rl.solver import ReasonerSolver, open_reasoner
+from jepa_hrl.rl.solver import search_tasks as search_with_policy
+from jepa_hrl.search.engine import Limits, Outcome
 from jepa_hrl.search.explain import steps_of, steps_to_svg
 from jepa_hrl.search.many import Bits, search_tasks
 from jepa_hrl.search.prior import METHOD, TRAIN_COMMAND, open_prior
@@ -43,10 +46,23 @@ class Variant:
     Attributes:
         bits: costs of primitives for each task; their own if None.
         guide: what puts values off; nothing if None.
+        reasoner: whose policy searches instead.
     """
 
     bits: Sequence[Bits] | None = None
     guide: LatentGuide | None = None
+    reasoner: ReasonerSolver | None = None
+
+    def search(
+        self, tasks: Sequence[Task], places: Sequence[int], limits: Limits, workers: int
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Outcomes of tasks, which stand at these places among all."""
+        if self.reasoner is not None:
+            most = min(limits.programs, self.reasoner.limits.programs)
+            own = replace(self.reasoner.limits, seconds=limits.seconds or inf, programs=most)
+            return search_with_policy(self.reasoner.agent, tasks, self.reasoner.env, own, workers)
+        costs = None if self.bits is None else [self.bits[place] for place in places]
+        return search_tasks(tasks, limits, costs, workers, self.guide)
 
 
 def _stored(path: Path, settings: Mapping[str, object]) -> dict[tuple[str, str], Result]:
@@ -65,15 +81,13 @@ def evaluate_variant(
     known: Mapping[tuple[str, str], Result], workers: int, console: Console,
 ) -> list[Result]:  # fmt: skip
     """Every task's result, in the tasks' order; appended to the journal as they come."""
-    bits = variant.bits
     done = {task.task_id: known[name, task.task_id] for task in tasks if (name, task.task_id) in known}
     places = [place for place, task in enumerate(tasks) if task.task_id not in done]
     waiting = [tasks[place] for place in places]
-    costs = None if bits is None else [bits[place] for place in places]
     with Progress(console, len(tasks), name, len(done)) as progress, journal.open("a", encoding="utf-8") as lines:
         if done:
             progress.say(f"{name}: {len(done)} of {len(tasks)} tasks were solved before")
-        for number, outcome in search_tasks(waiting, limits, costs, workers, variant.guide):
+        for number, outcome in variant.search(waiting, places, limits, workers):
             result = result_of(waiting[number], outcome)
             lines.write(json.dumps({"variant": name} | asdict(result)) + "\n")
             lines.flush()
@@ -127,6 +141,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         console.print(f"without meta_guided: no prior is trained yet ({TRAIN_COMMAND})", highlight=False)
     known_variants = ["dsl_only"] + ["meta_guided"] * (path is not None)
     known_variants += ["latent_guided"] * (args.latent_config is not None)
+    known_variants += ["active_reasoner"] * (args.reasoner is not None)
     wanted = args.variants.split(",") if args.variants else known_variants
     for name in wanted:
         if name not in known_variants:
@@ -141,10 +156,15 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         jepa = open_jepa(_jepa_run(args.latent_config), solving_device(args.latent_device))
         if "latent_guided" in wanted:
             variants["latent_guided"] = Variant(guide=LatentGuide(jepa.file, args.latent_device))
+    reasoner_file = None
+    if "active_reasoner" in wanted:
+        reasoner = open_reasoner(args.reasoner, "cpu")
+        assert isinstance(reasoner.solver, ReasonerSolver)
+        variants["active_reasoner"], reasoner_file = Variant(reasoner=reasoner.solver), str(reasoner.checkpoint)
     settings: dict[str, object] = {
         "data": spec, "fingerprint": fingerprint(tasks), "budget_seconds": limits.seconds,
         "max_nodes": limits.size, "max_programs": limits.programs, "prior": prior_file, "attempts": ATTEMPTS,
-        "jepa": str(jepa.file) if jepa else None,
+        "jepa": str(jepa.file) if jepa else None, "reasoner": reasoner_file,
     }  # fmt: skip
     journal = args.output.with_name(args.output.name + ".partial")
     known = _stored(journal, settings)
@@ -241,6 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-programs", type=int, help="tested for a task (default: as the seconds allow)")
     parser.add_argument("--latent-config", type=Path, metavar="RUN", help="JEPA run or recipe: adds latent_guided")
     parser.add_argument("--latent-device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--reasoner", type=Path, metavar="RUN", help="active reasoner's run: adds active_reasoner")
     parser.add_argument("--limit", type=int, metavar="N", help="N tasks, evenly spaced, only")
     parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
     parser.add_argument("--explain", action="store_true", help="print and draw the program of each solved task")

@@ -1,0 +1,200 @@
+"""Speed of the latent environment and of PPO on it, each against the ordinary alternative in the same run.
+
+Steps: `LatentReasoningVectorEnv` against gymnasium's SyncVectorEnv over as many single environments, the same random
+actions, grids' latents known to both. Learning: our PPO against sb3-contrib's MaskablePPO, wall time from untrained to
+the same grounded success on the same puzzles, the same network of policy and value, foresight included.
+
+Example: uv run tools/bench_rl.py --checkpoint runs/program-jepa/quick-... --repeats 3
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from arc_core.config import workspace_folder
+from arc_core.runs import RunFolder, git_commit, newest_run
+from jepa_hrl.jepa.tasks import curriculum_manifest
+from jepa_hrl.programs.opened import OpenedProgramJepa, open_program_jepa
+from jepa_hrl.rl.agent import Agent
+from jepa_hrl.rl.config import EnvConfig, PolicyConfig, ReasonerConfig, TrainerConfig
+from jepa_hrl.rl.data import PuzzleSets
+from jepa_hrl.rl.env import LatentReasoningEnv, LatentReasoningVectorEnv
+from jepa_hrl.rl.measure import try_all
+from jepa_hrl.rl.policy import Batch, Foresight, Policy
+from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles
+from jepa_hrl.rl.trainer import Trainer
+from jepa_hrl.rl.world import World
+
+
+def new_world(jepa: OpenedProgramJepa) -> World:
+    return World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
+
+
+def drive(env: Any, steps: int) -> tuple[float, float]:
+    """Steps a second with random possible actions, and the mean reward, which shows that both did the same."""
+    generator = np.random.default_rng(0)
+    observation, _ = env.reset(seed=0)
+    total, began, spent = 0.0, 0.0, 0.0
+    for _ in range(steps):
+        mask = observation["action_mask"]
+        actions = (generator.random(mask.shape) * mask).argmax(axis=1)
+        began = time.perf_counter()
+        observation, reward, *_ = env.step(actions)
+        spent += time.perf_counter() - began
+        total += float(np.mean(reward))
+    return steps * len(mask) / spent, total / steps
+
+
+def bench_steps(jepa: OpenedProgramJepa, puzzles: list[Puzzle], dynamics: Any, count: int, repeats: int) -> None:
+    config, rates = EnvConfig(dynamics=dynamics), {"together": [], "one by one": []}  # type: ignore[var-annotated]
+    world = new_world(jepa)  # one for both: what each grid becomes is known after the first round
+    together = LatentReasoningVectorEnv(world, puzzles, config, count)
+    single = SyncVectorEnv(
+        [lambda: LatentReasoningEnv(world, puzzles, config)] * count, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    drive(together, 12)
+    for _ in range(repeats):
+        ours, mine = drive(together, 12)
+        theirs, other = drive(single, 12)
+        assert abs(mine - other) < 1e-4, (mine, other)
+        rates["together"].append(ours)
+        rates["one by one"].append(theirs)
+    ours, theirs = (statistics.median(rates[name]) for name in rates)
+    print(
+        f"{dynamics:9} {count} environments: {ours:9,.0f} steps/s together, {theirs:7,.0f} one by one, "
+        f"{ours / theirs:.1f} times"
+    )
+
+
+def solved(tried: Any) -> float:
+    return float(tried.grounded.mean())
+
+
+def ours(jepa: OpenedProgramJepa, puzzles: list[Puzzle], target: float, seed: int, most: float) -> tuple[float, float]:
+    """Seconds of training until the success on all puzzles, and that success."""
+    trainer = TrainerConfig(episodes_per_iter=128, steps_per_iter=8, iterations=400, lr=1e-3, seed=seed)
+    config = ReasonerConfig(env=EnvConfig(dynamics="grounded"), policy=PolicyConfig(128), trainer=trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        fabric = Fabric(accelerator="cpu", devices=1)
+        fabric.launch()
+        sets = PuzzleSets(puzzles, puzzles, (), "")
+        learner = Trainer(config, Agent(jepa, config.policy, seed), sets, RunFolder(Path(folder)), fabric)
+        spent = 0.0
+        while spent < most:
+            began = time.perf_counter()
+            for _ in range(4):
+                learner.iteration()
+            spent += time.perf_counter() - began
+            reached = solved(try_all(learner.agent, puzzles, config.env))
+            if reached >= target:
+                break
+    return spent, reached
+
+
+def peer(jepa: OpenedProgramJepa, puzzles: list[Puzzle], target: float, seed: int, most: float) -> tuple[float, float]:
+    """The same of MaskablePPO, whose environments share what is known of grids too."""
+    from sb3_contrib import MaskablePPO
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    env = EnvConfig(dynamics="grounded")
+    world = new_world(jepa)
+    many = DummyVecEnv([lambda: LatentReasoningEnv(world, puzzles, env)] * 128)
+    learner = MaskablePPO(
+        "MultiInputPolicy", many, n_steps=8, batch_size=128, n_epochs=4, learning_rate=1e-3, gamma=0.95,
+        gae_lambda=0.9, ent_coef=0.01, target_kl=0.03, seed=seed, device="cpu",
+        policy_kwargs={"features_extractor_class": extractor(), "features_extractor_kwargs": {"jepa": jepa},
+                       "net_arch": []},
+    )  # fmt: skip
+    agent = _SeenByOurs(jepa, learner)
+    spent, reached = 0.0, 0.0
+    while spent < most:
+        began = time.perf_counter()
+        learner.learn(4 * 8 * 128, reset_num_timesteps=False)
+        spent += time.perf_counter() - began
+        reached = solved(try_all(agent, puzzles, env))  # type: ignore[arg-type]
+        if reached >= target:
+            break
+        world.forget()
+        many.reset()
+    return spent, reached
+
+
+def extractor() -> Any:
+    """Our policy's trunk as stable-baselines3 wants features."""
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+    class Features(BaseFeaturesExtractor):
+        def __init__(self, space: Any, jepa: OpenedProgramJepa) -> None:
+            super().__init__(space, 128)
+            world = new_world(jepa)
+            self.foresight = Foresight(jepa.model, world.vectors, jepa.actions.recolor)
+            self.trunk = Policy(world.width, len(jepa.actions), 128, True)
+
+        def forward(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
+            mask = observation["action_mask"].bool()
+            current, goal = observation["current"], observation["goal"]
+            batch = Batch(current, goal, observation["step"], mask, self.foresight(current, goal, mask))
+            return self.trunk.think(batch)
+
+    return Features
+
+
+class _SeenByOurs:
+    """A policy of stable-baselines3 as `try_all` asks for one."""
+
+    def __init__(self, jepa: OpenedProgramJepa, learner: Any) -> None:
+        self.world, self.options, self.foresight = new_world(jepa), (), None
+        self._learner = learner
+
+    def policy(self, batch: Batch) -> tuple[torch.Tensor, None]:
+        observation = {
+            "current": batch.current, "goal": batch.goal, "step": batch.step, "action_mask": batch.mask.float()
+        }  # fmt: skip
+        found = self._learner.policy.get_distribution(observation, action_masks=batch.mask.numpy())
+        return found.distribution.logits, None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    newest = newest_run(workspace_folder() / "runs", "program-jepa")
+    parser.add_argument("--checkpoint", type=Path, default=newest.path if newest else None)
+    parser.add_argument("--count", type=int, default=256, help="environments side by side")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--target", type=float, default=0.8, help="grounded success to reach")
+    parser.add_argument("--puzzles", type=int, default=200, help="of one and two actions, to learn")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--most", type=float, default=240.0, help="seconds for each training")
+    parser.add_argument("--only", choices=("steps", "learning"))
+    args = parser.parse_args()
+    jepa = open_program_jepa(args.checkpoint, torch.device("cpu"))
+    puzzles = manifest_puzzles(curriculum_manifest("active_quick", Console()), jepa.actions, 3)
+    print(f"commit {git_commit()}, {torch.get_num_threads()} threads")
+    if args.only != "learning":
+        for dynamics in ("model", "grounded"):
+            bench_steps(jepa, puzzles, dynamics, args.count, args.repeats)
+    if args.only != "steps":
+        easy = [puzzle for puzzle in puzzles if len(puzzle.trace) in (1, 2)][: args.puzzles]
+        times: dict[str, list[float]] = {"ours": [], "MaskablePPO": []}
+        for seed in args.seeds:
+            for name, train in (("ours", ours), ("MaskablePPO", peer)):
+                seconds, reached = train(jepa, easy, args.target, seed, args.most)
+                times[name].append(seconds)
+                print(
+                    f"seed {seed} {name:12} {seconds:6.1f} s to grounded success {reached:.3f} (target {args.target})",
+                    flush=True,
+                )
+        ratios = [theirs / mine for mine, theirs in zip(times["ours"], times["MaskablePPO"], strict=True)]
+        print(f"ours is {statistics.median(ratios):.1f} times faster (median; {min(ratios):.1f} to {max(ratios):.1f})")
+
+
+if __name__ == "__main__":
+    main()
