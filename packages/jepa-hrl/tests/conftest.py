@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.programs.actions import ActionSet, make_action_set
 from jepa_hrl.programs.config import ProgramEncoderConfig, ProgramJepaConfig

@@ -399,12 +399,12 @@ def test_a_policy_widened_by_options_decides_as_before_until_it_learns(
 
 def test_sequences_are_mined_by_support_and_gain() -> None:
     traces = [list("abcx"), list("yabc"), list("abc"), list("zabc"), list("xy"), list("yx"), ["q"]]
-    found = mine(traces, 3, 10, 3)
-    assert [sequence for sequence, _, _ in found] == [("a", "b"), ("a", "b", "c")]
-    assert [support for _, support, _ in found] == [4, 4]
-    assert all(gain > 0 for _, _, gain in found)
-    assert mine(traces, 5, 10, 3) == []
-    assert mine(traces[::-1], 3, 10, 3) == found
+    found = mine(traces, 7, 3, 9, 3)
+    # A choice is one of 7 + 9: 4 bits. Each of 4 uses saves all choices but one, and saying what it is takes all.
+    assert found == [(("a", "b"), 4, 4 * 4.0 - 8), (("a", "b", "c"), 4, 4 * 8.0 - 12)]
+    assert mine(traces, 7, 5, 9, 3) == []
+    assert mine([["a", "b"]] * 2, 7, 1, 9, 3) == []  # saying what it is would cost what its uses save
+    assert mine(traces[::-1], 7, 3, 9, 3) == found
 
 
 def test_rollouts_are_read_back_and_options_found(

@@ -25,7 +25,7 @@ from jepa_hrl.jepa.token_table import TokenTable
 from jepa_hrl.objects.tokens import GridTokens, tokenize
 from jepa_hrl.programs.actions import ActionSet
 from jepa_hrl.programs.config import ProgramJepaConfig
-from jepa_hrl.programs.triples import table_of, write_triples
+from jepa_hrl.programs.triples import source_file, table_of, write_triples
 from jepa_hrl.synthesis.steps import Arguments
 
 Integers = npt.NDArray[np.int64]
@@ -63,16 +63,27 @@ class Triples:
 
 
 def triples_file(config: ProgramJepaConfig, actions: ActionSet, console: Console) -> tuple[Path, str]:
-    """The file of triples, made from the curriculum where it is missing, and the data spec that it came from."""
+    """The file of triples, made from the curriculum where it is missing, and the data spec that it came from.
+
+    Raises:
+        InputError: a given file is missing, or does not say where it came from.
+    """
     if config.dataset_triples is not None:
         path = Path(config.dataset_triples)
         if not path.is_file():
             raise InputError(f"dataset_triples must be what prepare-program-triples wrote; {path} does not exist")
-        return path, f"triples:{show_path(path)}"
+        try:
+            manifest = Path(json.loads(source_file(path).read_text(encoding="utf-8"))["manifest"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{show_path(source_file(path))} must say what tasks the triples were made of, which every result "
+                f"declares; write both with prepare-program-triples"
+            ) from None
+        return path, f"manifest:{show_path(manifest)}"
     manifest = curriculum_manifest(config.triples.curriculum, console)
     name = f"{config.triples.curriculum}-explored{config.triples.explored}-seed{config.training.seed}.jsonl"
     path = workspace_folder() / "data" / "program_triples" / name
-    if not path.exists() or path.stat().st_mtime < manifest.stat().st_mtime:
+    if not source_file(path).exists() or path.stat().st_mtime < manifest.stat().st_mtime:
         console.print(f"writing triples to {show_path(path)}", highlight=False)
         write_triples(manifest, path, actions, config.triples.explored, config.training.seed, -1, console)
     return path, f"manifest:{show_path(manifest)}"

@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from rich.console import Console
 
 from arc_core.errors import InputError, run_command
-from arc_core.files import show_path
+from arc_core.files import show_path, write_json
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for
 from arc_core.task import task_from_json
@@ -144,7 +144,14 @@ def write_triples(
         partial.unlink()
         raise InputError(f"{show_path(manifest)}: no task's first step is among the actions")
     partial.replace(output)
+    about = {"manifest": str(manifest), "explored": explored, "seed": seed, "triples": count}
+    write_json(source_file(output), about)
     return count
+
+
+def source_file(triples: Path) -> Path:
+    """The file beside triples that says what they were made of."""
+    return triples.with_name(triples.name + ".source.json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,6 @@
 """Behavioural cloning: a policy learns the actions of programs that are known to solve puzzles."""
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from jepa_hrl.rl.episodes import Episodes
 from jepa_hrl.rl.measure import batch_of
 from jepa_hrl.rl.policy import Batch, Foresight
 from jepa_hrl.rl.puzzles import Puzzle
+from jepa_hrl.rl.workers import unwarned_renewal
 from jepa_hrl.rl.world import World
 
 _AT_ONCE = 256
@@ -50,9 +50,7 @@ def demonstrate(
     parts = [known[first : first + _AT_ONCE] for first in range(0, len(known), _AT_ONCE)]
     jobs = (delayed(_followed)(part, foresight, world, grounded) for part in parts)
     found = []
-    with warnings.catch_warnings():
-        # joblib renews a worker whose memory has grown, by caches here, and says so.
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+    with unwarned_renewal():
         for number, made in enumerate(Parallel(n_jobs=workers, return_as="generator")(jobs), 1):
             found.append(made)
             progress.update(min(number * _AT_ONCE, len(known)))

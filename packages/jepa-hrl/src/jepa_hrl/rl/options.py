@@ -46,17 +46,21 @@ class Option:
 
 
 def mine(
-    traces: Sequence[Sequence[str]], min_support: int, most: int, max_length: int
+    traces: Sequence[Sequence[str]], choices: int, min_support: int, most: int, max_length: int
 ) -> list[tuple[Symbol, int, float]]:
-    """Sequences of two to `max_length` symbols, how many traces have each, and the bits that naming each saves.
+    """Sequences of two to `max_length` actions, how many traces have each, and the bits that naming each saves.
 
     Pair by pair: the pair of neighbours in most traces becomes a symbol of its own, and counting begins again, so that
-    a sequence is not counted once more as part of a longer one. What is saved: every use writes one symbol instead of
-    two; naming costs two symbols once. A symbol costs the entropy of the symbols in use.
-    Source: byte-pair encoding (Gage 1994), chosen by description length as in Nevill-Manning and Witten 1997.
+    a sequence is not counted once more as part of a longer one. What is saved: every use writes one choice instead of
+    several; writing once what the name means costs as many choices as it has actions.
+
+    Args:
+        choices: that an agent has without options; a choice costs the logarithm of theirs and the options' number.
+    Source: byte-pair encoding (Gage 1994); description length in two parts, the names and the rest (Rissanen 1978).
     """
     texts: list[list[Symbol]] = [[(name,) for name in trace] for trace in traces]
     found: list[tuple[Symbol, int, float]] = []
+    choice_bits = log2(choices + most)
     while len(found) < most:
         having: Counter[tuple[Symbol, Symbol]] = Counter()
         for text in texts:
@@ -65,19 +69,13 @@ def mine(
             break
         # Of equally frequent ones the first by name, so that the result does not depend on the traces' order.
         pair = min(sorted(having), key=lambda pair: -having[pair])
-        if having[pair] < min_support:
+        support = having[pair]
+        sequence = pair[0] + pair[1]
+        gain = choice_bits * (support * (len(sequence) - 1) - len(sequence))
+        if support < min_support or gain <= 0:
             break
-        before = _bits(texts)
-        merged = [_merged(text, pair) for text in texts]
-        symbols = Counter(symbol for text in texts for symbol in text)
-        total = sum(symbols.values())
-        naming = -log2(symbols[pair[0]] / total) - log2(symbols[pair[1]] / total)
-        gain = before - _bits(merged) - naming
-        texts = merged
-        if gain > 0:
-            found.append((pair[0] + pair[1], having[pair], round(gain, 2)))
-        else:
-            break
+        texts = [_merged(text, pair) for text in texts]
+        found.append((sequence, support, round(gain, 2)))
     return found
 
 
@@ -94,13 +92,6 @@ def _merged(text: list[Symbol], pair: tuple[Symbol, Symbol]) -> list[Symbol]:
     return made
 
 
-def _bits(texts: Sequence[Sequence[Symbol]]) -> float:
-    """What all texts take in an ideal code for their own symbols."""
-    counts = Counter(symbol for text in texts for symbol in text)
-    total = sum(counts.values())
-    return sum(-count * log2(count / total) for count in counts.values())
-
-
 def discover(traces: Sequence[Trace], actions: ActionSet, min_support: int, most: int, max_length: int) -> list[Option]:
     """Options of successful traces, in order of discovery.
 
@@ -108,8 +99,8 @@ def discover(traces: Sequence[Trace], actions: ActionSet, min_support: int, most
     """
     solved = [trace.actions for trace in traces if trace.grounded]
     found = []
-    for sequence, support, gain in mine(solved, min_support, most, max_length):
-        if RECOLOR in sequence[:-1] or any(name not in actions.numbers for name in sequence):
+    for sequence, support, gain in mine(solved, len(actions) + 1, min_support, most, max_length):
+        if RECOLOR in sequence[:-1]:
             continue
         having = [trace for trace in traces if _has(trace.actions, sequence)]
         program: Expression = INPUT
@@ -171,6 +162,9 @@ def _discover(args: argparse.Namespace, console: Console) -> int:
             raise InputError(f"--{name.replace('_', '-')} must be {least} or more; got {getattr(args, name)}")
     header, traces = read_traces(args.traces)
     actions = header.action_set()
+    strange = sorted({name for trace in traces for name in trace.actions} - actions.numbers.keys())
+    if strange:
+        raise InputError(f"{show_path(args.traces)}: {strange[0]!a} must be an action of its first line's steps")
     options = discover(traces, actions, args.min_support, args.most, args.max_length)
     solved = sum(trace.grounded for trace in traces)
     value: Mapping[str, object] = {

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, delayed
 
-from arc_core.errors import InputError
 from arc_core.task import Task, task_from_json
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.programs.actions import RECOLOR, ActionSet, inferred_table, renamed
@@ -63,7 +62,7 @@ def _traced(
 
 
 def reached_after(numbers: Sequence[int], puzzle: Puzzle, actions: ActionSet) -> int | None:
-    """How many of some actions, each of which must change the first grid, make the goals of the inputs; None if none."""
+    """How many of some actions, each of which must change the first grid, make the goals; None if none do."""
     grids: list[Array] = list(puzzle.inputs)
     for count, number in enumerate(numbers, 1):
         if number == actions.recolor:
@@ -121,9 +120,3 @@ def _practice(plan: PhasePlan, numbers: range, seed: int, actions: ActionSet, de
         steps = [(step.name, arguments) for step, arguments in made.trace]
         found.append(_traced(made.task, steps, made.phase, actions, demonstrations))
     return found
-
-
-def require_puzzles(puzzles: Sequence[Puzzle], what: str) -> None:
-    """Raises InputError where there are none."""
-    if not puzzles:
-        raise InputError(f"{what} has no tasks")

@@ -15,6 +15,7 @@ from arc_core.task import Task
 from jepa_hrl.rl.agent import Agent, opened_agent
 from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
 from jepa_hrl.rl.guided_search import GuidedLimits, GuidedSearch
+from jepa_hrl.rl.workers import unwarned_renewal
 from jepa_hrl.search.engine import Outcome
 from jepa_hrl.search.solver import prediction
 
@@ -43,7 +44,8 @@ def search_tasks(
     agent.world.forget()
     workers = workers if agent.world.device.type == "cpu" else 1
     jobs = (delayed(_search)(agent, number, task.without_answers(), env, limits) for number, task in enumerate(tasks))
-    yield from Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="2 * n_jobs")(jobs)
+    with unwarned_renewal():
+        yield from Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="2 * n_jobs")(jobs)
 
 
 def _search(agent: Agent, number: int, task: Task, env: EnvConfig, limits: GuidedLimits) -> tuple[int, Outcome]:
