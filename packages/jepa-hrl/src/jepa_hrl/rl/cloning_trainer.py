@@ -86,6 +86,11 @@ class CloningTrainer:
         """Trains to the end or a signal; measures, logs and saves after each epoch."""
         main = self.fabric.is_global_zero
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
+            if self.step == 0:
+                untrained = self.score()
+                progress.say(f"untrained: grounded success {untrained.success:.3f}")
+                if log is not None:
+                    log.log(0, untrained.metrics("eval"))
             clock, clocked = time.perf_counter(), self.step
             while self.step < self.total_steps:
                 loss, right = self.training_step()

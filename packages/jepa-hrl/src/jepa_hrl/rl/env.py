@@ -44,8 +44,9 @@ class LatentReasoningEnv(gymnasium.Env[dict[str, Any], np.int64]):
 
     ## Action Space
     `Discrete(A + 1)`: the A grounded primitives of the JEPA's checkpoint, and last the action of stopping. The
-    observation's `action_mask` tells which of them change the first demonstration's grid. `recolor` infers its table
-    of colours from grids and goals, and is possible where one gives the goals.
+    observation's `action_mask` tells which of them make a grid of the first demonstration's that it has not been in
+    this episode, and were not refused since the last change. `recolor` infers its table of colours from grids and
+    goals, and is possible where one gives the goals.
 
     ## Observation Space
     `Dict`: `current` and `goal`, (K, D) latents of K demonstrations; `step`, the share of the steps taken;

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jepa_hrl.programs.actions import inferred_table
 from jepa_hrl.rl.config import EnvConfig
 from jepa_hrl.rl.puzzles import Puzzle
-from jepa_hrl.rl.world import REFUSED, Flags, Floats, Integers, World
+from jepa_hrl.rl.world import REFUSED, Flags, Floats, Integers, World, mark
 
 LATENT_BOUND = 1e4  # of an observation's channels, which stay far below
 
@@ -73,6 +73,7 @@ class Episodes:
         self.mask = np.zeros((count, self.stop + 1), dtype=np.int8)
         self.tables: list[dict[int, int] | None] = [None] * count
         self.taken: list[list[int]] = [[] for _ in range(count)]
+        self._visited: list[set[int]] = [set() for _ in range(count)]  # marks of the first demonstration's grids
         self._bits = np.array([action.bits for action in world.actions.actions], dtype=np.float32)
 
     def begin(self, rows: Sequence[int], puzzles: Integers) -> None:
@@ -84,6 +85,7 @@ class Episodes:
             self.grids[row] = [world.number(grid) for grid in puzzle.inputs]
             self.goals[row] = [world.number(grid) for grid in puzzle.goals]
             self.taken[row] = []
+            self._visited[row] = {mark(puzzle.inputs[0])}
         chosen = np.asarray(rows, dtype=np.int64)
         both = world.latents(np.stack([self.grids[chosen], self.goals[chosen]]))
         self.latents[chosen], self.goal_latents[chosen] = both
@@ -96,7 +98,7 @@ class Episodes:
         for row in rows:
             grids, goals = self.grids[row].tolist(), self.goals[row].tolist()
             mask = self.mask[row]
-            mask[: len(world.actions)] = world.legal(grids[0])
+            mask[: len(world.actions)] = world.leading_elsewhere(grids[0], self._visited[row])
             mask[-1] = 1
             self.tables[row] = None
             if recolor is not None and all(
@@ -143,6 +145,7 @@ class Episodes:
             success |= reached
             refused |= no
             goes_on = active & ~reached & ~no & (self.steps < self.config.max_steps)
+        self.mask[refused, choices[refused]] = 0  # until something changes, it would be refused again
         self.steps += stop
         distances = cosine_distance(self.latents, self.goal_latents).mean(axis=1)
         if self.config.reward.shaping_weight:
@@ -192,5 +195,6 @@ class Episodes:
                 continue
             self.grids[row] = after
             self.taken[row].append(action)
+            self._visited[row].add(mark(world.grids[after[0]]))
             changed.append(row)
         return np.array(changed, dtype=np.int64), refused

@@ -62,8 +62,9 @@ def _traced(
 
 
 def reached_after(numbers: Sequence[int], puzzle: Puzzle, actions: ActionSet) -> int | None:
-    """How many of some actions, each of which must change the first grid, make the goals; None if none do."""
+    """How many of some actions, each of which must give a new first grid, make the goals; None if none do."""
     grids: list[Array] = list(puzzle.inputs)
+    before = [grids[0]]
     for count, number in enumerate(numbers, 1):
         if number == actions.recolor:
             table = inferred_table(grids, puzzle.goals)
@@ -73,9 +74,10 @@ def reached_after(numbers: Sequence[int], puzzle: Puzzle, actions: ActionSet) ->
         else:
             made = [actions.outcome(number, grid) for grid in grids]
             after = [grid for grid in made if grid is not None]
-            if len(after) < len(grids) or np.array_equal(after[0], grids[0]):
+            if len(after) < len(grids) or any(np.array_equal(after[0], grid) for grid in before):
                 return None
             grids = after
+            before.append(grids[0])
         if all(np.array_equal(grid, goal) for grid, goal in zip(grids, puzzle.goals, strict=True)):
             return count
     return None

@@ -265,8 +265,8 @@ class Trainer:
         """Measures held-out puzzles; whether the policy is the best so far."""
         found = self.score()
         config = self.config.trainer
-        self.curve = [point for point in self.curve if point[0] < self.step * config.episodes_per_iter]
-        self.curve.append((self.step * config.episodes_per_iter * config.steps_per_iter, found.success))
+        steps = self.step * config.episodes_per_iter * config.steps_per_iter
+        self.curve = [*(point for point in self.curve if point[0] < steps), (steps, found.success)]
         if log is not None:
             log.log(self.step, found.metrics("eval"))
         progress.say(

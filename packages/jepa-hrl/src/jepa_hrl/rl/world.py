@@ -41,7 +41,7 @@ class World:
         self.grids: list[Array] = []
         self._numbers: dict[tuple[tuple[int, ...], bytes], int] = {}
         self._outcomes: dict[tuple[int, int], int] = {}
-        self._legal: dict[int, Flags] = {}
+        self._legal: dict[int, tuple[Flags, Integers]] = {}
         self._latents = np.zeros((1024, self.width), dtype=np.float32)
         self._encoded = np.zeros(1024, dtype=bool)
 
@@ -73,15 +73,28 @@ class World:
 
     def legal(self, number: int) -> Flags:
         """(A,) which actions change a grid; `recolor`, which a grid alone cannot tell of, never does."""
+        return self._prospects(number)[0]
+
+    def leading_elsewhere(self, number: int, before: set[int]) -> Flags:
+        """(A,) which actions change a grid to one whose `mark` is not among those of earlier grids."""
+        legal, marks = self._prospects(number)
+        if len(before) < 2:  # only the grid itself, which an action that changes it does not give
+            return legal
+        elsewhere: Flags = legal & ~np.isin(marks, list(before))
+        return elsewhere
+
+    def _prospects(self, number: int) -> tuple[Flags, Integers]:
+        """(A,) which actions change a grid, and the marks of what they make of it."""
         found = self._legal.get(number)
         if found is None:
             grid, actions = self.grids[number], self.actions
-            found = np.zeros(len(actions), dtype=bool)
+            legal, marks = np.zeros(len(actions), dtype=bool), np.zeros(len(actions), dtype=np.int64)
             for action in range(len(actions)):
                 if action != actions.recolor:
                     made = actions.outcome(action, grid)
-                    found[action] = made is not None and not np.array_equal(made, grid)
-            self._legal[number] = found
+                    if made is not None and not np.array_equal(made, grid):
+                        legal[action], marks[action] = True, mark(made)
+            found = self._legal[number] = legal, marks
         return found
 
     def latents(self, numbers: Integers) -> Floats:
@@ -117,3 +130,8 @@ class World:
             vectors[rows] = self.model.table_vectors(self.actions, [tables[row] or {} for row in rows])
         found: Floats = self.model.transition(torch.from_numpy(latents).to(self.device), vectors[:, None]).cpu().numpy()
         return found
+
+
+def mark(grid: Array) -> int:
+    """A number that equal grids share and different ones hardly ever; another one in every process."""
+    return hash((grid.shape, grid.tobytes()))
