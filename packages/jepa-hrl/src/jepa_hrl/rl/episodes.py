@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jepa_hrl.programs.actions import inferred_table
 from jepa_hrl.rl.config import EnvConfig
 from jepa_hrl.rl.puzzles import Puzzle
 from jepa_hrl.rl.world import REFUSED, Flags, Floats, Integers, World, mark
@@ -73,7 +72,7 @@ class Episodes:
         self.mask = np.zeros((count, self.stop + 1), dtype=np.int8)
         self.tables: list[dict[int, int] | None] = [None] * count
         self.taken: list[list[int]] = [[] for _ in range(count)]
-        self._visited: list[set[int]] = [set() for _ in range(count)]  # marks of the first demonstration's grids
+        self._visited = np.zeros((count, config.max_steps + 1), dtype=np.int64)  # marks of first grids, step by step
         self._bits = np.array([action.bits for action in world.actions.actions], dtype=np.float32)
 
     def begin(self, rows: Sequence[int], puzzles: Integers) -> None:
@@ -82,10 +81,9 @@ class Episodes:
         for row, number in zip(rows, puzzles.tolist(), strict=True):
             puzzle = self.puzzles[number]
             self.puzzle[row] = number
-            self.grids[row] = [world.number(grid) for grid in puzzle.inputs]
-            self.goals[row] = [world.number(grid) for grid in puzzle.goals]
+            self.grids[row], self.goals[row] = world.numbers(puzzle)
             self.taken[row] = []
-            self._visited[row] = {mark(puzzle.inputs[0])}
+            self._visited[row] = mark(puzzle.inputs[0])
         chosen = np.asarray(rows, dtype=np.int64)
         both = world.latents(np.stack([self.grids[chosen], self.goals[chosen]]))
         self.latents[chosen], self.goal_latents[chosen] = both
@@ -94,21 +92,24 @@ class Episodes:
 
     def _look(self, rows: Sequence[int]) -> None:
         """What may be done now in some episodes."""
-        world, recolor = self.world, self.world.actions.recolor
-        for row in rows:
-            grids, goals = self.grids[row].tolist(), self.goals[row].tolist()
-            mask = self.mask[row]
-            mask[: len(world.actions)] = world.leading_elsewhere(grids[0], self._visited[row])
-            mask[-1] = 1
-            self.tables[row] = None
-            if recolor is not None and all(
-                world.grids[grid].shape == world.grids[goal].shape for grid, goal in zip(grids, goals, strict=True)
-            ):
-                table = inferred_table([world.grids[n] for n in grids], [world.grids[n] for n in goals])
-                self.tables[row] = table
-                mask[recolor] = table is not None
-            for number, option in enumerate(self.options, len(world.actions)):
-                mask[number] = mask[option[0]]
+        if not len(rows):
+            return
+        world, chosen = self.world, np.asarray(rows, dtype=np.int64)
+        recolor, actions = world.actions.recolor, len(world.actions)
+        changes, marks = world.prospects(self.grids[chosen, 0].tolist())
+        been = (marks[:, :, None] == self._visited[chosen][:, None]).any(axis=2)
+        self.mask[chosen, :actions] = changes & ~been
+        self.mask[chosen, -1] = 1
+        if recolor is not None:
+            alike = (world.shapes(self.grids[chosen]) == world.shapes(self.goals[chosen])).all(axis=1)
+            self.mask[chosen, recolor] = 0
+            for row, possible in zip(chosen.tolist(), alike.tolist(), strict=True):
+                self.tables[row] = None
+                if possible:
+                    self.tables[row] = world.table(self.grids[row].tolist(), self.goals[row].tolist())
+                    self.mask[row, recolor] = self.tables[row] is not None
+        for number, option in enumerate(self.options, actions):
+            self.mask[chosen, number] = self.mask[chosen, option[0]]
 
     def observation(self) -> Observation:
         """All episodes' observations; the arrays are the caller's."""
@@ -195,6 +196,6 @@ class Episodes:
                 continue
             self.grids[row] = after
             self.taken[row].append(action)
-            self._visited[row].add(mark(world.grids[after[0]]))
+            self._visited[row, len(self.taken[row])] = mark(world.grids[after[0]])
             changed.append(row)
         return np.array(changed, dtype=np.int64), refused

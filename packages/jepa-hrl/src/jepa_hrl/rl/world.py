@@ -13,10 +13,11 @@ import torch
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.jepa.batches import DeviceTable
 from jepa_hrl.jepa.config import EncoderConfig
-from jepa_hrl.programs.actions import ActionSet, renamed
+from jepa_hrl.programs.actions import ActionSet, inferred_table, renamed
 from jepa_hrl.programs.data import token_table
 from jepa_hrl.programs.model import ProgramJepa
 from jepa_hrl.programs.validation import latents_of
+from jepa_hrl.rl.puzzles import Puzzle
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -40,8 +41,13 @@ class World:
         """Drops all grids; numbers given before mean nothing any more."""
         self.grids: list[Array] = []
         self._numbers: dict[tuple[tuple[int, ...], bytes], int] = {}
-        self._outcomes: dict[tuple[int, int], int] = {}
-        self._legal: dict[int, tuple[Flags, Integers]] = {}
+        self._outcomes: dict[int, int] = {}
+        self._puzzles: dict[Puzzle, tuple[list[int], list[int]]] = {}
+        self._tables: dict[tuple[int, ...], dict[int, int] | None] = {}
+        self._prospect_rows: dict[int, int] = {}
+        self._changes = np.zeros((1024, len(self.actions)), dtype=bool)
+        self._marks = np.zeros((1024, len(self.actions)), dtype=np.int64)
+        self._shapes, self._shaped = np.zeros(1024, dtype=np.int64), 0
         self._latents = np.zeros((1024, self.width), dtype=np.float32)
         self._encoded = np.zeros(1024, dtype=bool)
 
@@ -58,9 +64,25 @@ class World:
             self.grids.append(grid)
         return found
 
+    def numbers(self, puzzle: Puzzle) -> tuple[list[int], list[int]]:
+        """The numbers of a puzzle's inputs and goals."""
+        found = self._puzzles.get(puzzle)
+        if found is None:
+            inputs, goals = ([self.number(grid) for grid in grids] for grids in (puzzle.inputs, puzzle.goals))
+            found = self._puzzles[puzzle] = inputs, goals
+        return found
+
+    def table(self, numbers: Sequence[int], goals: Sequence[int]) -> dict[int, int] | None:
+        """See `inferred_table`."""
+        key = (*numbers, *goals)
+        if key not in self._tables:
+            grids = self.grids
+            self._tables[key] = inferred_table([grids[n] for n in numbers], [grids[n] for n in goals])
+        return self._tables[key]
+
     def outcome(self, number: int, action: int) -> int:
         """The grid that an action makes of a grid, or REFUSED."""
-        key = (number, action)
+        key = number * len(self.actions.actions) + action
         found = self._outcomes.get(key)
         if found is None:
             made = self.actions.outcome(action, self.grids[number])
@@ -73,28 +95,39 @@ class World:
 
     def legal(self, number: int) -> Flags:
         """(A,) which actions change a grid; `recolor`, which a grid alone cannot tell of, never does."""
-        return self._prospects(number)[0]
+        found: Flags = self._changes[self._prospect(number)]
+        return found
 
-    def leading_elsewhere(self, number: int, before: set[int]) -> Flags:
-        """(A,) which actions change a grid to one whose `mark` is not among those of earlier grids."""
-        legal, marks = self._prospects(number)
-        if len(before) < 2:  # only the grid itself, which an action that changes it does not give
-            return legal
-        elsewhere: Flags = legal & ~np.isin(marks, list(before))
-        return elsewhere
+    def prospects(self, numbers: Sequence[int]) -> tuple[Flags, Integers]:
+        """(n, A) which actions change each of some grids, and the marks of what they make of it."""
+        rows = [self._prospect(number) for number in numbers]
+        return self._changes[rows], self._marks[rows]
 
-    def _prospects(self, number: int) -> tuple[Flags, Integers]:
-        """(A,) which actions change a grid, and the marks of what they make of it."""
-        found = self._legal.get(number)
-        if found is None:
+    def _prospect(self, number: int) -> int:
+        """The row of a grid's prospects, computed if they are not known."""
+        row = self._prospect_rows.get(number)
+        if row is None:
+            row = self._prospect_rows[number] = len(self._prospect_rows)
+            if row == len(self._changes):
+                self._changes = np.concatenate([self._changes, np.zeros_like(self._changes)])
+                self._marks = np.concatenate([self._marks, np.zeros_like(self._marks)])
             grid, actions = self.grids[number], self.actions
-            legal, marks = np.zeros(len(actions), dtype=bool), np.zeros(len(actions), dtype=np.int64)
             for action in range(len(actions)):
                 if action != actions.recolor:
                     made = actions.outcome(action, grid)
                     if made is not None and not np.array_equal(made, grid):
-                        legal[action], marks[action] = True, mark(made)
-            found = self._legal[number] = legal, marks
+                        self._changes[row, action], self._marks[row, action] = True, mark(made)
+        return row
+
+    def shapes(self, numbers: Integers) -> Integers:
+        """(...,) a number for each grid's height and width."""
+        for number in range(self._shaped, len(self.grids)):
+            if number == len(self._shapes):
+                self._shapes = np.concatenate([self._shapes, np.zeros_like(self._shapes)])
+            height, width = self.grids[number].shape
+            self._shapes[number] = 32 * height + width
+        self._shaped = len(self.grids)
+        found: Integers = self._shapes[numbers]
         return found
 
     def latents(self, numbers: Integers) -> Floats:
