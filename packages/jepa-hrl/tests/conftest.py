@@ -23,10 +23,18 @@ STEPS = ("flip_horizontal", "flip_vertical", "transpose", "rotate_90", "recolor"
 @pytest.fixture(scope="session")
 def curriculum(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of 80 tasks of one and two steps."""
-    steps = tuple(map(find_step, STEPS))
-    plan = PhasePlan("easy", steps, (1, 2), (0.6, 0.4), GridConfig(3, 5), (3, 4))
-    path = tmp_path_factory.mktemp("curriculum") / "manifest.jsonl"
-    path.write_text("".join(manifest_line(practice_task(plan, number, 5)) for number in range(80)))
+    return _written(tmp_path_factory.mktemp("curriculum") / "manifest.jsonl", 80, 5)
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of 20 others."""
+    return _written(tmp_path_factory.mktemp("held_out") / "manifest.jsonl", 20, 6)
+
+
+def _written(path: Path, count: int, seed: int) -> Path:
+    plan = PhasePlan("easy", tuple(map(find_step, STEPS)), (1, 2), (0.6, 0.4), GridConfig(3, 5), (3, 4))
+    path.write_text("".join(manifest_line(practice_task(plan, number, seed)) for number in range(count)))
     return path
 
 

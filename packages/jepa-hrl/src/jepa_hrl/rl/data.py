@@ -7,6 +7,7 @@ from rich.console import Console
 
 from arc_core.config import workspace_folder
 from arc_core.datasets import fingerprint, load_tasks
+from arc_core.errors import InputError
 from arc_core.files import show_path
 from jepa_hrl.jepa.tasks import curriculum_manifest
 from jepa_hrl.programs.actions import ActionSet
@@ -31,7 +32,10 @@ class PuzzleSets:
 def load_puzzles(config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: int, console: Console) -> PuzzleSets:
     """The tasks of the curriculum with others of its programs to practise on, and the held-out ones.
 
-    Practice whose grids are those of a held-out task is left out.
+    What has the grids of a held-out task is left out.
+
+    Raises:
+        InputError: nothing is left to learn from, or a manifest cannot be read.
     """
     manifest = Path(config.manifest) if config.manifest is not None else curriculum_manifest(config.curriculum, console)
     given = config.held_out_manifest
@@ -44,6 +48,8 @@ def load_puzzles(config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: 
         learnt += practice_puzzles(recipe, config.practice, seed, actions, env.demonstrations)
     seen = {_content(puzzle) for puzzle in held_out}
     learnt = [puzzle for puzzle in learnt if _content(puzzle) not in seen]
+    if not learnt:
+        raise InputError(f"{show_path(manifest)} must have tasks that {show_path(held_manifest)} has not")
     spec = f"manifest:{show_path(manifest)}"
 
     return PuzzleSets(learnt, held_out, (spec,), fingerprint(load_tasks(spec)))

@@ -112,8 +112,8 @@ class Trainer:
         """Trains to the end or a signal; measures held-out puzzles, logs and saves now and then."""
         report, main = self.config.report, self.fabric.is_global_zero
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
-            if self.step == 0:
-                self._measure(log, progress)
+            if self.step == 0:  # what it begins with may stay the best
+                self._save(self._measure(log, progress))
             while self.step < self.total_steps:
                 clock = time.perf_counter()
                 metrics = self.iteration()
