@@ -237,8 +237,9 @@ class Trainer:
             sources = latents[places[: len(programs.sources)][torch.from_numpy(first).to(device)]]
             parts["sigreg"] = epps_pulley(sources, slices.to(device), *self._rule)
         if self._queue_size:
-            self.queue = torch.cat([self.queue, all_keys.detach().float()])[-self._queue_size :]
-            self.queued = torch.cat([self.queued, all_names])[-self._queue_size :]
+            order = all_names.argsort(stable=True)  # that of several processes is another than that of one
+            self.queue = torch.cat([self.queue, all_keys.detach()[order].float()])[-self._queue_size :]
+            self.queued = torch.cat([self.queued, all_names[order]])[-self._queue_size :]
         return parts, right
 
     def score(self) -> dict[str, float]:
