@@ -15,6 +15,10 @@ import jepa_hrl.jepa.config
 import rlan.config
 from arc_core.config import load_config
 from arc_core.solver import GROUP, SolverEntry
+from jepa_hrl.programs.config import OLD_KEYS as PROGRAM_KEYS
+from jepa_hrl.programs.config import ProgramJepaConfig
+from jepa_hrl.rl.config import OLD_KEYS as REASONER_KEYS
+from jepa_hrl.rl.config import ReasonerConfig
 from jepa_hrl.synthesis.dataset import read_config
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +28,9 @@ CONFIG_KINDS = {
     "rlan": (rlan.config.RlanConfig, rlan.config.OLD_KEYS),
     "hrm": (hrm.config.HrmConfig, hrm.config.OLD_KEYS),
     "jepa": (jepa_hrl.jepa.config.JepaConfig, jepa_hrl.jepa.config.OLD_KEYS),
+    "program-jepa": (ProgramJepaConfig, PROGRAM_KEYS),
+    "active-reasoner": (ReasonerConfig, REASONER_KEYS),
+    "active-reasoner-bc": (ReasonerConfig, REASONER_KEYS),
 }
 
 
