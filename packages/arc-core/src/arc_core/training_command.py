@@ -2,6 +2,7 @@
 ends it."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +26,10 @@ from arc_core.config import (
     workspace_folder,
 )
 from arc_core.errors import InputError, RunFailure
-from arc_core.files import show_path, write_text
+from arc_core.files import show_path, write_json, write_text
 from arc_core.loop import Ended, close_fabric
 from arc_core.progress import Progress
-from arc_core.runs import RunFolder, new_run, newest_run
+from arc_core.runs import RunFolder, git_commit, new_run, newest_run
 
 # Sections whose keys do not change what a resumed run computes.
 _FREE_TO_CHANGE = ("device.", "validation.keep_last", "validation.save_every_steps")
@@ -111,6 +112,11 @@ def parse_trainer_arguments(
         args.print_config,
         frozenset(args.switches),
     )
+
+
+def first_process_console() -> Console:
+    """Where a trainer speaks: under torchrun every process runs the command, and only the first one is heard."""
+    return Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
 
 
 def read_recipe(
@@ -262,6 +268,27 @@ def run_trainer(
         conclude(ended, time.perf_counter() - started)
     close_fabric(fabric)
     return ended.status
+
+
+def write_summary(
+    run: RunFolder, best: Checkpoint, ended: Ended, seconds: float, seed: int, results: Mapping[str, object],
+    more: Mapping[str, object],
+) -> None:  # fmt: skip
+    """Writes summary.json: what a finished run was, and the results of its best checkpoint.
+
+    Args:
+        seconds: of training.
+        results: by what they were measured on.
+        more: that the method says beside it.
+    """
+    write_json(
+        run.summary,
+        {
+            "method": best.method, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
+            "training_seconds": round(seconds, 1), "seed": seed, "training_data": list(best.training_data),
+            "data_fingerprint": best.data_fingerprint, **more, "results": results,
+        },
+    )  # fmt: skip
 
 
 def train_to_end(

@@ -9,19 +9,21 @@ from rich.table import Table
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import InputError, run_command
-from arc_core.files import show_path, write_json
+from arc_core.files import show_path
 from arc_core.grid import MAX_SIDE
 from arc_core.loop import Ended, open_fabric
-from arc_core.runs import RunFolder, git_commit
+from arc_core.runs import RunFolder
 from arc_core.solver import training_commands
 from arc_core.training_command import (
     announce_start,
     begin_run,
     check_resumable,
+    first_process_console,
     parse_trainer_arguments,
     read_recipe,
     run_trainer,
     take_over,
+    write_summary,
 )
 from hrm.batch_finder import measure, show
 from hrm.config import METHOD, OLD_KEYS, TRAIN_COMMAND, HrmConfig
@@ -39,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    # Under torchrun every process runs this, and the first one speaks.
-    console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
+    console = first_process_console()
     description = "Train HRM, TRM or a transformer on ARC tasks."
     arguments = parse_trainer_arguments("train-hrm", METHOD, description, _SWITCHES, argv)
     recipe = read_recipe(HrmConfig, arguments, METHOD, training_commands(), OLD_KEYS, console)
@@ -119,16 +120,9 @@ def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) 
             table.add_row(row, *(f"{value:.3f}" for value in metrics.values()))
         console.print(table)
         console.print("token: cells of the answer that are right; exact: whole answers, size included")
-    write_json(
-        run.summary,
-        {
-            "method": METHOD, "architecture": config.model.architecture, "checkpoint_step": best.step,
-            "steps": ended.step, "training_seconds": round(seconds, 1), "commit": git_commit(),
-            "seed": config.training.seed, "training_data": list(trainer.training_data),
-            "transductive_tasks": len(trainer.transductive_ids), "data_fingerprint": trainer.data.fingerprint,
-            "results": {"held-out views": results},
-        },
-    )  # fmt: skip
+    architecture, transductive = config.model.architecture, len(trainer.transductive_ids)
+    more = {"architecture": architecture, "transductive_tasks": transductive}
+    write_summary(run, best, ended, seconds, config.training.seed, {"held-out views": results}, more)
     console.print(
         f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
         f"next: uv run eval compare --limit 40      uv run tensorboard --logdir {show_path(run.path.parent)}",

@@ -1,6 +1,5 @@
 """`train`: trains RLAN."""
 
-import os
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,19 +8,21 @@ from rich.table import Column, Table
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import run_command
-from arc_core.files import show_path, write_json
+from arc_core.files import show_path
 from arc_core.grid import MAX_SIDE
 from arc_core.loop import Ended, open_fabric
-from arc_core.runs import RunFolder, git_commit
+from arc_core.runs import RunFolder
 from arc_core.solver import training_commands
 from arc_core.training_command import (
     announce_start,
     begin_run,
     check_resumable,
+    first_process_console,
     parse_trainer_arguments,
     read_recipe,
     run_trainer,
     take_over,
+    write_summary,
 )
 from rlan.checklist import checklist, validation_report
 from rlan.config import METHOD, OLD_KEYS, TRAIN_COMMAND, RlanConfig
@@ -40,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    # Under torchrun every process runs this, and the first one speaks.
-    console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
+    console = first_process_console()
     arguments = parse_trainer_arguments("train", METHOD, "Train RLAN on ARC tasks.", _SWITCHES, argv)
     recipe = read_recipe(RlanConfig, arguments, METHOD, training_commands(), OLD_KEYS, console)
     if recipe is None:
@@ -95,14 +95,7 @@ def _conclude(console: Console, trainer: Trainer, run: RunFolder, split: Split, 
         console.print(table)
         for line in _compared(name, rows):
             console.print(line, highlight=False, soft_wrap=True)
-    write_json(
-        run.summary,
-        {
-            "method": METHOD, "checkpoint_step": best.step, "steps": ended.step, "training_seconds": round(seconds, 1),
-            "commit": git_commit(), "seed": trainer.config.training.seed, "training_data": trainer.training_data,
-            "data_fingerprint": split.fingerprint, "results": results,
-        },
-    )  # fmt: skip
+    write_summary(run, best, ended, seconds, trainer.config.training.seed, results, {})
     chosen = f"of step {best.step}, chosen on the held-out tasks, so their figures lean high"
     console.print(
         f"scores are of the checkpoint {chosen if split.held_out else f'of step {best.step}'}\n"

@@ -1,6 +1,5 @@
 """`train-jepa`: trains the object-centric JEPA."""
 
-import os
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -8,18 +7,19 @@ from rich.console import Console
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import run_command
-from arc_core.files import show_path, write_json
+from arc_core.files import show_path
 from arc_core.loop import Ended, open_fabric
-from arc_core.runs import git_commit
 from arc_core.solver import training_commands
 from arc_core.training_command import (
     announce_start,
     begin_run,
     check_resumable,
+    first_process_console,
     parse_trainer_arguments,
     read_recipe,
     run_trainer,
     take_over,
+    write_summary,
 )
 from jepa_hrl.jepa.config import METHOD, OLD_KEYS, TRAIN_COMMAND, JepaConfig
 from jepa_hrl.jepa.data import load_data
@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    # Under torchrun every process runs this, and the first one speaks.
-    console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
+    console = first_process_console()
     description = "Train the object-centric JEPA on synthetic tasks, which are generated where they are missing."
     arguments = parse_trainer_arguments("train-jepa", METHOD, description, {}, argv)
     commands = training_commands() | {METHOD: TRAIN_COMMAND}
@@ -79,15 +78,7 @@ def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) 
     quantizer = trainer.model.encoder.quantizer
     if quantizer is not None:
         found["diagnostics/vq/usage_ratio"] = float(quantizer.usage)
-    write_json(
-        run.summary,
-        {
-            "method": METHOD, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
-            "training_seconds": round(seconds, 1), "seed": config.training.seed,
-            "training_data": list(trainer.training_data), "data_fingerprint": trainer.data.table.fingerprint,
-            "results": {"held-out tasks": found},
-        },
-    )  # fmt: skip
+    write_summary(run, best, ended, seconds, config.training.seed, {"held-out tasks": found}, {})
     if found:
         console.print(
             f"held-out tasks: loss {found['val/loss']:.3f}, the right output is nearest in {found['val/right']:.3f}, "

@@ -1,6 +1,5 @@
 """`train-program-conditioned-jepa`: trains the JEPA that foresees what programs make of grids."""
 
-import os
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -8,18 +7,19 @@ from rich.console import Console
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import RunFailure, run_command
-from arc_core.files import show_path, write_json
+from arc_core.files import show_path
 from arc_core.loop import Ended, open_fabric
-from arc_core.runs import git_commit
 from arc_core.solver import training_commands
 from arc_core.training_command import (
     announce_start,
     begin_run,
     check_resumable,
+    first_process_console,
     parse_trainer_arguments,
     read_recipe,
     run_trainer,
     take_over,
+    write_summary,
 )
 from jepa_hrl.programs.actions import make_action_set
 from jepa_hrl.programs.config import METHOD, OLD_KEYS, TRAIN_COMMAND, ProgramJepaConfig
@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    # Under torchrun every process runs this, and the first one speaks.
-    console = Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
+    console = first_process_console()
     description = "Train the JEPA that foresees what actions make of grids; tasks and triples are made where missing."
     arguments = parse_trainer_arguments("train-program-conditioned-jepa", METHOD, description, {}, argv)
     commands = training_commands() | {METHOD: TRAIN_COMMAND}
@@ -82,15 +81,7 @@ def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) 
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
     trainer.load(best)
     found = trainer.score()
-    write_json(
-        run.summary,
-        {
-            "method": METHOD, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
-            "training_seconds": round(seconds, 1), "seed": trainer.config.training.seed,
-            "training_data": list(trainer.training_data), "data_fingerprint": trainer.triples.fingerprint,
-            "results": {"held-out triples": found},
-        },
-    )  # fmt: skip
+    write_summary(run, best, ended, seconds, trainer.config.training.seed, {"held-out triples": found}, {})
     console.print(
         f"held-out triples: the right outcome is nearest of 64 in {found['val/accuracy']:.3f}, of all that the actions "
         f"make of the same grid ({found['val/candidates_same_grid']:.0f} on average) in "

@@ -8,10 +8,7 @@ from arc_core.checkpoint import Checkpoint
 from arc_core.config import build_config, config_to_dict
 from arc_core.errors import InputError
 from arc_core.randomness import seed_for
-from jepa_hrl.programs.actions import make_action_set
-from jepa_hrl.programs.config import ProgramJepaConfig
-from jepa_hrl.programs.model import ProgramJepa
-from jepa_hrl.programs.opened import OpenedProgramJepa
+from jepa_hrl.programs.opened import OpenedProgramJepa, rebuilt
 from jepa_hrl.rl.config import PolicyConfig, ReasonerConfig
 from jepa_hrl.rl.policy import Foresight, Policy
 from jepa_hrl.rl.world import World
@@ -81,15 +78,9 @@ def opened_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tu
     """The trained agent of a checkpoint, which holds its JEPA."""
     config, _ = build_config(ReasonerConfig, checkpoint.config, str(file))
     extras = checkpoint.extras
-    stored = extras["jepa_config"]
-    assert isinstance(stored, dict)
-    jepa_config, _ = build_config(ProgramJepaConfig, stored, str(file))
-    actions = make_action_set(jepa_config.actions, jepa_config.max_actions)
-    model = ProgramJepa(jepa_config, len(actions)).to(device)
-    weights = extras["jepa_model"]
-    assert isinstance(weights, dict)
-    model.load_state_dict(weights)
-    jepa = OpenedProgramJepa(file, jepa_config, model.eval().requires_grad_(False), actions, (), device)
+    stored, weights = extras["jepa_config"], extras["jepa_model"]
+    assert isinstance(stored, dict) and isinstance(weights, dict)
+    jepa = rebuilt(file, stored, weights, (), device)
     options = extras.get("options", [])
     assert isinstance(options, list)
     agent = Agent(jepa, config.policy, 0, tuple(map(tuple, options)))

@@ -8,18 +8,19 @@ from rich.console import Console
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import RunFailure, run_command
-from arc_core.files import show_path, write_json
+from arc_core.files import show_path
 from arc_core.loop import Ended, open_fabric
-from arc_core.runs import git_commit
 from arc_core.solver import training_commands
 from arc_core.training_command import (
     announce_start,
     begin_run,
     check_resumable,
+    first_process_console,
     parse_trainer_arguments,
     read_recipe,
     run_trainer,
     take_over,
+    write_summary,
 )
 from jepa_hrl.programs.opened import open_program_jepa
 from jepa_hrl.rl.agent import Agent
@@ -27,7 +28,7 @@ from jepa_hrl.rl.cloning_cli import cloned_policy
 from jepa_hrl.rl.config import CLONING_METHOD, METHOD, OLD_KEYS, TRAIN_COMMAND, ReasonerConfig
 from jepa_hrl.rl.curves import write_curve
 from jepa_hrl.rl.data import load_puzzles
-from jepa_hrl.rl.pieces import program_jepa, speaking
+from jepa_hrl.rl.pieces import program_jepa
 from jepa_hrl.rl.trainer import Trainer
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    console = speaking()
+    console = first_process_console()
     description = (
         "Train the active reasoner. Tasks, triples, the program-conditioned JEPA and the cloned policy that it needs "
         "are made with their quick recipes where they are missing."
@@ -99,16 +100,9 @@ def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) 
     trainer.load(best)
     found = trainer.score()
     write_curve(run.path / "curve.png", [curve])
-    write_json(
-        run.summary,
-        {
-            "method": METHOD, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
-            "training_seconds": round(seconds, 1), "seed": trainer.config.trainer.seed,
-            "training_data": list(trainer.training_data), "data_fingerprint": trainer.sets.fingerprint,
-            "dynamics": trainer.config.env.dynamics, "curve": [list(point) for point in curve],
-            "results": {"held-out tasks": found.metrics("eval")},
-        },
-    )  # fmt: skip
+    results = {"held-out tasks": found.metrics("eval")}
+    more = {"dynamics": trainer.config.env.dynamics, "curve": [list(point) for point in curve]}
+    write_summary(run, best, ended, seconds, trainer.config.trainer.seed, results, more)
     lengths = ", ".join(f"{success:.2f} of {length} steps" for length, success in found.by_length.items())
     console.print(
         f"held-out tasks: grounded success {found.success:.3f} ({lengths}), latent only {found.latent_only:.3f}, "

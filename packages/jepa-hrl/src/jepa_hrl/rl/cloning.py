@@ -55,11 +55,7 @@ def demonstrate(
             found.append(made)
             progress.update(min(number * _AT_ONCE, len(known)))
     batches, actions = zip(*found, strict=True)
-    return Demonstrated(_joined(batches), torch.cat(actions))
-
-
-def _joined(batches: Sequence[Batch]) -> Batch:
-    return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+    return Demonstrated(Batch.joined(batches), torch.cat(actions))
 
 
 @torch.no_grad()
@@ -78,7 +74,7 @@ def _followed(
         batches.append(batch_of(episodes.observation(), foresight, world.device).rows(rows))
         actions.append(torch.tensor(chosen, device=world.device)[rows])
         episodes.step(np.array(chosen, dtype=np.int64))
-    return _joined(batches), torch.cat(actions)
+    return Batch.joined(batches), torch.cat(actions)
 
 
 def imitation_loss(log_probabilities: Tensor, actions: Tensor) -> Tensor:

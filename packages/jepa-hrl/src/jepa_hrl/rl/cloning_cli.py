@@ -8,19 +8,20 @@ from rich.console import Console
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import InputError, RunFailure, run_command
-from arc_core.files import show_path, write_json
+from arc_core.files import show_path
 from arc_core.loop import Ended, open_fabric
 from arc_core.progress import Progress
-from arc_core.runs import git_commit
 from arc_core.solver import training_commands
 from arc_core.training_command import (
     announce_start,
     begin_run,
     check_resumable,
+    first_process_console,
     parse_trainer_arguments,
     read_recipe,
     run_trainer,
     take_over,
+    write_summary,
 )
 from jepa_hrl.programs.opened import open_program_jepa
 from jepa_hrl.rl.agent import Agent
@@ -28,7 +29,7 @@ from jepa_hrl.rl.cloning import demonstrate
 from jepa_hrl.rl.cloning_trainer import CloningTrainer
 from jepa_hrl.rl.config import CLONING_COMMAND, CLONING_METHOD, OLD_KEYS, ReasonerConfig
 from jepa_hrl.rl.data import load_puzzles
-from jepa_hrl.rl.pieces import piece, program_jepa, speaking
+from jepa_hrl.rl.pieces import piece, program_jepa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def cloned_policy(given: str | None, console: Console) -> Path:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    console = speaking()
+    console = first_process_console()
     description = "Clone a first policy from the programs of synthetic tasks, for train-active-reasoner to begin with."
     arguments = parse_trainer_arguments("pretrain-bc", CLONING_METHOD, description, {}, argv)
     commands = training_commands() | {CLONING_METHOD: CLONING_COMMAND}
@@ -90,15 +91,8 @@ def _conclude(console: Console, trainer: CloningTrainer, ended: Ended, seconds: 
     best = load_checkpoint(run.path, CLONING_METHOD, trainer.fabric.device)
     trainer.load(best)
     found = trainer.score()
-    write_json(
-        run.summary,
-        {
-            "method": CLONING_METHOD, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
-            "training_seconds": round(seconds, 1), "seed": trainer.config.trainer.seed,
-            "training_data": list(trainer.training_data), "data_fingerprint": trainer.sets.fingerprint,
-            "results": {"held-out tasks": found.metrics("eval")},
-        },
-    )  # fmt: skip
+    results = {"held-out tasks": found.metrics("eval")}
+    write_summary(run, best, ended, seconds, trainer.config.trainer.seed, results, {})
     console.print(
         f"held-out tasks: grounded success {found.success:.3f}, mean length {found.length:.2f}\n"
         f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"

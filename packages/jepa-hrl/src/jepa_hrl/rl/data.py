@@ -51,7 +51,6 @@ def load_puzzles(config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: 
     if not learnt:
         raise InputError(f"{show_path(manifest)} must have tasks that {show_path(held_manifest)} has not")
     spec = f"manifest:{show_path(manifest)}"
-
     return PuzzleSets(learnt, held_out, (spec,), fingerprint(load_tasks(spec)))
 
 

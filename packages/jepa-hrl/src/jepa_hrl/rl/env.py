@@ -153,7 +153,7 @@ class LatentReasoningVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
     The trajectories are those of as many single environments with the seeds that `gymnasium.vector.SyncVectorEnv`
     would give them. An episode that ends begins anew within the step: its last observation is in
     `infos["final_obs"]`, whose rows count where `infos["_final_obs"]` is true, and `infos` are of the step that ended
-    it. The arrays of observations are the environment's own where `copy` is off.
+    it.
     """
 
     metadata = {**LatentReasoningEnv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -204,8 +204,6 @@ class LatentReasoningVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
         observation = self.episodes.observation()
         if ended.any():
             infos["final_obs"], infos["_final_obs"] = observation, ended
-            infos["taken"] = [list(self.episodes.taken[row]) for row in np.flatnonzero(ended)]
-            infos["finished_puzzles"] = self.episodes.puzzle[ended].copy()
             self._begin(np.flatnonzero(ended).tolist())
             observation = self.episodes.observation()
         return dict(observation), found.reward.astype(np.float64), found.terminated, found.truncated, infos

@@ -28,7 +28,7 @@ from arc_core.files import show_path, write_json, write_text
 from arc_core.loop import close_fabric, open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit
-from arc_core.training_command import check_resumable, train_to_end
+from arc_core.training_command import check_resumable, first_process_console, train_to_end
 from jepa_hrl.programs.opened import OpenedProgramJepa, open_program_jepa
 from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.cloning_cli import cloned_policy
@@ -36,7 +36,7 @@ from jepa_hrl.rl.config import CLONING_METHOD, METHOD, OLD_KEYS, TRAIN_COMMAND, 
 from jepa_hrl.rl.data import PuzzleSets, load_puzzles
 from jepa_hrl.rl.measure import Tried, try_all
 from jepa_hrl.rl.options import read_options
-from jepa_hrl.rl.pieces import program_jepa, speaking
+from jepa_hrl.rl.pieces import program_jepa
 from jepa_hrl.rl.trainer import Trainer
 
 _LONG = 3  # actions of a program from which on options should help
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/hierarchical/<date>-<time>")
     args, rest = parser.parse_known_args(argv)
-    return run_command(lambda: _train(args, rest, speaking()))
+    return run_command(lambda: _train(args, rest, first_process_console()))
 
 
 def _train(args: argparse.Namespace, rest: Sequence[str], console: Console) -> int:

@@ -1,6 +1,5 @@
 """What a reasoner stands on: a program-conditioned JEPA and a cloned policy, taken from earlier runs or trained now."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -55,8 +54,3 @@ def program_jepa(given: str | None, console: Console) -> Path:
     """The program-conditioned JEPA to think with."""
     what = "program-conditioned JEPA"
     return piece(given, PROGRAM_METHOD, PROGRAM_COMMAND, train_program_jepa, what, console)
-
-
-def speaking() -> Console:
-    """The first process's console; under torchrun the others are quiet."""
-    return Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)

@@ -1,5 +1,6 @@
 """What an agent thinks of its observations. N episodes, K demonstrations, D latent channels, A actions, H channels."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,11 @@ class Batch(NamedTuple):
     def rows(self, chosen: Tensor) -> "Batch":
         """Some of them."""
         return Batch(*(part[chosen] for part in self))
+
+    @staticmethod
+    def joined(batches: "Sequence[Batch]") -> "Batch":
+        """The observations of several, one after another."""
+        return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
 
 class Foresight(nn.Module):

@@ -201,8 +201,8 @@ class Trainer:
         actions, taken, values, rewards_, terminated_, ended_, durations = (
             torch.stack(column) for column in zip(*columns, strict=True)
         )
-        batch = Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-        gathered = Gathered(batch, actions, taken, values, next_values, rewards_, terminated_, ended_, durations)
+        seen = Batch.joined(batches)
+        gathered = Gathered(seen, actions, taken, values, next_values, rewards_, terminated_, ended_, durations)
         return gathered, finished.metrics(self.fabric)
 
     def _normalised(self, advantages: Tensor) -> Tensor:
