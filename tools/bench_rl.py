@@ -2,7 +2,7 @@
 
 Steps: `LatentReasoningVectorEnv` against gymnasium's SyncVectorEnv over as many single environments, the same random
 actions, grids' latents known to both. Learning: our PPO against sb3-contrib's MaskablePPO, wall time from untrained to
-the same grounded success on the same puzzles, the same network of policy and value, foresight included.
+the same grounded success on the same puzzles, the same trunk and foresight under heads of each one's own.
 
 Example: uv run tools/bench_rl.py --checkpoint runs/program-jepa/quick-... --repeats 3
 """
