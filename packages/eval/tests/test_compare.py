@@ -1,125 +1,106 @@
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from arc_core.baselines import Baseline, identity_answers
 from arc_core.errors import InputError
-from arc_core.grid import Grid
 from arc_core.solver import Budget, Candidate, Discovered, OpenSolver, SolverEntry, TaskPrediction
-from arc_core.task import Pair, Task, task_to_json
-from arc_eval.cli import main, parse_views
+from arc_core.task import Task, task_to_json
+from arc_eval.answers import line_of
+from arc_eval.cli import main
+from arc_eval.compare import parse_views
+from arc_eval.methods import Row
 from arc_eval.protocol import left_out, load_evaluation, make_protocol
-from arc_eval.scores import prediction_to_json, score_lines
+from arc_eval.scores import Truths, rank_answers
 from arc_eval.store import PredictionStore
 
 Make = Callable[..., Task]
 
 
-class Peeking:
-    """Fails if a task that it is given carries an answer; counts what it is asked; dies after `lives` tasks."""
-
-    name = "peeking"
-
-    def __init__(self, truth: dict[str, list[Grid]], lives: int = 1000) -> None:
-        self.truth, self.lives, self.asked = truth, lives, 0
-
-    def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
-        for task in tasks:
-            assert not any(pair.output is not None for pair in task.test)
-            if self.asked == self.lives:
-                raise KeyboardInterrupt
-            self.asked += 1
-            answers = tuple((Candidate(task.train[0].input), Candidate(g)) for g in self.truth[task.task_id])
-            yield TaskPrediction(task.task_id, answers, seconds=0.5, views=budget.views, transductive=True)
+def results(world: Any) -> dict[str, Any]:
+    value = json.loads(next((world.root / "results").glob("*/results.json")).read_text())
+    return {method["label"]: method for method in value["methods"]}
 
 
-@pytest.fixture
-def world(tmp_path: Path, random_task: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Peeking]:
-    """Six tasks in a folder, a solver that knows them and the identity, with runs and results below tmp_path."""
-    data = tmp_path / "data"
-    data.mkdir()
-    truth = {}
-    for number in range(6):
-        task = random_task([((2, 2), (3, 3))] * 3, tests=2, seed=number, task_id=f"t{number}")
-        if number == 0:  # one that the identity solves
-            task = Task("t0", task.train, tuple(Pair(pair.input, pair.input) for pair in task.test))
-        (data / f"t{number}.json").write_text(json.dumps(task_to_json(task)))
-        truth[task.task_id] = [pair.output for pair in task.test if pair.output is not None]
-    solver = Peeking(truth)
-    entries = {
-        "identity": SolverEntry(lambda path, device: OpenSolver(Baseline("identity", identity_answers)), False),
-        "peeking": SolverEntry(lambda path, device: OpenSolver(solver), False),
-        "untrained": SolverEntry(lambda path, device: OpenSolver(solver), True, "uv run train-it"),
-    }
-    monkeypatch.setattr("arc_eval.compare.discover_solvers", lambda: Discovered(entries, {"broken": "no module"}))
-    monkeypatch.setattr("arc_eval.compare.solver_entry", lambda name: entries[name])
-    monkeypatch.setattr("arc_eval.cli.workspace_folder", lambda: tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return data, solver
-
-
-def results(folder: Path) -> dict[str, dict[str, object]]:
-    stored = json.loads(next((folder / "results").glob("*/results.json")).read_text())
-    return {method["label"]: method for method in stored["methods"]}
-
-
-def test_compare_scores_every_method_and_names_what_is_missing(
-    world: tuple[Path, Peeking], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["compare", "--data", f"dir:{world[0]}"]) == 0
+def test_compare_scores_every_method_and_names_what_is_missing(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--data", f"dir:{world.data}"]) == 0
     out = capsys.readouterr().out
     assert "train one with: uv run train-it" in out
     assert "broken: cannot be loaded: no module" in out
-    found = results(tmp_path)
+    assert "alone by: peeking 5" in out
+    found = results(world)
     scores = found["peeking"]["scores"]
-    assert scores == {
-        "tasks": 6, "solved": 6, "score": 1.0, "pass_at_1": 0.0, "pass_at_2": 1.0, "pass_at_5": 1.0,
-        "pass_at_10": 1.0, "pass_at_100": 1.0,
-        "seconds_per_task": 0.5,
-    }  # fmt: skip
+    assert (scores["answered"], scores["solved"], scores["score"], scores["score_95"]) == (6, 6, 1.0, [1.0, 1.0])
+    assert scores["pass_at"] == {"1": 0.0} | {str(k): 1.0 for k in (2, 3, 5, 10, 20, 50, 100)}
+    assert (scores["seconds_per_task"], scores["programs_per_task"]) == (0.5, 10)
     assert found["peeking"]["transductive_tasks"] == 6
     identity = found["identity"]["scores"]
-    assert isinstance(identity, dict)
-    assert (identity["solved"], identity["pass_at_1"]) == (1, pytest.approx(1 / 6))
+    assert (identity["solved"], identity["pass_at"]["1"]) == (1, pytest.approx(1 / 6))
     assert found["untrained"]["scores"] is None
+    folder = next((world.root / "results").iterdir())
+    assert {path.name for path in folder.iterdir()} == {
+        "predictions.jsonl", "results.json", "report.html", "submissions",
+    }  # fmt: skip
+    assert {path.name for path in (folder / "submissions").iterdir()} == {"identity.json", "peeking.json"}
 
 
-def test_an_interrupted_comparison_goes_on_where_it_stopped(world: tuple[Path, Peeking], tmp_path: Path) -> None:
-    data, solver = world
-    solver.lives = 4
-    assert main(["compare", "--data", f"dir:{data}"]) == 130
-    stored = next((tmp_path / "results").glob("*/predictions.jsonl"))
+def test_an_interrupted_comparison_goes_on_where_it_stopped(world: Any) -> None:
+    world.solver.lives = 4
+    command = ["compare", "--data", f"dir:{world.data}"]
+    assert main(command) == 130
+    stored = next((world.root / "results").glob("*/predictions.jsonl"))
     with stored.open("a") as file:
         file.write('{"method": "peeking", "checkp')  # a line cut off by a kill
-    solver.lives = 1000
-    assert main(["compare", "--data", f"dir:{data}"]) == 0
-    assert solver.asked == 6
-    assert main(["compare", "--data", f"dir:{data}"]) == 0
-    assert solver.asked == 6
-    assert main(["compare", "--data", f"dir:{data}", "--fresh"]) == 0
-    assert solver.asked == 12
+    world.solver.lives = 1000
+    assert main(command) == 0
+    assert world.solver.asked == 6
+    assert main(command) == 0
+    assert world.solver.asked == 6
+    assert main([*command, "--fresh"]) == 0
+    assert world.solver.asked == 12
 
 
-def test_other_protocols_go_to_other_folders(world: tuple[Path, Peeking], tmp_path: Path) -> None:
-    data, solver = world
-    for arguments in ([], ["--limit", "3"], ["--views", "8x1"], ["--seed", "1"]):
-        assert main(["compare", "--data", f"dir:{data}", "--methods", "peeking", *arguments]) == 0
-    assert len(list((tmp_path / "results").iterdir())) == 4
-    assert solver.asked == 6 + 3 + 6 + 6
+def test_other_protocols_go_to_other_folders(world: Any) -> None:
+    protocols = ([], ["--limit", "3"], ["--views", "8x1"], ["--seed", "1"], ["--programs-per-task", "9"])
+    for arguments in protocols:
+        assert main(["compare", "--data", f"dir:{world.data}", "--methods", "peeking", *arguments]) == 0
+    assert len(list((world.root / "results").iterdir())) == len(protocols)
+    assert world.solver.asked == 6 + 3 + 6 + 6 + 6
 
 
-def test_a_failing_solver_does_not_end_the_others(
-    world: tuple[Path, Peeking], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_failing_task_counts_as_wrong_and_costs_no_other(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    world.solver.faults = {"t1", "t4"}
+    command = ["compare", "--data", f"dir:{world.data}"]
+    assert main(command) == 1
+    assert "failed on 2 tasks, which count as wrong: t1, t4" in capsys.readouterr().out
+    found = results(world)["peeking"]
+    assert found["errors"] == {name: f"RuntimeError: cannot bear {name}" for name in ("t1", "t4")}
+    assert (found["scores"]["answered"], found["scores"]["solved"]) == (4, 4)
+    assert found["scores"]["score"] == pytest.approx(4 / 6)
+    world.solver.faults = set()
+    assert main(command) == 0
+    assert world.solver.asked == 6
+    assert results(world)["peeking"]["scores"]["solved"] == 6
+
+
+def test_a_solver_that_always_fails_is_given_up_and_the_others_go_on(
+    world: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, solver = world
-    del solver.truth["t3"]
-    assert main(["compare", "--data", f"dir:{data}"]) == 1
-    assert "failed after 3 tasks: KeyError" in capsys.readouterr().out
-    found = results(tmp_path)
-    assert found["identity"]["scores"] is not None
-    assert found["peeking"]["scores"]["tasks"] == 3  # type: ignore[index]
+    world.solver.faults = {f"t{number}" for number in range(6)}
+    assert main(["compare", "--data", f"dir:{world.data}"]) == 1
+    found = results(world)
+    assert found["peeking"]["scores"] is None
+    assert "given up after it failed on 5 tasks in a row" in capsys.readouterr().out
+    assert found["identity"]["scores"]["solved"] == 1
+
+
+def test_a_solver_that_skips_a_task_is_told_so(world: Any) -> None:
+    solve = world.solver.solve
+    world.solver.solve = lambda tasks, budget: (p for p in solve(tasks, budget) if p.task_id != "t2")
+    assert main(["compare", "--data", f"dir:{world.data}", "--methods", "peeking"]) == 1
+    assert results(world)["peeking"]["errors"] == {"t2": "LookupError: gave no prediction for t2"}
 
 
 @pytest.mark.parametrize(
@@ -127,13 +108,15 @@ def test_a_failing_solver_does_not_end_the_others(
     [
         (["--limit", "0"], "--limit must be at least 1"),
         (["--views", "9"], "--views must be"),
+        (["--programs-per-task", "0"], "--programs-per-task must be at least 1"),
         (["--data", "arc1:none"], "data spec must be one of"),
         (["--methods", "untrained"], "train one with: uv run train-it"),
-        (["--methods", "untrained=none.pt"], "none.pt does not exist"),
+        (["--methods", "untrained=none.pt"], "none.pt is no checkpoint, no run folder and no recipe run"),
+        (["--methods", "submission:none.json"], "none.json does not exist"),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(
-    world: tuple[Path, Peeking], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    world: Any, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compare", *arguments]) == 2
     error = capsys.readouterr().err
@@ -149,48 +132,62 @@ def test_views_are_read_as_turns_and_colorings() -> None:
 
 
 def test_training_overlap_is_left_out_or_refused_or_marked(
-    world: tuple[Path, Peeking], tmp_path: Path, random_task: Make, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    data, solver = world
-    training = tmp_path / "train"
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = world.root / "train"
     training.mkdir()
-    (training / "other.json").write_text((data / "t1.json").read_text())  # the same content under another id
-    entry = SolverEntry(lambda path, device: OpenSolver(solver, training_data=(f"dir:{training}",)), False)
-    monkeypatch.setattr("arc_eval.compare.discover_solvers", lambda: Discovered({"peeking": entry}))
-    assert main(["compare", "--data", f"dir:{data}"]) == 0
+    (training / "other.json").write_text((world.data / "t1.json").read_text())  # the same content under another id
+    entry = SolverEntry(lambda path, device: OpenSolver(world.solver, training_data=(f"dir:{training}",)), False)
+    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: Discovered({"peeking": entry}))
+    command = ["compare", "--data", f"dir:{world.data}"]
+    assert main(command) == 0
     assert "left out, because a method's training data holds them: t1" in capsys.readouterr().out
-    assert results(tmp_path)["peeking"]["overlap_by_content"] == ["t1"]
-    (training / "t2.json").write_text((data / "t2.json").read_text())
-    assert main(["compare", "--data", f"dir:{data}"]) == 2
+    assert results(world)["peeking"]["overlap_by_content"] == ["t1"]
+    (training / "t2.json").write_text((world.data / "t2.json").read_text())
+    assert main(command) == 2
     assert "2 of the 6 evaluation tasks are in the training data of peeking" in capsys.readouterr().err
-    assert main(["compare", "--data", f"dir:{data}", "--allow-overlap"]) == 0
+    assert main([*command, "--allow-overlap"]) == 0
     assert "(2 tasks seen in training)" in capsys.readouterr().out
+    report = next((world.root / "results").glob("*/report.html")).read_text()
+    assert '<tr class="overlap">' in report
+    assert "Overlap allowed." in report
 
 
 def test_nothing_is_left_out_without_overlap(random_task: Make) -> None:
-    assert left_out([], [random_task([((1, 1), (1, 1))] * 2)], allow=False) == []
+    assert left_out([Row("m", "m")], [random_task([((1, 1), (1, 1))] * 2)], allow=False) == []
 
 
 def test_sets_without_answers_cannot_be_scored(tmp_path: Path, random_task: Make) -> None:
     (tmp_path / "a.json").write_text(json.dumps(task_to_json(random_task([((2, 2), (2, 2))] * 2).without_answers())))
     with pytest.raises(InputError, match="withholds those of 1 tasks"):
-        load_evaluation(f"dir:{tmp_path}", None)
+        load_evaluation(f"dir:{tmp_path}")
+    assert len(load_evaluation(f"dir:{tmp_path}", answers=False)) == 1
 
 
-def test_a_stored_prediction_scores_like_the_one_that_was_made(tmp_path: Path, random_task: Make) -> None:
+def test_a_stored_prediction_is_judged_like_the_one_that_was_made(tmp_path: Path, random_task: Make) -> None:
     task = random_task([((2, 2), (3, 3))] * 3, tests=2)
     answers = [pair.output for pair in task.test if pair.output is not None]
     wrong = Candidate(task.test[0].input, votes=3, confidence=0.25)
     prediction = TaskPrediction("made", ((wrong, Candidate(answers[0])), (wrong,)), seconds=2.0, views=32)
-    with PredictionStore(tmp_path / "p.jsonl", fresh=False) as store:
-        store.append(prediction_to_json("m", "k", prediction))
-    with PredictionStore(tmp_path / "p.jsonl", fresh=False) as store:
-        scores = score_lines(store.of("m", "k"), [task])
+    with PredictionStore(tmp_path / "p.jsonl") as store:
+        store.append([line_of("m", "k", prediction)])
+    with PredictionStore(tmp_path / "p.jsonl") as store:
+        ranked = rank_answers(store.of("m", "k"), Truths([task]))
         assert store.of("m", "other") == {}
-    assert scores is not None
-    assert (scores.solved, scores.score, scores.passed[1], scores.seconds_per_task) == (0, 0.5, 0.0, 2.0)
-    assert score_lines({}, [task]) is None
+    assert ranked.ranks[0][0] == 2
+    assert (ranked.solved(), ranked.scores().tolist(), ranked.answered) == ([False], [0.5], [True])
+    assert rank_answers({}, Truths([task])).answered == [False]
+
+
+def test_damaged_lines_are_dropped_and_the_rest_kept(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    good = line_of("m", "k", TaskPrediction("t", ((),), seconds=1.0))
+    file.write_text(
+        json.dumps(good) + '\n[1]\n{"method": "m"}\n\x00\n' + json.dumps(good | {"candidates": [[7]]}) + "\n"
+    )
+    with PredictionStore(file) as store:
+        assert list(store.of("m", "k")) == ["t"]
+    assert file.read_text() == json.dumps(good) + "\n"
 
 
 def test_the_protocol_key_depends_on_everything_that_is_held_equal(random_task: Make) -> None:
@@ -202,6 +199,30 @@ def test_the_protocol_key_depends_on_everything_that_is_held_equal(random_task: 
         make_protocol("arc1:eval", None, [task.without_answers()], Budget()),
         make_protocol("arc1:eval", None, [task], Budget(color_views=1)),
         make_protocol("arc1:eval", None, [task], Budget(seed=1)),
+        make_protocol("arc1:eval", None, [task], Budget(programs_per_task=5)),
     ]
-    assert len({base.key, *(other.key for other in others)}) == 6
+    assert len({base.key, *(other.key for other in others)}) == 7
     assert base.folder_name.startswith("arc1-eval-")
+
+
+def test_checkpoints_of_one_method_stand_side_by_side(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+    for name in ("quick-1", "trm-2"):
+        file = world.root / "runs" / "peeking" / name / "checkpoints" / "step_00000001.pt"
+        file.parent.mkdir(parents=True)
+        file.write_text(name)
+        (file.parent.parent / "summary.json").write_text(json.dumps({"training_seconds": 12.5}))
+        files.append(file)
+
+    def opened(path: Path | None, device: str) -> OpenSolver:
+        assert path is not None
+        file = path if path.is_file() else next((path / "checkpoints").iterdir())
+        return OpenSolver(world.solver, file, 1, parameters=7)
+
+    monkeypatch.setattr("arc_eval.methods.solver_entry", lambda name: SolverEntry(opened, True))
+    command = ["compare", "--data", f"dir:{world.data}", "--methods", f"peeking={files[0]}", "peeking=trm"]
+    assert main(command) == 0
+    found = results(world)
+    assert set(found) == {"peeking quick-1", "peeking trm-2", "vote"}
+    assert (found["peeking trm-2"]["training_seconds"], found["vote"]["parameters"]) == (12.5, 14)
+    assert world.solver.asked == 12

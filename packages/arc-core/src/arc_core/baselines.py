@@ -66,7 +66,7 @@ def _entry(name: str, rule: Rule) -> SolverEntry:
     def open_baseline(checkpoint: Path | None, device: str) -> OpenSolver:
         return OpenSolver(Baseline(name, rule))
 
-    return SolverEntry(open_baseline, needs_checkpoint=False)
+    return SolverEntry(open_baseline, needs_checkpoint=False, baseline=True)
 
 
 identity = _entry("identity", identity_answers)

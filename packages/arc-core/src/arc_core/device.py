@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Devices by name, and the size of what runs on them."""
 
 import torch
 
@@ -20,3 +20,8 @@ def solving_device(name: str) -> torch.device:
     """
     require_device(name)
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def count_parameters(*networks: torch.nn.Module) -> int:
+    """Learnt numbers of networks together."""
+    return sum(weights.numel() for network in networks for weights in network.parameters())

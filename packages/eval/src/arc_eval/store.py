@@ -1,53 +1,57 @@
 """predictions.jsonl: one line a method and task, appended as they come, so that an interrupted comparison goes on."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from arc_core.errors import RunFailure
 from arc_core.files import write_text
-
-Line = Mapping[str, object]
+from arc_eval.answers import Line, Lines, is_line
 
 
 class PredictionStore:
     """Stored predictions by (method, checkpoint) and task id."""
 
-    def __init__(self, path: Path, fresh: bool) -> None:
+    def __init__(self, path: Path, fresh: Sequence[str] = ()) -> None:
         """Opens the file; a last line cut off by a kill is dropped.
 
         Args:
-            fresh: forget what is stored.
+            fresh: methods whose stored predictions are forgotten.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [] if fresh or not path.exists() else _whole_lines(path)
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        whole, dropped = read_lines(path)
+        lines = [line for line in whole if line["method"] not in fresh]
+        if dropped or len(lines) < len(whole):
+            write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
         self._lines: dict[tuple[str, str], dict[str, Line]] = {}
         for line in lines:
             self._keep(line)
         self._file = path.open("a", encoding="utf-8")
 
     def _keep(self, line: Line) -> None:
-        method = (str(line["method"]), str(line["checkpoint"]))
-        self._lines.setdefault(method, {})[str(line["task_id"])] = line
+        self._lines.setdefault((line["method"], line["checkpoint"]), {})[line["task_id"]] = line
 
-    def of(self, method: str, checkpoint: str) -> Mapping[str, Line]:
+    def of(self, method: str, checkpoint: str) -> Lines:
         """The lines of a method's checkpoint by task id."""
         return self._lines.get((method, checkpoint), {})
 
-    def append(self, line: Line) -> None:
-        """Stores a line and flushes it.
+    def append(self, lines: Iterable[Line]) -> None:
+        """Stores lines and flushes them.
 
         Raises:
-            RunFailure: it could not be written.
+            RunFailure: they could not be written.
         """
         try:
-            self._file.write(json.dumps(line) + "\n")
+            for line in lines:
+                self._file.write(json.dumps(line) + "\n")
+                self._keep(line)
             self._file.flush()
         except OSError as error:
-            raise RunFailure(f"{self._file.name} could not be written: {error.strerror}") from error
-        self._keep(line)
+            raise RunFailure(
+                f"{self._file.name} could not be written: {error.strerror}; what it holds is whole, the same command "
+                "goes on"
+            ) from error
 
     def __enter__(self) -> "PredictionStore":
         return self
@@ -58,13 +62,19 @@ class PredictionStore:
         self._file.close()
 
 
-def _whole_lines(path: Path) -> list[Line]:
+def read_lines(path: Path) -> tuple[list[Line], int]:
+    """The whole lines of a predictions.jsonl and the number of others; none where there is no file."""
+    if not path.exists():
+        return [], 0
     lines: list[Line] = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    dropped = 0
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(line, dict) and {"method", "checkpoint", "task_id", "candidates", "seconds"} <= line.keys():
-            lines.append(line)
-    return lines
+            value = json.loads(text) if text.endswith("\n") else None
+        except ValueError:
+            value = None
+        if value is not None and is_line(value):
+            lines.append(value)
+        else:
+            dropped += 1
+    return lines, dropped

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
+from arc_core.device import count_parameters
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path
 from arc_core.grid import MAX_SIDE
@@ -81,7 +82,7 @@ def _open_wandb(config: HrmConfig, run: RunFolder) -> None:
 
 def _announce(console: Console, trainer: Trainer) -> None:
     config, data = trainer.config, trainer.data
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+    parameters = count_parameters(trainer.model)
     rows = f", {data.identities.rows:,} puzzle embeddings" if config.model.puzzle_emb_ndim else ""
     limit = f" with sides up to {config.data.max_side}" if config.data.max_side < MAX_SIDE else ""
     chosen = f" (a fixed choice of {config.data.max_tasks})" if config.data.max_tasks else ""

@@ -16,7 +16,7 @@ from torch import Tensor
 from arc_core.augment import View
 from arc_core.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
 from arc_core.config import build_config
-from arc_core.device import solving_device
+from arc_core.device import count_parameters, solving_device
 from arc_core.errors import InputError
 from arc_core.extents import Ints
 from arc_core.grid import MAX_SIDE
@@ -40,8 +40,6 @@ _CELLS_A_FIT = 32 * 400
 class HrmSolver:
     """Answers with the weights of one checkpoint."""
 
-    name = METHOD
-
     def __init__(
         self, networks: Networks, config: HrmConfig, known: Identities, seen: Sequence[str], device: torch.device
     ) -> None:
@@ -54,6 +52,7 @@ class HrmSolver:
         self.networks, self._config, self._known, self._device = networks, config, known, device
         self._place = {task_id: index for index, task_id in enumerate(known.task_ids)}
         self._seen = {*known.task_ids, *seen}
+        self.name = config.model.architecture
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """One prediction a task, in order; `seconds_per_task` is not used, a task takes a fixed number of passes."""
@@ -68,7 +67,16 @@ class HrmSolver:
                          budget.candidates)
                     for test in range(len(task.test))
                 )  # fmt: skip
-                yield TaskPrediction(task.task_id, candidates, seconds, len(views), task.task_id in self._seen)
+                seen = task.task_id in self._seen
+                yield TaskPrediction(
+                    task.task_id, candidates, seconds, len(views), seen, self._passes(task, len(views))
+                )
+
+    def _passes(self, task: Task, views: int) -> int:
+        """Forward passes of a task at most: `stop_early` saves some."""
+        fits = self.networks.embedding is not None and task.task_id not in self._place
+        fitting = self._config.evaluation.adapt_steps * len(task.train) if fits else 0
+        return views * (self._config.model.halt_max_steps * len(task.test) + fitting)
 
     def _solve_group(
         self, tasks: Sequence[Task], budget: Budget
@@ -211,7 +219,8 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
     seen = cast(list[str], checkpoint.extras["transductive_ids"])
     solver = HrmSolver(networks, config, known, seen, next(networks.model.parameters()).device)
     # What was learnt transductively saw no test, so it is declared by task and is no overlap.
-    return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data)
+    parameters = count_parameters(networks.model)
+    return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data, parameters)
 
 
 entry = SolverEntry(open_solver, needs_checkpoint=True, train_command=TRAIN_COMMAND)

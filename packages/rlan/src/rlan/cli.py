@@ -7,6 +7,7 @@ from rich.table import Column, Table
 
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
+from arc_core.device import count_parameters
 from arc_core.errors import run_command
 from arc_core.files import show_path
 from arc_core.grid import MAX_SIDE
@@ -66,7 +67,7 @@ def _train(argv: Sequence[str] | None) -> int:
 
 def _announce(console: Console, trainer: Trainer) -> None:
     config, split = trainer.config, trainer.split
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+    parameters = count_parameters(trainer.model)
     fit = f" with sides up to {config.data.max_side}" if config.data.max_side < MAX_SIDE else ""
     console.print(
         f"RLAN, {parameters:,} parameters on {trainer.fabric.device}: {len(split.train)} training tasks of "

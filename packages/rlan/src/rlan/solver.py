@@ -10,7 +10,7 @@ import torch
 from arc_core.augment import View
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
 from arc_core.config import build_config
-from arc_core.device import solving_device
+from arc_core.device import count_parameters, solving_device
 from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
@@ -48,7 +48,8 @@ class RlanSolver:
                     vote(((view, *answer) for view, answer in zip(views, by_view, strict=True)), budget.candidates)
                     for by_view in found
                 )
-                yield TaskPrediction(task.task_id, candidates, seconds, len(views))
+                passes = len(views) * len(task.test)
+                yield TaskPrediction(task.task_id, candidates, seconds, len(views), forward_passes=passes)
 
     def _answers(
         self, tasks: Sequence[Task], views: Sequence[View], best_step: bool
@@ -84,7 +85,7 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
     model = Rlan(config.model)
     load_weights(model, checkpoint, averaged=True)
     solver = RlanSolver(model.to(where).eval(), config, where)
-    return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data)
+    return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data, count_parameters(model))
 
 
 entry = SolverEntry(open_solver, needs_checkpoint=True, train_command=TRAIN_COMMAND)

@@ -27,11 +27,13 @@ from jepa_hrl.objects.tokens import OBJECT_FIELDS, tokenize
 class OpenedJepa:
     """Attributes:
     file: the checkpoint.
+    step: training steps of it.
     target: the encoder of outputs; None where it is the model's own.
     training_data: specs of what was learnt.
     """
 
     file: Path
+    step: int
     config: JepaConfig
     model: Jepa
     target: Encoder | None
@@ -82,4 +84,4 @@ def open_jepa(path: Path | None, device: torch.device) -> OpenedJepa:
     if config.loss.target == "ema":
         target = Encoder(config.object_encoder).to(device).eval()
         target.load_state_dict(dict(checkpoint.ema))
-    return OpenedJepa(file, config, model.eval(), target, checkpoint.training_data, device)
+    return OpenedJepa(file, checkpoint.step, config, model.eval(), target, checkpoint.training_data, device)

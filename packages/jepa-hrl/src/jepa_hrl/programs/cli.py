@@ -6,6 +6,7 @@ from rich.console import Console
 
 from arc_core.checkpoint import load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
+from arc_core.device import count_parameters
 from arc_core.errors import RunFailure, run_command
 from arc_core.files import show_path
 from arc_core.loop import Ended, open_fabric
@@ -53,7 +54,7 @@ def _train(argv: Sequence[str] | None) -> int:
     run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
     trainer = Trainer(config, triples, actions, run, fabric)
     take_over(trainer, start, initial)
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+    parameters = count_parameters(trainer.model)
     console.print(
         f"program-conditioned JEPA, {parameters:,} parameters on {fabric.device}, {len(actions)} actions\n"
         f"{len(triples.sources):,} triples of {len(triples.grids):,} grids, {int(triples.held_out.sum()):,} held out; "

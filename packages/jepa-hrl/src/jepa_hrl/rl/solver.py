@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed
 
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
-from arc_core.device import solving_device
+from arc_core.device import count_parameters, solving_device
 from arc_core.errors import InputError
 from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
@@ -17,7 +18,7 @@ from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
 from jepa_hrl.rl.guided_search import GuidedLimits, GuidedSearch
 from jepa_hrl.rl.workers import unwarned_renewal
 from jepa_hrl.search.engine import Outcome
-from jepa_hrl.search.solver import prediction
+from jepa_hrl.search.solver import limits_of, prediction
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class ReasonerSolver:
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """One prediction a task, as soon as it is done."""
-        seconds = budget.seconds_per_task or self.limits.seconds
-        limits = replace(self.limits, seconds=seconds)
+        allowed = limits_of(budget)
+        most = min(allowed.programs, self.limits.programs)
+        limits = replace(self.limits, seconds=inf if allowed.seconds is None else allowed.seconds, programs=most)
         for number, outcome in search_tasks(self.agent, tasks, self.env, limits):
             yield prediction(tasks[number], outcome, budget.candidates)
 
@@ -66,7 +68,8 @@ def open_reasoner(path: Path | None, device: str) -> OpenSolver:
     checkpoint = load_checkpoint(file, METHOD, where)
     agent, config = opened_agent(checkpoint, file, where)
     solver = ReasonerSolver(agent, config.env, GuidedLimits())
-    return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data)
+    parameters = count_parameters(agent.policy, agent.jepa.model)
+    return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data, parameters)
 
 
 entry = SolverEntry(open_reasoner, needs_checkpoint=True, train_command=TRAIN_COMMAND)

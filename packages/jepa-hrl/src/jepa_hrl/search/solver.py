@@ -1,13 +1,20 @@
-"""Program search as a Solver: `dsl` at fixed costs, `dsl-guided` with costs that a network reads off the task."""
+"""Program search as a Solver: `dsl` at fixed costs, `dsl-guided` with costs that a network reads off the task, `jepa`
+that expands values near the goal's latents first."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from arc_core.device import count_parameters, solving_device
 from arc_core.solver import Budget, Candidate, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
+from jepa_hrl.dsl.program import Expression, explain
+from jepa_hrl.jepa.config import METHOD as JEPA_METHOD
+from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
+from jepa_hrl.jepa.guide import LatentGuide
+from jepa_hrl.jepa.opened import open_jepa
 from jepa_hrl.search.engine import Limits, Outcome
-from jepa_hrl.search.many import Bits, search_tasks
+from jepa_hrl.search.many import Bits, Guide, search_tasks
 from jepa_hrl.search.prior import METHOD, TRAIN_COMMAND, open_prior
 
 SECONDS = 5.0  # a task, where the budget names no limit
@@ -20,17 +27,25 @@ class SearchSolver:
     Attributes:
         name: in tables.
         costs: of primitives, for each task.
+        guide: what puts values off, for each task.
     """
 
     name: str
     costs: Callable[[Sequence[Task]], Sequence[Bits]] | None = None
+    guide: Guide | None = None
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """One prediction a task, as soon as it is done."""
-        limits = Limits(seconds=budget.seconds_per_task or SECONDS)
+        limits = limits_of(budget)
         bits = None if self.costs is None else self.costs(tasks)
-        for number, outcome in search_tasks(tasks, limits, bits):
+        for number, outcome in search_tasks(tasks, limits, bits, guide=self.guide):
             yield prediction(tasks[number], outcome, budget.candidates)
+
+
+def limits_of(budget: Budget) -> Limits:
+    """A search's limits: the budget's, with 5 seconds a task where it names neither seconds nor programs."""
+    seconds, programs = budget.seconds_per_task, budget.programs_per_task
+    return Limits(SECONDS if seconds is None and programs is None else seconds, programs or Limits.programs)
 
 
 def prediction(task: Task, outcome: Outcome, most: int) -> TaskPrediction:
@@ -41,12 +56,17 @@ def prediction(task: Task, outcome: Outcome, most: int) -> TaskPrediction:
     found = outcome.solutions[:most]
     candidates = tuple(
         tuple(
-            Candidate(solution.answers[test], 1, 2.0 ** (found[0].cost - solution.cost), str(solution.program))
+            Candidate(solution.answers[test], 1, 2.0 ** (found[0].cost - solution.cost), _said(solution.program))
             for solution in found
         )
         for test in range(len(task.test))
     )
-    return TaskPrediction(task.task_id, candidates, outcome.seconds)
+    return TaskPrediction(task.task_id, candidates, outcome.seconds, programs=outcome.tested)
+
+
+def _said(program: Expression) -> str:
+    """The program, and below it what it does in a sentence."""
+    return f"{program}\n{explain(program)}"
 
 
 def open_dsl(path: Path | None, device: str) -> OpenSolver:
@@ -57,8 +77,20 @@ def open_dsl(path: Path | None, device: str) -> OpenSolver:
 def open_guided(path: Path | None, device: str) -> OpenSolver:
     """The search with the costs of a trained prior."""
     prior, checkpoint = open_prior(path, device)
-    return OpenSolver(SearchSolver(METHOD, prior.bits), checkpoint.file, checkpoint.step, checkpoint.training_data)
+    parameters = count_parameters(prior.network)
+    solver = SearchSolver(METHOD, prior.bits)
+    return OpenSolver(solver, checkpoint.file, checkpoint.step, checkpoint.training_data, parameters)
+
+
+def open_latent(path: Path | None, device: str) -> OpenSolver:
+    """The search that expands values near the goal's latents of a trained JEPA first."""
+    jepa = open_jepa(path, solving_device(device))
+    parameters = count_parameters(jepa.model)
+    # The searches run in processes of their own, where the CPU is what they have to themselves.
+    solver = SearchSolver(JEPA_METHOD, guide=LatentGuide(jepa.file))
+    return OpenSolver(solver, jepa.file, jepa.step, jepa.training_data, parameters)
 
 
 dsl = SolverEntry(open_dsl, needs_checkpoint=False)
 guided = SolverEntry(open_guided, needs_checkpoint=True, train_command=TRAIN_COMMAND)
+latent = SolverEntry(open_latent, needs_checkpoint=True, train_command=JEPA_COMMAND)

@@ -1,0 +1,168 @@
+"""A comparison of known answers, every figure of which follows by hand."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import validate
+
+import arc_eval.results
+from arc_core.grid import Grid, grid_to_text
+from arc_core.solver import Candidate, TaskPrediction
+from arc_core.task import Pair, Task
+from arc_eval.answers import Line, line_of
+from arc_eval.breakdown import calibration, concept_of, groups, size_name
+from arc_eval.ensemble import vote_over_methods
+from arc_eval.methods import Row
+from arc_eval.results import compare_rows
+from arc_eval.scores import Truths, rank_answers
+
+Make = Callable[..., Task]
+HEADER: dict[str, Any] = {"left_out_for_overlap": []}
+
+
+def grid(value: int, height: int = 2, width: int = 2) -> Grid:
+    return np.full((height, width), value, dtype=np.uint8)
+
+
+def tasks() -> list[Task]:
+    """Four tasks; task n has one demonstration and the answer of colour n, task 3 has two tests."""
+    made = []
+    for number in range(4):
+        test = Pair(grid(9, 3, 7 if number else 2), grid(number))
+        made.append(Task(f"t{number}", (Pair(grid(8), grid(7)),), (test,) * (2 if number == 3 else 1)))
+    return made
+
+
+def lines(name: str, answers: Mapping[str, list[list[int]]], sure: float = 0.5) -> dict[str, Line]:
+    """Lines of answers by task: colours of candidates by test input."""
+    return {
+        task_id: line_of(
+            name, "none",
+            TaskPrediction(
+                task_id,
+                tuple(tuple(Candidate(grid(c), 1, sure / (k + 1)) for k, c in enumerate(one)) for one in tests),
+                seconds=2.0, programs=4,
+            ),
+        )
+        for task_id, tests in answers.items()
+    }  # fmt: skip
+
+
+ANSWERS = {
+    "good": lines("good", {"t0": [[0]], "t1": [[5, 1]], "t2": [[5, 6, 2]], "t3": [[3], [4]]}),
+    "other": lines("other", {"t0": [[0]], "t2": [[2]]}),
+    "rule": lines("rule", {f"t{n}": [[0]] * (2 if n == 3 else 1) for n in range(4)}),
+}
+ROWS = [Row("good", "good"), Row("other", "other"), Row("rule", "rule", baseline=True)]
+
+
+def compared() -> dict[str, Any]:
+    return compare_rows(HEADER, ROWS, ANSWERS, tasks()).as_json()
+
+
+def by_label(results: dict[str, Any]) -> dict[str, Any]:
+    return {method["label"]: method for method in results["methods"]}
+
+
+def test_scores_by_hand() -> None:
+    found = by_label(compared())
+    good = found["good"]["scores"]
+    assert (good["solved"], good["score"], good["answered"]) == (2, (1 + 1 + 0 + 0.5) / 4, 4)
+    assert [good["pass_at"][k] for k in ("1", "2", "3")] == [0.25, 0.5, 0.75]
+    other = found["other"]["scores"]
+    assert (other["solved"], other["score"], other["answered"]) == (2, 0.5, 2)
+    assert (other["seconds_per_task"], other["programs_per_task"]) == (2.0, 4.0)
+
+
+def test_pairs_by_hand() -> None:
+    results = compared()
+    pair = results["pairs"][0]
+    assert (pair["first"], pair["second"]) == ("good", "other")
+    assert pair["difference"] == pytest.approx(0.125)
+    assert (pair["only_first"], pair["only_second"], pair["p"]) == (1, 1, 1.0)
+    assert len(results["pairs"]) == 3  # the vote is not tested against what it is made of
+    low, high = pair["difference_95"]
+    assert low < 0.125 < high
+
+
+def test_solved_sets_by_hand() -> None:
+    sets = compared()["solved_sets"]
+    assert (sets["by_any"], sets["by_all"]) == (3, 1)
+    assert sets["only"] == {"good": ["t1"], "other": ["t2"], "rule": []}
+    assert sets["both"]["good"] == {"good": 2, "other": 1, "rule": 1}
+
+
+def test_the_vote_is_counted_without_baselines() -> None:
+    found = by_label(compared())
+    assert (found["vote"]["scores"]["solved"], found["vote"]["scores"]["answered"]) == (3, 4)
+    vote = vote_over_methods([ANSWERS["good"], ANSWERS["other"]], tasks())
+    # t1: 5 gets a point, 1 half a point; t2: 5 and 2 get a point each and 5 stands first, with the same confidence.
+    assert [answer["grid"] for answer in vote["t1"]["candidates"][0]] == [grid_to_text(grid(c)) for c in (5, 1)]
+    assert [answer["grid"] for answer in vote["t2"]["candidates"][0]] == [grid_to_text(grid(c)) for c in (5, 2, 6)]
+    assert [answer["confidence"] for answer in vote["t0"]["candidates"][0]] == [1.0]
+    assert vote["t0"]["seconds"] == 4.0
+    only = compare_rows(HEADER, [ROWS[0], ROWS[2]], ANSWERS, tasks()).as_json()
+    assert set(by_label(only)) == {"good", "rule"}
+
+
+def test_the_vote_answers_for_all_that_its_voters_were_trained_on() -> None:
+    rows = [
+        Row("good", "good", training_data=["arc1:train"], overlap_by_id=["t0"], parameters=3),
+        Row("other", "other", training_data=None, overlap_by_content=["t1"], parameters=4),
+    ]
+    vote = by_label(compare_rows(HEADER, rows, ANSWERS, tasks()).as_json())["vote"]
+    assert (vote["training_data"], vote["parameters"]) == (None, 7)
+    assert (vote["overlap_by_id"], vote["overlap_by_content"]) == (["t0"], ["t1"])
+
+
+def test_groups_by_hand() -> None:
+    made = tasks()
+    assert [size_name(task) for task in made] == ["01-05", "06-10", "06-10", "06-10"]
+    divided = groups(made)
+    assert divided["longest side"] == {"01-05": [0], "06-10": [1, 2, 3]}
+    assert divided["test inputs"] == {"1": [0, 1, 2], "2": [3]}
+    assert set(divided) == {"longest side", "test inputs"}  # all are alike in what else there is
+    found = by_label(compared())["good"]["groups"]["longest side"]
+    assert found == {"01-05": {"tasks": 1, "score": 1.0}, "06-10": {"tasks": 3, "score": 0.5}}
+
+
+def test_concepts_are_folders(random_task: Make) -> None:
+    named = [random_task([((2, 2), (2, 2))] * 2, task_id=name) for name in ("Above/1", "Above/2", "Center/1")]
+    assert [concept_of(task) for task in [*named, tasks()[0]]] == ["Above", "Above", "Center", None]
+    assert groups(named)["concept"] == {"Above": [0, 1], "Center": [2]}
+
+
+def test_calibration_by_hand() -> None:
+    sure = lines("m", {"t0": [[0]], "t1": [[5]], "t3": [[3], []]}, sure=0.75)
+    less = lines("m", {"t2": [[2]]}, sure=0.15)
+    both = {**sure, **less}
+    found = calibration(both, rank_answers(both, Truths(tasks())), tasks())
+    assert found is not None
+    assert found["bins"] == [
+        {"answers": 1, "confidence": 0.15, "right": 1.0},
+        {"answers": 3, "confidence": 0.75, "right": pytest.approx(2 / 3)},
+    ]
+    assert found["expected_error"] == pytest.approx((1 * 0.85 + 3 * (0.75 - 2 / 3)) / 4)
+    assert calibration({}, rank_answers({}, Truths(tasks())), tasks()) is None
+
+
+def test_answers_to_test_inputs_that_are_not_there_are_not_counted() -> None:
+    many = lines("m", {"t0": [[0], [0], [0]]})
+    assert rank_answers(many, Truths(tasks())).ranks[0] == [1]
+
+
+def test_results_keep_to_their_schema(world: Any) -> None:
+    from arc_eval.cli import main
+
+    world.solver.faults = {"t1"}
+    assert main(["compare", "--data", f"dir:{world.data}"]) == 1
+    value = json.loads(next((world.root / "results").glob("*/results.json")).read_text())
+    schema = json.loads((Path(arc_eval.results.__file__).parent / "results.schema.json").read_text())
+    validate(value, schema)
+    del value["methods"][0]["label"]
+    with pytest.raises(Exception, match="'label' is a required property"):
+        validate(value, schema)
