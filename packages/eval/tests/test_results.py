@@ -101,9 +101,9 @@ def test_the_vote_is_counted_without_baselines() -> None:
     assert (found["vote"]["scores"]["solved"], found["vote"]["scores"]["answered"]) == (3, 4)
     vote = vote_over_methods([ANSWERS["good"], ANSWERS["other"]], tasks())
     # t1: 5 gets a point, 1 half a point; t2: 5 and 2 get a point each and 5 stands first, with the same confidence.
-    assert [answer["grid"] for answer in vote["t1"]["candidates"][0]] == [grid_to_text(grid(c)) for c in (5, 1)]
-    assert [answer["grid"] for answer in vote["t2"]["candidates"][0]] == [grid_to_text(grid(c)) for c in (5, 2, 6)]
-    assert [answer["confidence"] for answer in vote["t0"]["candidates"][0]] == [1.0]
+    assert vote["t1"]["candidates"][0]["grids"] == [grid_to_text(grid(c)) for c in (5, 1)]
+    assert vote["t2"]["candidates"][0]["grids"] == [grid_to_text(grid(c)) for c in (5, 2, 6)]
+    assert vote["t0"]["candidates"][0]["confidences"] == [1.0]
     assert vote["t0"]["seconds"] == 4.0
     only = compare_rows(HEADER, [ROWS[0], ROWS[2]], ANSWERS, tasks()).as_json()
     assert set(by_label(only)) == {"good", "rule"}

@@ -13,6 +13,7 @@ from scipy import stats
 
 from arc_core.datasets import load_tasks
 from arc_core.errors import InputError
+from arc_core.solver import Budget
 from arc_core.task import Task
 from jepa_hrl.jepa import correlation
 from jepa_hrl.jepa.ablation import main as ablate
@@ -25,6 +26,7 @@ from jepa_hrl.jepa.guide import LatentGuide
 from jepa_hrl.jepa.opened import open_jepa
 from jepa_hrl.search.engine import Limits, Search
 from jepa_hrl.search.evaluate import main as evaluate
+from jepa_hrl.search.solver import latent
 from jepa_hrl.synthesis.dataset import main as generate
 
 RECIPE: dict[str, object] = {
@@ -140,6 +142,19 @@ def test_a_guided_search_finds_the_same_answers_in_another_order(made: tuple[Pat
     for plain, guided in found:
         assert np.array_equal(plain.solutions[0].answers[0], guided.solutions[0].answers[0])
     assert any(plain.tested != guided.tested for plain, guided in answers)
+
+
+def test_the_guided_search_is_a_solver(made: tuple[Path, Path, Path]) -> None:
+    _, others, run = made
+    tasks = [task.without_answers() for task in load_tasks(f"manifest:{others}")[12:15]]
+    opened = latent.open(run, "cpu")
+    assert (opened.solver.name, opened.step) == ("jepa", open_jepa(run, torch.device("cpu")).step)
+    assert opened.parameters > 1000 and opened.training_data
+    predictions = {p.task_id: p for p in opened.solver.solve(tasks, Budget(programs_per_task=1500))}
+    delay = LatentGuide(run)(tasks[0])
+    alone = Search(tasks[0], Limits(seconds=None, programs=1500), delay=delay).run()
+    assert predictions.keys() == {task.task_id for task in tasks}
+    assert predictions[tasks[0].task_id].programs == alone.tested
 
 
 def test_a_value_equal_to_the_outputs_is_put_off_least(made: tuple[Path, Path, Path]) -> None:

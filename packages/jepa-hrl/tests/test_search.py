@@ -11,13 +11,13 @@ import pytest
 from arc_core.datasets import load_tasks
 from arc_core.solver import Budget
 from arc_core.task import Pair, Task, task_to_json
-from jepa_hrl.dsl.program import evaluate, parse
+from jepa_hrl.dsl.program import evaluate, explain, parse
 from jepa_hrl.dsl.types import Array, Kind, grid
 from jepa_hrl.search import evaluate as evaluate_arc
 from jepa_hrl.search.engine import Limits, Search
 from jepa_hrl.search.many import search_tasks
 from jepa_hrl.search.overlays import Layers
-from jepa_hrl.search.solver import SearchSolver
+from jepa_hrl.search.solver import SearchSolver, limits_of
 from jepa_hrl.search.tables import Fields, Outputs
 from jepa_hrl.search.targets import targets_for
 
@@ -189,7 +189,23 @@ def test_the_solver_answers_real_tasks_and_explains_them() -> None:
     for task in tasks:
         best = found[task.task_id].candidates[0][0]
         assert np.array_equal(best.grid, task.test[0].output)  # type: ignore[arg-type]
-        assert np.array_equal(evaluate(parse(best.explanation), task.test[0].input), best.grid)  # type: ignore[arg-type]
+        program, sentence = best.explanation.splitlines()
+        assert np.array_equal(evaluate(parse(program), task.test[0].input), best.grid)  # type: ignore[arg-type]
+        assert sentence == explain(parse(program))
+
+
+def test_a_budget_in_programs_gives_the_same_answers_however_slow_the_machine() -> None:
+    task = next(task for task in load_tasks("arc1:train") if task.task_id == "05f2a901").without_answers()
+    few, again = (next(SearchSolver("dsl").solve([task], Budget(programs_per_task=3000))) for _ in range(2))
+    assert few.programs == again.programs
+    assert 2000 < few.programs <= 3000
+    limits = [
+        limits_of(budget)
+        for budget in (Budget(), Budget(seconds_per_task=7), Budget(programs_per_task=9), Budget(8, 4, 7, 9))
+    ]
+    assert [(one.seconds, one.programs) for one in limits] == [
+        (5.0, Limits.programs), (7, Limits.programs), (None, 9), (7, 9),
+    ]  # fmt: skip
 
 
 def test_evaluation_goes_on_where_it_was_interrupted(

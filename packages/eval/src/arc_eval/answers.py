@@ -1,23 +1,24 @@
 """Lines of predictions.jsonl: a method's ranked answers to one task, with grids as text so that they compare fast."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from arc_core.grid import grid_to_text
 from arc_core.solver import Candidate, TaskPrediction
 
 
-class Answer(TypedDict):
-    """A candidate for one test input; `grid` as `arc_core.grid.grid_to_text` gives it."""
+class Answers(TypedDict):
+    """Candidates for one test input, best first; a list for each of their attributes, as that is read several times
+    faster than an object for each candidate. `grids` are as `arc_core.grid.grid_to_text` gives them."""
 
-    grid: str
-    votes: int
-    confidence: float
-    explanation: str
+    grids: list[str]
+    votes: list[int]
+    confidences: list[float]
+    explanations: list[str]
 
 
 class Line(TypedDict):
-    """What a method's checkpoint answered to a task; `candidates` by test input, best first."""
+    """What a method's checkpoint answered to a task; `candidates` by test input."""
 
     method: str
     checkpoint: str
@@ -27,7 +28,7 @@ class Line(TypedDict):
     transductive: bool
     forward_passes: int
     programs: int
-    candidates: list[list[Answer]]
+    candidates: list[Answers]
 
 
 Lines = Mapping[str, Line]  # by task id
@@ -48,16 +49,16 @@ def line_of(method: str, key: str, prediction: TaskPrediction) -> Line:
         "transductive": prediction.transductive,
         "forward_passes": prediction.forward_passes,
         "programs": prediction.programs,
-        "candidates": [[_answer(candidate) for candidate in candidates] for candidates in prediction.candidates],
+        "candidates": [_answers(candidates) for candidates in prediction.candidates],
     }
 
 
-def _answer(candidate: Candidate) -> Answer:
+def _answers(candidates: Sequence[Candidate]) -> Answers:
     return {
-        "grid": grid_to_text(candidate.grid),
-        "votes": candidate.votes,
-        "confidence": round(candidate.confidence, 6),
-        "explanation": candidate.explanation,
+        "grids": [grid_to_text(candidate.grid) for candidate in candidates],
+        "votes": [candidate.votes for candidate in candidates],
+        "confidences": [round(candidate.confidence, 6) for candidate in candidates],
+        "explanations": [candidate.explanation for candidate in candidates],
     }
 
 
@@ -66,7 +67,14 @@ def is_line(value: object) -> bool:
     if not isinstance(value, dict) or value.keys() < Line.__required_keys__:
         return False
     tests = value["candidates"]
-    return isinstance(tests, list) and all(
-        isinstance(answers, list) and all(isinstance(one, dict) and isinstance(one.get("grid"), str) for one in answers)
-        for answers in tests
+    return isinstance(tests, list) and all(_are_answers(answers) for answers in tests)
+
+
+def _are_answers(value: object) -> bool:
+    """Whether the lists are there, are as long as each other, and hold texts where those are compared."""
+    if not isinstance(value, dict) or value.keys() < Answers.__required_keys__:
+        return False
+    columns = [value[name] for name in Answers.__required_keys__]
+    return all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns) and all(
+        isinstance(grid, str) for grid in value["grids"]
     )

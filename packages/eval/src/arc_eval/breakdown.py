@@ -68,8 +68,8 @@ def calibration(lines: Lines, ranked: Ranked, tasks: Sequence[Task]) -> dict[str
     for task, ranks in zip(tasks, ranked.ranks, strict=True):
         line = lines.get(task.task_id)
         for answers, rank in zip([] if line is None else line["candidates"], ranks, strict=False):
-            if answers:
-                sure.append(answers[0]["confidence"])
+            if answers["grids"]:
+                sure.append(answers["confidences"][0])
                 right.append(rank == 1)
     if not sure:
         return None

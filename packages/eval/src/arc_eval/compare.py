@@ -74,7 +74,7 @@ def compare(args: argparse.Namespace, console: Console) -> int:
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     fresh = [method.row.method for method in methods] if args.fresh else []
-    header = _header(protocol, excluded, args.allow_overlap, args.device)
+    header = header_of(protocol, excluded, args.allow_overlap, args.device)
     with PredictionStore(folder / "predictions.jsonl", fresh) as store:
         try:
             for method in methods:
@@ -106,7 +106,8 @@ def _stored(methods: Sequence[Method], store: PredictionStore) -> dict[str, Line
     return {method.row.label: store.of(method.row.method, method.row.checkpoint_key) for method in methods}
 
 
-def _header(protocol: Protocol, excluded: Sequence[str], allow_overlap: bool, device: str) -> dict[str, Any]:
+def header_of(protocol: Protocol, excluded: Sequence[str], allow_overlap: bool, device: str) -> dict[str, Any]:
+    """What results.json says of the comparison itself."""
     budget = protocol.budget
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

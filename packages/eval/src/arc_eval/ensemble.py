@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from arc_core.scoring import ATTEMPTS
 from arc_core.task import Task
-from arc_eval.answers import Answer, Line, Lines
+from arc_eval.answers import Answers, Line, Lines
 
 LABEL = "vote"
 
@@ -40,20 +40,23 @@ def _joint_line(task: Task, found: Sequence[Line], voters: int) -> Line:
     }
 
 
-def _joint_answers(found: Sequence[Line], test: int, voters: int) -> list[Answer]:
+def _joint_answers(found: Sequence[Line], test: int, voters: int) -> Answers:
     points: dict[str, float] = {}
     surest: dict[str, float] = {}
     names: dict[str, list[str]] = {}
     for line in found:
-        attempts = line["candidates"][test][:ATTEMPTS] if test < len(line["candidates"]) else []
-        for place, answer in enumerate(attempts):
-            grid = answer["grid"]
+        if test >= len(line["candidates"]):
+            continue
+        answers = line["candidates"][test]
+        attempts = list(zip(answers["grids"], answers["confidences"], strict=True))[:ATTEMPTS]
+        for place, (grid, confidence) in enumerate(attempts):
             points[grid] = points.get(grid, 0.0) + 1 / (place + 1)
-            surest[grid] = max(surest.get(grid, 0.0), answer["confidence"])
+            surest[grid] = max(surest.get(grid, 0.0), confidence)
             names.setdefault(grid, []).append(line["method"])
     ranked = sorted(points, key=lambda grid: (-points[grid], -surest[grid]))
-    return [
-        {"grid": grid, "votes": len(names[grid]), "confidence": points[grid] / voters,
-         "explanation": "answered by " + ", ".join(names[grid])}
-        for grid in ranked
-    ]  # fmt: skip
+    return {
+        "grids": ranked,
+        "votes": [len(names[grid]) for grid in ranked],
+        "confidences": [points[grid] / voters for grid in ranked],
+        "explanations": ["answered by " + ", ".join(names[grid]) for grid in ranked],
+    }

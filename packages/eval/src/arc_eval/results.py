@@ -58,7 +58,7 @@ class Comparison:
         return {
             "schema": SCHEMA, **self.header, "tasks_scored": len(self.tasks),
             "methods": methods + [asdict(row) | {"scores": None} for row in self.unscored],
-            "pairs": self._pairs(bootstrap), "solved_sets": self._sets(solved),
+            "pairs": self._pairs(bootstrap, solved), "solved_sets": self._sets(solved),
         }  # fmt: skip
 
     def _bootstrap(self) -> PairedBootstrap:
@@ -66,17 +66,16 @@ class Comparison:
             np.stack([one.ranked.scores() for one in self.judged], axis=1).reshape(len(self.tasks), -1)
         )
 
-    def _pairs(self, bootstrap: PairedBootstrap) -> list[dict[str, Any]]:
+    def _pairs(self, bootstrap: PairedBootstrap, solved: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """Every two methods, the better one first; the vote, made of the others, is not tested against them."""
         places = [place for place, one in enumerate(self.judged) if one.row.method != LABEL]
+        scores = [one.ranked.scores() for one in self.judged]
         pairs: list[dict[str, Any]] = []
         for a, b in combinations(places, 2):
-            first, second = self.judged[a], self.judged[b]
-            ours, theirs = np.array(first.ranked.solved()), np.array(second.ranked.solved())
-            alone = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+            alone = int((solved[a] & ~solved[b]).sum()), int((solved[b] & ~solved[a]).sum())
             pairs.append({
-                "first": first.row.label, "second": second.row.label,
-                "difference": float((first.ranked.scores() - second.ranked.scores()).mean()),
+                "first": self.judged[a].row.label, "second": self.judged[b].row.label,
+                "difference": float((scores[a] - scores[b]).mean()),
                 "difference_95": list(bootstrap.difference(a, b)),
                 "only_first": alone[0], "only_second": alone[1], "p": mcnemar(*alone),
             })  # fmt: skip

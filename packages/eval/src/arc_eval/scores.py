@@ -57,6 +57,13 @@ class Ranked:
         return {str(k): float(np.mean(self.solved(k))) for k in PASSES}
 
 
+def _rank(grids: list[str], text: str) -> int:
+    try:
+        return grids.index(text) + 1
+    except ValueError:
+        return NEVER
+
+
 def rank_answers(lines: Lines, truths: Truths) -> Ranked:
     """Judges stored answers.
 
@@ -67,7 +74,7 @@ def rank_answers(lines: Lines, truths: Truths) -> Ranked:
     for task, texts in zip(truths.tasks, truths.texts, strict=True):
         line = lines.get(task.task_id)
         answered.append(line is not None)
-        tests = [] if line is None else [[answer["grid"] for answer in answers] for answers in line["candidates"]]
-        found = [grids.index(text) + 1 if text in grids else NEVER for grids, text in zip(tests, texts, strict=False)]
+        tests = [] if line is None else [answers["grids"] for answers in line["candidates"]]
+        found = [_rank(grids, text) for grids, text in zip(tests, texts, strict=False)]
         ranks.append(found + [NEVER] * (len(texts) - len(found)))
     return Ranked(ranks, answered)

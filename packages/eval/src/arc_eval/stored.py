@@ -104,7 +104,10 @@ def submission(args: argparse.Namespace, console: Console) -> int:
 
 def _write(out: Path, lines: Lines, tasks: Sequence[Task], console: Console) -> int:
     write_submission(out, submission_of(lines, tasks), tasks)
-    empty = sum(not any(lines[task.task_id]["candidates"]) if task.task_id in lines else True for task in tasks)
+    empty = sum(
+        task.task_id not in lines or not any(one["grids"] for one in lines[task.task_id]["candidates"])
+        for task in tasks
+    )
     console.print(
         f"wrote {show_path(out)}: {len(tasks)} tasks, {empty} of them without an answer, which stay blank",
         highlight=False, soft_wrap=True,

@@ -30,9 +30,9 @@ def submission_of(lines: Lines, tasks: Sequence[Task]) -> dict[str, Attempts]:
 
 
 def _attempts(line: Line | None, test: int) -> dict[str, list[list[int]]]:
-    answers = line["candidates"][test] if line is not None and test < len(line["candidates"]) else []
+    grids = line["candidates"][test]["grids"] if line is not None and test < len(line["candidates"]) else []
     try:
-        rows = [grid_from_text(answer["grid"]).tolist() for answer in answers[:ATTEMPTS]]
+        rows = [grid_from_text(grid).tolist() for grid in grids[:ATTEMPTS]]
     except GridError as error:
         assert line is not None
         raise InputError(
@@ -109,11 +109,8 @@ def submission_lines(answers: Mapping[str, Attempts], key: str) -> list[Line]:
             "method": SUBMISSION, "checkpoint": key, "task_id": task_id, "seconds": 0.0, "views": 0,
             "transductive": False, "forward_passes": 0, "programs": 0,
             "candidates": [
-                [
-                    {"grid": grid_to_text(grid_from_rows(attempts[name])), "votes": 1, "confidence": 0.0,
-                     "explanation": ""}
-                    for name in _KEYS
-                ]
+                {"grids": [grid_to_text(grid_from_rows(attempts[name])) for name in _KEYS],
+                 "votes": [1] * ATTEMPTS, "confidences": [0.0] * ATTEMPTS, "explanations": [""] * ATTEMPTS}
                 for attempts in tests
             ],
         }

@@ -93,8 +93,11 @@ def _answers(one: Judged) -> dict[str, Any]:
         task_id: {
             "seconds": line["seconds"],
             "tests": [
-                [[answer["grid"], answer["votes"], round(answer["confidence"], 3), answer.get("explanation", "")]
-                 for answer in answers[:ATTEMPTS]]
+                [list(attempt) for attempt in zip(
+                    answers["grids"][:ATTEMPTS], answers["votes"],
+                    [round(confidence, 3) for confidence in answers["confidences"][:ATTEMPTS]], answers["explanations"],
+                    strict=False,
+                )]
                 for answers in line["candidates"]
             ],
         }

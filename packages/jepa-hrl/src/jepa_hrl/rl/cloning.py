@@ -16,8 +16,8 @@ from jepa_hrl.rl.episodes import Episodes
 from jepa_hrl.rl.measure import batch_of
 from jepa_hrl.rl.policy import Batch, Foresight
 from jepa_hrl.rl.puzzles import Puzzle
-from jepa_hrl.rl.workers import unwarned_renewal
 from jepa_hrl.rl.world import World
+from jepa_hrl.search.workers import unwarned_renewal
 
 _AT_ONCE = 256
 

@@ -16,9 +16,9 @@ from arc_core.task import Task
 from jepa_hrl.rl.agent import Agent, opened_agent
 from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
 from jepa_hrl.rl.guided_search import GuidedLimits, GuidedSearch
-from jepa_hrl.rl.workers import unwarned_renewal
 from jepa_hrl.search.engine import Outcome
 from jepa_hrl.search.solver import limits_of, prediction
+from jepa_hrl.search.workers import unwarned_renewal
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""Cost of scoring and reporting: stored predictions judged, and report.html of 400 tasks and 6 methods.
+
+    uv run tools/bench_eval.py
+
+Answers are made up from the tasks' own grids: right ones and ones with a cell changed, 32 a test
+input, as a vote over 32 views may give.
+"""
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from arc_core.datasets import load_tasks
+from arc_core.files import write_json
+from arc_core.grid import Grid
+from arc_core.runs import git_commit
+from arc_core.solver import Budget, Candidate, TaskPrediction
+from arc_core.task import Task
+from arc_eval.answers import Line, line_of
+from arc_eval.compare import header_of
+from arc_eval.methods import Row
+from arc_eval.protocol import make_protocol
+from arc_eval.report.build import write_report
+from arc_eval.results import compare_rows
+from arc_eval.store import PredictionStore
+from arc_eval.stored import load_comparison
+
+DATA = "arc1:train"
+CANDIDATES = 32
+
+
+def changed(grid: Grid, rng: random.Random) -> Grid:
+    """The grid with one cell of another colour."""
+    other = np.array(grid)
+    row, column = rng.randrange(grid.shape[0]), rng.randrange(grid.shape[1])
+    other[row, column] = (other[row, column] + rng.randrange(1, 10)) % 10
+    return other
+
+
+def made_up(name: str, task: Task, rng: random.Random) -> Line:
+    """Answers to a task, right at some rank in half of the cases."""
+    tests = []
+    for pair in task.test:
+        assert pair.output is not None
+        answers = [changed(pair.output, rng) for _ in range(CANDIDATES)]
+        if rng.random() < 0.5:
+            answers[rng.randrange(CANDIDATES)] = pair.output
+        tests.append(tuple(Candidate(grid, 1, rng.random(), "crop_to_content(input)") for grid in answers))
+    return line_of(name, "none", TaskPrediction(task.task_id, tuple(tests), rng.random(), CANDIDATES))
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Median seconds of three runs."""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def store_comparison(folder: Path, methods: int, tasks: list[Task]) -> None:
+    """Writes a comparison of made-up methods."""
+    rng = random.Random(0)
+    rows = [Row(f"method {number}", f"method {number}") for number in range(methods)]
+    with PredictionStore(folder / "predictions.jsonl") as store:
+        for row in rows:
+            store.append(made_up(row.method, task, rng) for task in tasks)
+        stored = {row.label: store.of(row.method, "none") for row in rows}
+        header = header_of(make_protocol(DATA, None, tasks, Budget()), [], False, "cpu")
+        write_json(folder / "results.json", compare_rows(header, rows, stored, tasks).as_json())
+
+
+def main() -> None:
+    """Prints the figures."""
+    tasks = sorted(load_tasks(DATA), key=lambda task: task.task_id)
+    print(f"commit {git_commit()}, {len(tasks)} tasks, {CANDIDATES} answers a test input")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "six"
+        folder.mkdir()
+        store_comparison(folder, 6, tasks)
+        comparison, _ = load_comparison(folder)
+        seconds = timed(lambda: write_report(folder / "report.html", comparison))
+        size = (folder / "report.html").stat().st_size / 2**20
+        print(f"report of 400 tasks x 6 methods and their vote: {seconds:.2f} s, {size:.1f} MiB (targets 10 s, 15 MB)")
+        folder = Path(name) / "many"
+        folder.mkdir()
+        store_comparison(folder, 25, tasks)
+        size = (folder / "predictions.jsonl").stat().st_size / 2**20
+        seconds = timed(lambda: load_comparison(folder)[0].as_json())
+        print(f"10,000 predictions ({size:.0f} MiB) scored, intervals and pairs included: {seconds:.2f} s (target 2)")
+
+
+if __name__ == "__main__":
+    main()
