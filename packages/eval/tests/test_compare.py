@@ -1,4 +1,9 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +158,16 @@ def test_training_overlap_is_left_out_or_refused_or_marked(
     assert "Overlap allowed." in report
 
 
+def test_training_data_that_is_not_here_is_said_to_be_unchecked(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = SolverEntry(lambda path, device: OpenSolver(world.solver, training_data=("manifest:gone.jsonl",)), False)
+    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: Discovered({"peeking": entry}))
+    assert main(["compare", "--data", f"dir:{world.data}"]) == 0
+    assert "(overlap unknown)" in capsys.readouterr().out
+    assert results(world)["peeking"]["unchecked"] == ["manifest:gone.jsonl"]
+
+
 def test_nothing_is_left_out_without_overlap(random_task: Make) -> None:
     assert left_out([Row("m", "m")], [random_task([((1, 1), (1, 1))] * 2)], allow=False) == []
 
@@ -226,3 +241,34 @@ def test_checkpoints_of_one_method_stand_side_by_side(world: Any, monkeypatch: p
     assert set(found) == {"peeking quick-1", "peeking trm-2", "vote"}
     assert (found["peeking trm-2"]["training_seconds"], found["vote"]["parameters"]) == (12.5, 14)
     assert world.solver.asked == 12
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Killed twice at whatever it is doing; answers come from real searches in other processes."""
+    command = [
+        sys.executable, "-m", "arc_eval.cli", "compare", "--data", "arc1:train", "--limit", "10", "--views", "1",
+        "--programs-per-task", "1500", "--methods", "identity", "dsl", "--out",
+    ]  # fmt: skip
+    done = subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    stored = tmp_path / "killed" / "predictions.jsonl"
+    for lines in (3, 14):
+        process = subprocess.Popen(
+            [*command, str(stored.parent)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        while process.poll() is None and not (stored.exists() and stored.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert stored.read_bytes().count(b"\n") >= lines
+    kept = stored.read_bytes()
+    assert subprocess.run([*command, str(stored.parent)], capture_output=True, check=False).returncode == 0
+    assert stored.read_bytes().startswith(kept[: kept.rindex(b"\n") + 1])  # nothing stored was solved again
+
+    def answers(folder: str) -> dict[tuple[str, str], object]:
+        found = map(json.loads, (tmp_path / folder / "predictions.jsonl").read_text().splitlines())
+        return {(line["method"], line["task_id"]): (line["candidates"], line["programs"]) for line in found}
+
+    assert answers("killed") == answers("whole")
+    assert len(answers("whole")) == 20

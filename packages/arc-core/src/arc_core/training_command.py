@@ -81,7 +81,8 @@ def parse_trainer_arguments(
         command,
         description=description,
         epilog=f"Recipes in configs/{method}: {known}. Any key of a recipe is a flag too, as in "
-        f"--training.learning_rate 1e-4. Ctrl-C finishes the step, saves and stops; --resume auto continues exactly.",
+        f"--training.learning_rate 1e-4. Ctrl-C finishes the step, saves and stops; --resume auto continues exactly. "
+        f"Example: uv run {command} --config configs/{method}/quick.yaml --device cpu --training.seed 1",
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help=f"recipe; default configs/{method}/quick.yaml")

@@ -55,7 +55,7 @@ def _add_budget(command: argparse.ArgumentParser) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("eval", description=__doc__)
+    parser = argparse.ArgumentParser("eval", description=__doc__, epilog="example: uv run eval compare --limit 40")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     one = _add(commands, "compare", "score every installed method under one protocol", _COMPARE, compare)
     one.add_argument("--data", default="arc1:eval", metavar="SPEC", help="evaluation set (default arc1:eval)")

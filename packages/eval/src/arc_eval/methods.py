@@ -29,6 +29,7 @@ class Row:
         parameters: of the networks; 0 where there are none.
         training_seconds: of the run that made the checkpoint; None where unknown.
         training_data: specs; None where undeclared.
+        unchecked: of the training data, specs that cannot be read here, so that overlap with them is unknown.
         overlap_by_id, overlap_by_content: evaluation tasks that the training data holds.
         baseline: whether it is a rule to be beaten.
         note: why it was not scored, or what failed.
@@ -43,6 +44,7 @@ class Row:
     parameters: int = 0
     training_seconds: float | None = None
     training_data: list[str] | None = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
     overlap_by_id: list[str] = field(default_factory=list)
     overlap_by_content: list[str] = field(default_factory=list)
     baseline: bool = False
@@ -148,19 +150,26 @@ def _newest_checkpoint(name: str, entry: SolverEntry, runs: Path) -> Path | None
 
 
 def _method(name: str, entry: SolverEntry, opened: OpenSolver, tasks: Sequence[Task]) -> Method:
-    shared = training_overlap(opened, tasks)
+    shared, unchecked = training_overlap(opened, tasks)
     file = opened.checkpoint
     row = Row(
         name, opened.solver.name, str(file) if file else None, checkpoint_key(opened), opened.step, opened.parameters,
-        training_seconds(file), list(opened.training_data), list(shared.by_id), list(shared.by_content),
+        training_seconds(file), list(opened.training_data), unchecked, list(shared.by_id), list(shared.by_content),
         entry.baseline,
     )  # fmt: skip
     return Method(row, opened)
 
 
-def training_overlap(opened: OpenSolver, tasks: Sequence[Task]) -> Overlap:
-    """Which evaluation tasks the method's training data holds."""
-    return overlap(tasks, [task for spec in opened.training_data for task in load_tasks(spec)])
+def training_overlap(opened: OpenSolver, tasks: Sequence[Task]) -> tuple[Overlap, list[str]]:
+    """Which evaluation tasks the method's training data holds, and the specs of it that cannot be read here."""
+    learnt: list[Task] = []
+    unchecked = []
+    for spec in opened.training_data:
+        try:
+            learnt += load_tasks(spec)
+        except InputError:
+            unchecked.append(spec)
+    return overlap(tasks, learnt), unchecked
 
 
 def checkpoint_key(opened: OpenSolver) -> str:

@@ -155,6 +155,7 @@ def _vote_row(voters: Sequence[Row]) -> Row:
     data = sorted({spec for row in voters for spec in row.training_data or ()})
     return Row(
         LABEL, LABEL, parameters=sum(row.parameters for row in voters), training_data=None if undeclared else data,
+        unchecked=sorted({spec for row in voters for spec in row.unchecked}),
         overlap_by_id=sorted({task_id for row in voters for task_id in row.overlap_by_id}),
         overlap_by_content=sorted({task_id for row in voters for task_id in row.overlap_by_content}),
     )  # fmt: skip

@@ -66,6 +66,7 @@ def _show_scores(methods: list[dict], tasks: int, excluded: bool, console: Conso
         scores, overlap = method["scores"], {*method["overlap_by_id"], *method["overlap_by_content"]}
         seen = bool(overlap) and not excluded
         mark = f" ({len(overlap)} tasks seen in training)" if seen else ""
+        mark += " (overlap unknown)" if method["unchecked"] or method["training_data"] is None else ""
         mark += " (transductive)" if method["transductive_tasks"] else ""
         mark += f" ({scores['answered']} tasks answered)" if scores["answered"] < tasks else ""
         table.add_row(

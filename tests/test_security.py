@@ -1,0 +1,113 @@
+"""Files from others are data: nothing in them is run, and nothing is fetched."""
+
+import ast
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from arc_core.errors import InputError
+from arc_core.solver import discover_solvers
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
+NETWORK = {"socket", "urllib", "http", "requests", "httpx", "ftplib", "smtplib", "xmlrpc"}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Top names of everything that a module imports."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "packages")))
+def test_sources_run_no_data_and_open_no_connection(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert not imported(tree) & NETWORK
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        words = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert name not in ("eval", "exec", "os.system", "pickle.load", "pickle.loads", "joblib.load"), name
+        if name == "torch.load":
+            assert words.get("weights_only") == "True"
+        if name in ("np.load", "numpy.load"):
+            assert words.get("allow_pickle", "False") == "False"
+        if name == "yaml.load":
+            assert "safe" in path.read_text().lower()  # the loader is a subclass of a safe one, which its tests hold
+        assert words.get("shell", "False") == "False"
+
+
+class Evil:
+    """Unpickled, it would leave a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def evil_checkpoint(path: Path, mark: Path) -> Path:
+    """A file as torch writes it, whose pickle makes a folder when it is loaded."""
+    torch.save({"format": 2, "method": "rlan", "step": 1, "model": {}}, path)
+    with zipfile.ZipFile(path) as whole:
+        entries = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in entries.items():
+            file.writestr(name, pickle.dumps(Evil(mark), protocol=2) if name.endswith("data.pkl") else content)
+    return path
+
+
+def test_the_checkpoint_of_the_next_test_would_do_harm(tmp_path: Path) -> None:
+    torch.load(evil_checkpoint(tmp_path / "step_00000001.pt", tmp_path / "mark"), weights_only=False)
+    assert (tmp_path / "mark").is_dir()
+
+
+@pytest.mark.parametrize("name", [name for name, entry in discover_solvers().entries.items() if entry.needs_checkpoint])
+def test_no_method_runs_what_a_checkpoint_carries(name: str, tmp_path: Path) -> None:
+    file = evil_checkpoint(tmp_path / "step_00000001.pt", tmp_path / "mark")
+    with pytest.raises(InputError) as caught:
+        discover_solvers().entries[name].open(file, "cpu")
+    assert "step_00000001.pt" in str(caught.value)
+    assert not (tmp_path / "mark").exists()
+
+
+BLOCKED = """
+import socket
+def refuse(self, address, *rest):
+    if self.family in (socket.AF_INET, socket.AF_INET6):
+        raise SystemExit(f"connected to {address}")
+    return connect(self, address, *rest)
+connect = socket.socket.connect
+socket.socket.connect = refuse
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "arc_eval.cli", "compare", "--limit", "2", "--methods", "identity", "dsl", "--programs-per-task", "500"],
+        ["-m", "rlan", "--training.max_epochs", "1", "--data.max_tasks", "8"],
+    ],
+    ids=["compare", "train"],
+)
+def test_nothing_is_fetched_at_run_time(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED)
+    where = ["--out", str(tmp_path / "out")] if "compare" in command else ["--run-dir", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, *command, *where], capture_output=True, text=True, check=False, cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "connected to" not in done.stderr
