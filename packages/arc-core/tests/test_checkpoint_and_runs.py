@@ -48,13 +48,17 @@ def test_retention_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     assert resolve_checkpoint(tmp_path / "last.json").name == "step_00000006.pt"
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "pickle"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "pickle", "one bit"])
 def test_a_damaged_checkpoint_is_refused_and_auto_falls_back(tmp_path: Path, damage: str) -> None:
     save_checkpoint(tmp_path, make(1), is_best=False, keep_last=5)
     path = save_checkpoint(tmp_path, make(2), is_best=False, keep_last=5)
     content = path.read_bytes()
     if damage == "pickle":
         torch.save({"format_version": 1, "method": "m", "model": Path("/")}, path)  # an object, not data
+    elif damage == "one bit":
+        flipped = bytearray(content)
+        flipped[content.index(make(2).model["w"].numpy().tobytes())] ^= 1  # type: ignore[union-attr]
+        path.write_bytes(flipped)
     else:
         path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"hello"}[damage])
     with pytest.raises(CheckpointError, match="damaged or no checkpoint"):

@@ -109,6 +109,14 @@ def test_the_vote_is_counted_without_baselines() -> None:
     assert set(by_label(only)) == {"good", "rule"}
 
 
+def test_the_vote_does_not_depend_on_the_order_of_the_methods() -> None:
+    turned = compare_rows(HEADER, ROWS[::-1], ANSWERS, tasks()).as_json()
+    assert by_label(turned)["vote"]["scores"] == by_label(compared())["vote"]["scores"]
+    assert compare_rows(HEADER, ROWS[::-1], ANSWERS, tasks()).judged[0].lines == (
+        compare_rows(HEADER, ROWS, ANSWERS, tasks()).judged[0].lines
+    )
+
+
 def test_the_vote_answers_for_all_that_its_voters_were_trained_on() -> None:
     rows = [
         Row("good", "good", training_data=["arc1:train"], overlap_by_id=["t0"], parameters=3),

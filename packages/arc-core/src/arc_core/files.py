@@ -2,9 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock, Timeout
+
+from arc_core.errors import InputError
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -44,6 +49,26 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder against other processes that would write to it; ends with the process, however that ends.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    lock = FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{show_path(folder)} is being written by another process; wait until it ends, or write to another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def show_path(path: Path) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +27,7 @@ from arc_core.config import (
     workspace_folder,
 )
 from arc_core.errors import InputError, RunFailure
-from arc_core.files import show_path, write_json, write_text
+from arc_core.files import locked, show_path, write_json, write_text
 from arc_core.loop import Ended, close_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit, new_run, newest_run
@@ -292,20 +293,27 @@ def write_summary(
     )  # fmt: skip
 
 
+# How the CPU's allocator and oneDNN say that there is no more memory; they have no error of their own for it.
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive")
+
+
 def train_to_end(
     train: Callable[[Progress], Ended], progress: Progress, fabric: Fabric, run: RunFolder, out_of_memory: RunFailure
 ) -> Ended:
     """Runs a training loop and turns what may break it into one line.
 
     Raises:
+        InputError: another process writes to the run.
         RunFailure: the device ran out of memory, or another process died.
     """
-    with progress:
+    with locked(run.path) if fabric.is_global_zero else nullcontext(), progress:
         try:
             return train(progress)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, MemoryError):
             raise out_of_memory from None
         except RuntimeError as error:
+            if any(words in str(error) for words in _NO_MEMORY):
+                raise out_of_memory from None
             if fabric.world_size == 1 or isinstance(error, RunFailure):
                 raise
             raise RunFailure(

@@ -16,7 +16,7 @@ LABEL = "vote"
 def vote_over_methods(voters: Sequence[Lines], tasks: Sequence[Task]) -> dict[str, Line]:
     """The vote's lines by task id; tasks that no method answered have none.
 
-    A tie goes to the greater confidence, then to the method that stands first.
+    A tie goes to the greater confidence, then to the voter that stands first.
     """
     lines = {}
     for task in tasks:

@@ -141,7 +141,9 @@ def compare_rows(
     voters = [row for row in scored if not row.baseline]
     if len(voters) > 1:
         vote = _vote_row(voters)
-        lines_of[LABEL] = vote_over_methods([lines_of[row.label] for row in voters], tasks)
+        # By name: an order by score would let the right answers settle a tie.
+        named = sorted(row.label for row in voters)
+        lines_of[LABEL] = vote_over_methods([lines_of[label] for label in named], tasks)
         scored = [*scored, vote]
     truths = Truths(tasks)
     judged = [Judged(row, lines_of[row.label], rank_answers(lines_of[row.label], truths)) for row in scored]

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from arc_core.errors import RunFailure
-from arc_core.files import write_text
+from arc_core.files import locked, write_text
 from arc_eval.answers import Line, Lines, is_line
 
 
@@ -18,8 +19,12 @@ class PredictionStore:
 
         Args:
             fresh: methods whose stored predictions are forgotten.
+        Raises:
+            InputError: another process writes to its folder.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._held = ExitStack()
+        self._held.enter_context(locked(path.parent))
         whole, dropped = read_lines(path)
         lines = [line for line in whole if line["method"] not in fresh]
         if dropped or len(lines) < len(whole):
@@ -60,6 +65,7 @@ class PredictionStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._held.close()
 
 
 def read_lines(path: Path) -> tuple[list[Line], int]:

@@ -36,19 +36,13 @@ def _say(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def work(scores: dict[str, float]) -> str:
-    """Programs or forward passes a task, whichever the method spends."""
-    programs, passes = scores["programs_per_task"], scores["forward_passes_per_task"]
-    parts = [f"{programs:,.0f} programs"] * (programs > 0) + [f"{passes:,.0f} passes"] * (passes > 0)
-    return ", ".join(parts) or "-"
-
-
 def seconds(value: float) -> str:
     """Seconds a task, to two digits."""
     return "<0.01" if value < 0.01 else f"{value:.2f}" if value < 1 else f"{value:.1f}"
 
 
-def _count(value: float) -> str:
+def count(value: float) -> str:
+    """A mean number of things, a dash for none."""
     return f"{value:,.0f}" if value else "-"
 
 
@@ -58,10 +52,10 @@ def percent_interval(interval: tuple[float, float], between: str = "-") -> str:
 
 
 def _show_scores(methods: list[dict], tasks: int, excluded: bool, console: Console) -> None:  # type: ignore[type-arg]
-    names = ["score %", "95%", "solved", "@1", "s/task", "programs", "passes"]
+    names = ["score", "95%", "solved", "@1", "s/task", "programs", "passes"]
     columns = [Column(name, no_wrap=True, justify="right") for name in names]
-    first = Column("method", overflow="fold", min_width=12)
-    table = Table(first, *columns, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    first = Column("method", overflow="fold", min_width=18)
+    table = Table(first, *columns, box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
     for method in methods:
         scores, overlap = method["scores"], {*method["overlap_by_id"], *method["overlap_by_content"]}
         seen = bool(overlap) and not excluded
@@ -72,14 +66,14 @@ def _show_scores(methods: list[dict], tasks: int, excluded: bool, console: Conso
         table.add_row(
             escape(method["label"] + mark), f"{100 * scores['score']:.2f}", percent_interval(scores["score_95"]),
             f"{scores['solved']}/{tasks}", f"{100 * scores['pass_at']['1']:.1f}",
-            seconds(scores["seconds_per_task"]), _count(scores["programs_per_task"]),
-            _count(scores["forward_passes_per_task"]), style="red" if seen else None,
+            seconds(scores["seconds_per_task"]), count(scores["programs_per_task"]),
+            count(scores["forward_passes_per_task"]), style="red" if seen else None,
         )  # fmt: skip
     console.print(table)
     _say(
         console,
-        "score: mean over tasks of the test inputs right in two attempts; 95%: bootstrap over tasks; @1: percent of "
-        "the tasks solved at the first attempt; programs, passes: tested and run through a network, a task",
+        "score: percent, mean over tasks of the test inputs right in two attempts; 95%: bootstrap over tasks; @1: of "
+        "the tasks those solved at the first attempt; programs, passes: tested and run through a network, a task",
     )
 
 

@@ -16,7 +16,7 @@ from arc_eval.breakdown import concept_of, same_size, size_name
 from arc_eval.ensemble import LABEL
 from arc_eval.report.plots import color_of, plots
 from arc_eval.results import Comparison, Judged
-from arc_eval.table import percent_interval, seconds, work
+from arc_eval.table import count, percent_interval, seconds
 
 
 def write_report(path: Path, comparison: Comparison) -> None:
@@ -45,7 +45,7 @@ def render_report(comparison: Comparison) -> str:
         data=Markup(_embedded(comparison)),
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),
         script=Markup((folder / "report.js").read_text(encoding="utf-8")),
-        percent_interval=percent_interval, seconds=seconds, work=work,
+        percent_interval=percent_interval, seconds=seconds, count=count,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Source: Okabe and Ito, colours that people with colour blindness tell apart, without black, which the dark hides.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C00", "#7A5195")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C00", "#7A5195", "#A05A2C", "#7F8C8D")
 _INK = "#0a0b0c"  # stands for the page's ink in what matplotlib writes
 _WIDTH, _HEIGHT = 5.4, 3.6  # inches
 
