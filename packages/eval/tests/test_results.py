@@ -14,7 +14,8 @@ from arc_core.grid import Grid, grid_to_text
 from arc_core.solver import Candidate, TaskPrediction
 from arc_core.task import Pair, Task
 from arc_eval.answers import Line, line_of
-from arc_eval.breakdown import calibration, concept_of, groups, size_name
+from arc_eval.breakdown import calibration, groups, size_name
+from arc_eval.cli import main
 from arc_eval.ensemble import vote_over_methods
 from arc_eval.methods import Row
 from arc_eval.results import compare_rows
@@ -138,10 +139,17 @@ def test_groups_by_hand() -> None:
     assert found == {"01-05": {"tasks": 1, "score": 1.0}, "06-10": {"tasks": 3, "score": 0.5}}
 
 
-def test_concepts_are_folders(random_task: Make) -> None:
-    named = [random_task([((2, 2), (2, 2))] * 2, task_id=name) for name in ("Above/1", "Above/2", "Center/1")]
-    assert [concept_of(task) for task in [*named, tasks()[0]]] == ["Above", "Above", "Center", None]
-    assert groups(named)["concept"] == {"Above": [0, 1], "Center": [2]}
+def test_scores_are_given_by_the_folders_of_conceptarc(world: Any) -> None:
+    for number, concept in enumerate(("Above", "Above", "Center", "Center", "Center", "Same")):
+        (world.data / concept).mkdir(exist_ok=True)
+        (world.data / f"t{number}.json").rename(world.data / concept / f"t{number}.json")
+    assert main(["compare", "--data", f"dir:{world.data}"]) == 0
+    folder = next((world.root / "results").iterdir())
+    found = by_label(json.loads((folder / "results.json").read_text()))["identity"]["groups"]["concept"]
+    assert found == {
+        "Above": {"tasks": 2, "score": 0.5}, "Center": {"tasks": 3, "score": 0.0}, "Same": {"tasks": 1, "score": 0.0},
+    }  # fmt: skip
+    assert '<select id="concept">' in (folder / "report.html").read_text()
 
 
 def test_calibration_by_hand() -> None:
@@ -164,8 +172,6 @@ def test_answers_to_test_inputs_that_are_not_there_are_not_counted() -> None:
 
 
 def test_results_keep_to_their_schema(world: Any) -> None:
-    from arc_eval.cli import main
-
     world.solver.faults = {"t1"}
     assert main(["compare", "--data", f"dir:{world.data}"]) == 1
     value = json.loads(next((world.root / "results").glob("*/results.json")).read_text())

@@ -162,10 +162,12 @@ def _load_dir(text: str) -> list[Task]:
     if not paths:
         raise TaskError(f"dir: needs a folder of ARC JSON files; found no .json below {text}")
     stems = Counter(path.stem for path in paths)
-    return [
-        read_task(path, path.stem if stems[path.stem] == 1 else path.relative_to(root).with_suffix("").as_posix())
-        for path in paths
-    ]
+    tasks = []
+    for path in paths:
+        below = path.relative_to(root)
+        task = read_task(path, path.stem if stems[path.stem] == 1 else below.with_suffix("").as_posix())
+        tasks.append(replace(task, concept=below.parent.as_posix() if below.parent.parts else None))
+    return tasks
 
 
 def _load_kaggle(text: str) -> list[Task]:
@@ -208,7 +210,10 @@ def _load_manifest(text: str) -> list[Task]:
         if task_id in seen:
             raise TaskError(f"{source}: task id {task_id!a} stands twice in the manifest")
         seen.add(task_id)
-        tasks.append(task_from_json(value, task_id, source))
+        metadata = value.get("metadata") if isinstance(value, dict) else None
+        phase = metadata.get("phase") if isinstance(metadata, dict) else None
+        task = task_from_json(value, task_id, source)
+        tasks.append(replace(task, concept=phase if isinstance(phase, str) else None))
     if not tasks:
         raise TaskError(f"{path} must hold at least one task; got none")
     return tasks

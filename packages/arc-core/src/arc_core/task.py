@@ -27,15 +27,20 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Demonstrations (`train`, outputs always present) and questions (`test`)."""
+    """Demonstrations (`train`, outputs always present) and questions (`test`).
+
+    Attributes:
+        concept: what it is about, where its data set says: ConceptARC's folder, a synthetic task's phase.
+    """
 
     task_id: str
     train: tuple[Pair, ...]
     test: tuple[Pair, ...]
+    concept: str | None = None
 
     def without_answers(self) -> "Task":
-        """The same task with every test output withheld: all that a solver may see."""
-        return replace(self, test=tuple(replace(pair, output=None) for pair in self.test))
+        """The same task with every test output and the concept withheld: all that a solver may see."""
+        return replace(self, test=tuple(replace(pair, output=None) for pair in self.test), concept=None)
 
     @property
     def longest_side(self) -> int:

@@ -26,12 +26,6 @@ def same_size(task: Task) -> bool:
     return all(pair.output is not None and pair.input.shape == pair.output.shape for pair in task.train)
 
 
-def concept_of(task: Task) -> str | None:
-    """The folder that a task lies in (ConceptARC), None where its id names none."""
-    folder, slash, _ = task.task_id.rpartition("/")
-    return folder if slash else None
-
-
 def groups(tasks: Sequence[Task]) -> dict[str, dict[str, list[int]]]:
     """Places of tasks by kind of division, then by its parts; one without parts to compare is left out."""
     divided: dict[str, dict[str, list[int]]] = {
@@ -44,9 +38,8 @@ def groups(tasks: Sequence[Task]) -> dict[str, dict[str, list[int]]]:
         most = demonstrations >= _MOST_DEMONSTRATIONS
         divided["demonstrations"][f"{_MOST_DEMONSTRATIONS} or more" if most else str(demonstrations)].append(place)
         divided["test inputs"][str(tests)].append(place)
-        concept = concept_of(task)
-        if concept is not None:
-            divided["concept"][concept].append(place)
+        if task.concept is not None:
+            divided["concept"][task.concept].append(place)
     return {name: dict(sorted(parts.items())) for name, parts in divided.items() if len(parts) > 1}
 
 

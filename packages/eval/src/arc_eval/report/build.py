@@ -12,7 +12,7 @@ from arc_core.grid import Grid, grid_to_text
 from arc_core.render import COLOR_NAMES, PALETTE
 from arc_core.scoring import ATTEMPTS
 from arc_core.task import Task
-from arc_eval.breakdown import concept_of, same_size, size_name
+from arc_eval.breakdown import same_size, size_name
 from arc_eval.ensemble import LABEL
 from arc_eval.report.plots import color_of, plots
 from arc_eval.results import Comparison, Judged
@@ -56,7 +56,7 @@ def _row(task: Task, place: int, comparison: Comparison) -> dict[str, Any]:
     ]
     return {
         "id": task.task_id, "size": size_name(task), "same": same_size(task), "demonstrations": len(task.train),
-        "tests": len(task.test), "concept": concept_of(task) or "", "scores": scores,
+        "tests": len(task.test), "concept": task.concept or "", "scores": scores,
         "solvers": sum(
             score == 1 for score, one in zip(scores, comparison.judged, strict=True) if one.row.method != LABEL
         ),
