@@ -6,6 +6,7 @@ jsonargparse takes null for a number and strings for booleans, which are silent 
 import dataclasses
 import difflib
 import math
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -258,6 +259,8 @@ def _convert(value: object, hint: Any, where: str) -> object:
             raise ConfigError(f"{where} must be a list; got {value!r}")
         return tuple(_convert(item, get_args(hint)[0], f"{where}[{i}]") for i, item in enumerate(value))
     if hint is float and type(value) is int:
+        if abs(value) > sys.float_info.max:
+            raise ConfigError(f"{where} must be a finite number; got a whole number of {len(str(value))} digits")
         return float(value)
     if type(value) is not hint or (isinstance(value, float) and not math.isfinite(value)):
         names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}

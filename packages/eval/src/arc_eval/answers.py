@@ -64,7 +64,7 @@ def _answers(candidates: Sequence[Candidate]) -> Answers:
 
 def is_line(value: object) -> bool:
     """Whether a JSON value has the form of a `Line`."""
-    if not isinstance(value, dict) or value.keys() < Line.__required_keys__:
+    if not isinstance(value, dict) or not value.keys() >= Line.__required_keys__:
         return False
     tests = value["candidates"]
     return isinstance(tests, list) and all(_are_answers(answers) for answers in tests)
@@ -72,7 +72,7 @@ def is_line(value: object) -> bool:
 
 def _are_answers(value: object) -> bool:
     """Whether the lists are there, are as long as each other, and hold texts where those are compared."""
-    if not isinstance(value, dict) or value.keys() < Answers.__required_keys__:
+    if not isinstance(value, dict) or not value.keys() >= Answers.__required_keys__:
         return False
     columns = [value[name] for name in Answers.__required_keys__]
     return all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns) and all(

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from arc_core.errors import InputError
-from arc_core.task import Task
+from arc_core.task import Task, parse_json, read_bytes
 from arc_eval.answers import Lines
 from arc_eval.breakdown import by_group, calibration, groups
 from arc_eval.ensemble import LABEL, vote_over_methods
@@ -169,16 +172,21 @@ def read_results(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is not there, or not one.
     """
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; a folder that eval compare wrote is needed") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; a folder that eval compare wrote is needed")
+    value = parse_json(read_bytes(path), str(path))
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         came = value.get("schema") if isinstance(value, dict) else type(value).__name__
         raise InputError(f"{path} must have schema {SCHEMA}; got {came}; run eval compare again")
+    fault = best_match(Draft202012Validator(_schema()).iter_errors(value))
+    if fault is not None:
+        raise InputError(f"{path} is not as eval compare writes it: {fault.json_path}: {fault.message:.120}")
     return value
+
+
+@cache
+def _schema() -> Any:
+    return json.loads((Path(__file__).parent / "results.schema.json").read_text(encoding="utf-8"))
 
 
 def rows_of(results: Mapping[str, Any]) -> list[Row]:

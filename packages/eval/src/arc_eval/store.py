@@ -77,7 +77,7 @@ def read_lines(path: Path) -> tuple[list[Line], int]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             value = json.loads(text) if text.endswith("\n") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if value is not None and is_line(value):
             lines.append(value)

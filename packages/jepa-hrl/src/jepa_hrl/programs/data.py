@@ -126,7 +126,7 @@ def read_triples(path: Path, spec: str, actions: ActionSet, held_out: float) -> 
                 argument = _row(actions, action, arguments, rows, features)
                 task_id, explored = str(about.get("task_id", number)), bool(about.get("explored", False))
                 place = (task_id, int(about.get("pair", 0)), int(about.get("step", 0)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
                 raise InputError(
                     f"{show_path(path)}, line {number}: must be a record of input, program and output, as "
                     f"prepare-program-triples writes it; {type(error).__name__}: {error}"

@@ -37,12 +37,13 @@ def read_manifest(path: Path) -> list[dict[str, object]]:
     if not path.is_file():
         raise InputError(f"the manifest must be one that generate-dataset wrote; {path} does not exist")
     rows = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
                 row["metadata"]["rule_trace"][0]["name"]
-            except (ValueError, KeyError, TypeError, IndexError):
+                row["task_id"], row["train"], row["test"]
+            except (ValueError, KeyError, TypeError, IndexError, RecursionError):
                 raise InputError(
                     f"{show_path(path)}, line {number}: must be a task with metadata.rule_trace, as generate-dataset "
                     f"writes it"

@@ -132,7 +132,7 @@ def read_options(path: Path, actions: ActionSet) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(actions.numbers[name] for name in option["actions"]) for option in options)
     except OSError as error:
         raise InputError(f"options must be a file that discover-options wrote; {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{show_path(path)}: must be options of known actions, as discover-options writes them; "
             f"{type(error).__name__}: {error}"

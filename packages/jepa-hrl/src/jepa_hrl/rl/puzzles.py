@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, delayed
 
+from arc_core.errors import InputError
+from arc_core.files import show_path
 from arc_core.task import Task, task_from_json
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.programs.actions import RECOLOR, ActionSet, inferred_table, renamed
@@ -87,15 +89,21 @@ def manifest_puzzles(path: Path, actions: ActionSet, demonstrations: int) -> lis
     """The tasks of a manifest.
 
     Raises:
-        InputError: see `read_manifest`.
+        InputError: see `read_manifest`; or a task or its trace is none.
     """
     found = []
-    for row in read_manifest(path):
+    for number, row in enumerate(read_manifest(path), 1):
         task = task_from_json({"train": row["train"], "test": row["test"]}, str(row["task_id"]), str(path))
         metadata = row["metadata"]
         assert isinstance(metadata, dict)
         phase = str(metadata.get("phase", ""))
-        found.append(_traced(task, trace_of(row), phase, actions, demonstrations))
+        try:
+            found.append(_traced(task, trace_of(row), phase, actions, demonstrations))
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+            raise InputError(
+                f"{show_path(path)}, task {number}: rule_trace must be steps with their arguments, as generate-dataset "
+                f"writes it; {type(error).__name__}: {error}"
+            ) from None
     return found
 
 

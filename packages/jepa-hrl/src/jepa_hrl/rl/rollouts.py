@@ -84,10 +84,13 @@ def read_traces(path: Path) -> tuple[Header, list[Trace]]:
         lines = path.read_text(encoding="utf-8").splitlines()
         header = Header(**json.loads(lines[0]))
         for line in lines[1:]:
-            traces.append(Trace(**json.loads(line)))  # noqa: PERF401 (their number says where it failed)
+            trace = Trace(**json.loads(line))
+            if not isinstance(trace.actions, list) or not all(isinstance(action, str) for action in trace.actions):
+                raise TypeError(f"actions must be a list of names; got {trace.actions!a:.80}")
+            traces.append(trace)
     except OSError as error:
         raise InputError(f"traces must be a file that rollout-latent-env wrote; {path}: {error.strerror}") from None
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, RecursionError) as error:
         raise InputError(
             f"{show_path(path)}, after {len(traces)} traces: must be lines that rollout-latent-env wrote; {error}"
         ) from None

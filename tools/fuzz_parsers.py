@@ -1,0 +1,219 @@
+"""Broken files against every reader of files that come from outside: nothing but a one-line InputError may come out.
+
+    uv run tools/fuzz_parsers.py --minutes 10
+
+Valid files are made, then damaged: bytes changed, cut, doubled, or a value somewhere in the JSON replaced by another.
+What makes a reader raise anything else is printed with its seed, and the status is 1.
+"""
+
+import argparse
+import copy
+import json
+import random
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arc_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from arc_core.config import load_config
+from arc_core.datasets import load_tasks
+from arc_core.errors import InputError
+from arc_core.solver import Budget, TaskPrediction
+from arc_core.task import read_task, task_to_json
+from arc_eval.answers import line_of
+from arc_eval.compare import header_of
+from arc_eval.methods import Row
+from arc_eval.protocol import make_protocol
+from arc_eval.results import compare_rows, read_results, rows_of
+from arc_eval.store import read_lines
+from arc_eval.submission import read_submission, submission_of
+from jepa_hrl.dsl.program import ProgramError, parse
+from jepa_hrl.programs.actions import ActionSet, make_action_set
+from jepa_hrl.programs.data import read_triples
+from jepa_hrl.programs.triples import main as prepare_triples
+from jepa_hrl.rl.options import read_options
+from jepa_hrl.rl.puzzles import manifest_puzzles
+from jepa_hrl.rl.rollouts import read_traces
+from jepa_hrl.synthesis.config import GridConfig
+from jepa_hrl.synthesis.dataset import manifest_line, read_config
+from jepa_hrl.synthesis.generator import PhasePlan, practice_task
+from jepa_hrl.synthesis.steps import find_step
+from rlan.config import OLD_KEYS, RlanConfig
+
+STEPS = ("flip_horizontal", "flip_vertical", "transpose", "rotate_90", "recolor", "tile_across", "keep_color")
+ODD: list[Any] = [
+    None, True, False, 0, -1, 1, 10, 31, 1e308, float("nan"), 10**30, "", "x", "\ud800", "0", [], [[]], {}, [None],
+    {"a": 1}, "../../x", "<script>", [[0] * 31] * 31,
+]  # fmt: skip
+Reader = Callable[[Path], object]
+
+
+def read_program(path: Path) -> object:
+    """A program's text."""
+    try:
+        return parse(path.read_text(encoding="utf-8", errors="replace"))
+    except ProgramError as error:
+        raise InputError(str(error)) from None
+
+
+def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
+    """A valid file of every kind, and what reads it."""
+    plan = PhasePlan("easy", tuple(map(find_step, STEPS)), (1, 2), (0.6, 0.4), GridConfig(3, 5), (3, 4))
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text("".join(manifest_line(practice_task(plan, number, 5)) for number in range(12)))
+    tasks = load_tasks(f"manifest:{manifest}")
+    many = folder / "many.jsonl"
+    many.write_text("".join(manifest_line(practice_task(plan, number, 7)) for number in range(80)))
+    triples = folder / "triples.jsonl"
+    assert (
+        prepare_triples(["--manifest", str(many), "--output", str(triples), "--explored", "1", "--workers", "1"]) == 0
+    )
+    checkpoint = Checkpoint("m", 1, {"w": torch.ones(3)}, {}, {}, {"a": 1}, "f", ("arc1:train",))
+    answers = {task.task_id: line_of("m", "none", TaskPrediction(task.task_id, ((),), 1.0)) for task in tasks[:3]}
+    header = header_of(make_protocol(f"manifest:{manifest}", None, tasks, Budget()), [], False, "cpu")
+    written: dict[str, str] = {
+        "task.json": json.dumps(task_to_json(tasks[0])),
+        "kaggle.json": json.dumps({task.task_id: task_to_json(task) for task in tasks[:3]}),
+        "solutions.json": json.dumps({
+            task.task_id: [pair.output.tolist() for pair in task.test if pair.output is not None] for task in tasks
+        }),
+        "submission.json": json.dumps(submission_of({}, tasks)),
+        "predictions.jsonl": "".join(json.dumps(one) + "\n" for one in answers.values()),
+        "results.json": json.dumps(compare_rows(header, [Row("m", "m")], {"m": answers}, tasks).as_json()),
+        "options.json": json.dumps({"format": 1, "options": [{"actions": ["transpose", "rotate_90"], "support": 3}]}),
+        "program.txt": "crop(pick_max(size, components(repaint({1: 2, (3, 0): 4}, input, input))))",
+        "rlan.yaml": "method: rlan\nmodel: {hidden_dim: 32}\ntraining:\n  learning_rate: 1.0e-3\n  max_epochs: 3\n",
+        "curriculum.yaml": (Path(__file__).parents[1] / "configs" / "data" / "jepa_tiny.yaml").read_text(),
+        "traces.jsonl": "\n".join(
+            json.dumps(value) for value in (
+                {"checkpoint": "c", "manifest": "m", "dynamics": "grounded", "seed": 0, "greedy": False,
+                 "steps": list(STEPS)},
+                {"episode": 0, "task_id": "t", "phase": "easy", "length": 1, "actions": ["transpose"],
+                 "ended": "solved", "grounded": True, "reward": 1.0, "distance": 0.5},
+            )
+        ) + "\n",
+    }  # fmt: skip
+    for name, text in written.items():
+        (folder / name).write_text(text)
+    found: list[tuple[str, Path, Reader]] = [
+        ("ARC task", folder / "task.json", read_task),
+        ("Kaggle challenges", folder / "kaggle.json", lambda path: load_tasks(f"kaggle:{path}")),
+        ("Kaggle solutions", folder / "solutions.json",
+         lambda path: load_tasks(f"kaggle:{folder / 'kaggle.json'},{path}")),
+        ("manifest", manifest, lambda path: load_tasks(f"manifest:{path}")),
+        ("manifest's traces", manifest, lambda path: manifest_puzzles(path, actions, 3)),
+        ("triples", triples, lambda path: read_triples(path, "manifest:m", actions, 0.3)),
+        ("submission", folder / "submission.json", lambda path: read_submission(path, tasks)),
+        ("predictions", folder / "predictions.jsonl", read_lines),
+        ("results", folder / "results.json", lambda path: rows_of(read_results(path))),
+        ("options", folder / "options.json", lambda path: read_options(path, actions)),
+        ("rollouts", folder / "traces.jsonl", read_traces),
+        ("recipe", folder / "rlan.yaml", lambda path: load_config(RlanConfig, "rlan", {}, path, {}, OLD_KEYS)),
+        ("curriculum", folder / "curriculum.yaml", read_config),
+        ("program", folder / "program.txt", read_program),
+        ("checkpoint", save_checkpoint(folder / "checkpoints", checkpoint, True, 1),
+         lambda path: load_checkpoint(path, "m")),
+    ]  # fmt: skip
+    for name, path, read in found:
+        try:
+            read(path)
+        except InputError as error:
+            print(f"note: the valid {name} is refused: {error}")
+    return found
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """The content with one to four faults."""
+    for _ in range(rng.randint(1, 4)):
+        content = rng.choice((changed_bytes, changed_bytes, changed_value))(content, rng)
+    return content
+
+
+def changed_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Bytes flipped, cut out, doubled or put in."""
+    if not content:
+        return b"\x00"
+    start = rng.randrange(len(content))
+    end = min(len(content), start + rng.choice((1, 1, 2, 8, 64, 1024)))
+    part = rng.choice((
+        bytes([content[start] ^ 1 << rng.randrange(8)]) + content[start + 1 : end], b"", content[start:end] * 2,
+        rng.choice((b"{", b"}", b"[", b"]", b'"', b",", b":", b"\n", b"\x00", b"\xff", b"9" * 400, b"[" * 3000)),
+    ))  # fmt: skip
+    return content[:start] + part + content[end:]
+
+
+def changed_value(content: bytes, rng: random.Random) -> bytes:
+    """A value of a JSON document, or of one of its lines, replaced, taken out or moved."""
+    lines = content.split(b"\n")
+    number = rng.randrange(len(lines))
+    try:
+        value = json.loads(lines[number])
+    except (ValueError, RecursionError):
+        return content
+    holder: Any = [value]
+    place: Any = 0
+    while isinstance(holder[place], dict | list) and holder[place] and rng.random() < 0.8:
+        holder = holder[place]
+        place = rng.choice(list(holder)) if isinstance(holder, dict) else rng.randrange(len(holder))
+    action = rng.random()
+    if action < 0.2 and isinstance(holder, dict):
+        del holder[place]
+    elif action < 0.3 and isinstance(holder, dict):
+        holder[rng.choice(("", "extra", "train", "__class__"))] = holder.pop(place)
+    else:
+        holder[place] = copy.deepcopy(rng.choice(ODD))
+    if holder is not value and not isinstance(value, dict | list):
+        value = holder[0]
+    lines[number] = json.dumps(value).encode("utf-8", "surrogatepass")
+    return b"\n".join(lines)
+
+
+def main() -> int:
+    """Fuzzes, prints what happened, and gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=1.0, help="default 1")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    counts: Counter[tuple[str, str]] = Counter()
+    seen: set[tuple[str, str]] = set()
+    with tempfile.TemporaryDirectory() as name:
+        files = corpus(Path(name), make_action_set(STEPS, 64))
+        contents = {path: path.read_bytes() for _, path, _ in files}
+        end, number = time.monotonic() + 60 * args.minutes, 0
+        while time.monotonic() < end:
+            number += 1
+            rng = random.Random(args.seed * 1_000_003 + number)
+            kind, path, read = files[number % len(files)]
+            broken = (
+                path.with_name(f"broken-{path.name}") if kind != "checkpoint" else path.with_name("step_00000009.pt")
+            )
+            broken.write_bytes(damaged(contents[path], rng))
+            try:
+                read(broken)
+                outcome = "read"
+            except InputError as error:
+                outcome = (
+                    "refused" if str(error) and "\n" not in str(error).replace("\nerror: ", "") else "several lines"
+                )
+            except Exception as error:
+                outcome = f"{type(error).__name__}"
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                fault = (kind, f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"[:200])
+                if (kind, fault[1].partition(": ")[0]) not in seen:
+                    seen.add((kind, fault[1].partition(": ")[0]))
+                    print(f"{kind}, file {number} of seed {args.seed}: {fault[1]}", flush=True)
+            counts[kind, outcome] += 1
+    for (kind, outcome), count in sorted(counts.items()):
+        print(f"{kind}: {outcome} {count:,}")
+    print(f"{number:,} files, {len(seen)} kinds of other exceptions")
+    return 1 if seen or any(outcome == "several lines" for _, outcome in counts) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
