@@ -64,6 +64,7 @@ def test_scalars_are_read_as_yaml_1_2_reads_them() -> None:
         ("training: {batch_size: '1'}", "training.batch_size must be a whole number; got '1'"),
         ("training: {learning_rate: null}", "training.learning_rate must be a finite number; got null"),
         ("training: {learning_rate: .nan}", "training.learning_rate must be a finite number; got nan"),
+        (f"training: {{learning_rate: {'9' * 400}}}", "must be a finite number; got a whole number of 400 digits"),
         ("training: {learning_rate: 0}", "training.learning_rate must be above 0; got 0"),
         ("training: {share: 1.5}", "training.share must be 0..1; got 1.5"),
         ("training: {batch_size: 0}", "training.batch_size must be at least 1; got 0"),

@@ -217,3 +217,10 @@ _REAL_TASKS = load_tasks("arc1:train")[:5]
 def _fuzz_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     global _FUZZ_FOLDER  # hypothesis may not use function-scoped fixtures
     _FUZZ_FOLDER = tmp_path_factory.mktemp("fuzz")
+
+
+def test_an_id_that_no_file_could_hold_is_refused() -> None:
+    value = {"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]]}]}
+    with pytest.raises(TaskError, match="half of a surrogate pair"):
+        task_from_json(value, "a\ud800")
+    assert task_from_json(value, "\N{GRINNING FACE}").task_id == "\N{GRINNING FACE}"

@@ -102,6 +102,8 @@ def task_from_json(value: object, task_id: str, source: str = "") -> Task:
         TaskError: the value is not a task.
     """
     where = f"{source}: task {task_id!a}" if source else f"task {task_id!a}"
+    if any("\ud800" <= character <= "\udfff" for character in task_id):
+        raise TaskError(f"{where}: its id must be text that UTF-8 can hold; it has half of a surrogate pair")
     if not isinstance(value, dict):
         raise TaskError(f"{where} must be an object with 'train' and 'test'; got {describe(value)}")
     for side in ("train", "test"):

@@ -131,7 +131,7 @@ def read_triples(path: Path, spec: str, actions: ActionSet, held_out: float) -> 
                     f"{show_path(path)}, line {number}: must be a record of input, program and output, as "
                     f"prepare-program-triples writes it; {type(error).__name__}: {error}"
                 ) from None
-            held = int(hashlib.sha256(task_id.encode()).hexdigest()[:8], 16) / 16**8 < held_out
+            held = int(hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) / 16**8 < held_out
             if not explored:
                 places[place] = len(columns)
             keys.append(None if explored else place)
