@@ -1,6 +1,7 @@
 """Programs: expression trees with a text form, a value for each grid, a length in bits and a sentence."""
 
 import ast
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -211,7 +212,9 @@ def parse(text: str) -> Expression:
         ProgramError: the text is not one; says what is wrong and where.
     """
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():  # of odd Python, which no program is
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "nested too deeply or not text"
         raise ProgramError(f"a program must be calls like trim(input); got {text[:80]!a}: {reason}") from None

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_json
+from arc_core.grid import NUM_COLORS
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for
 from arc_core.task import task_from_json
@@ -70,10 +71,18 @@ def apply_step(actions: ActionSet, step: str, arguments: Arguments, grid: Array)
 
 
 def table_of(arguments: Arguments) -> dict[int, int]:
-    """The colours that a `recolor` of a trace renames."""
+    """The colours that a `recolor` of a trace renames.
+
+    Raises:
+        ValueError: it is no table of colours.
+    """
     table = arguments.get("table", {})
-    assert isinstance(table, dict)
-    return {int(old): int(new) for old, new in table.items()}
+    if not isinstance(table, dict):
+        raise ValueError(f"a table of colours is needed; got {table!a:.80}")
+    renamed_colors = {int(old): int(new) for old, new in table.items()}
+    if not all(0 <= color < NUM_COLORS for pair in renamed_colors.items() for color in pair):
+        raise ValueError(f"colours must be 0..9; got {table!a:.80}")
+    return renamed_colors
 
 
 def _records(row: dict[str, object], actions: ActionSet, explored: int, seed: int, number: int) -> list[str]:
