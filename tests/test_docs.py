@@ -16,6 +16,7 @@ import rlan.config
 from arc_core.config import known_keys
 from jepa_hrl.programs.config import ProgramJepaConfig
 from jepa_hrl.rl.config import ReasonerConfig
+from jepa_hrl.synthesis.config import SynthesisConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
@@ -90,14 +91,14 @@ def test_links_and_paths_exist(page: Path) -> None:
 @pytest.mark.slow
 def test_switches_exist() -> None:
     """Of every command that any page shows; those with a dot are keys of recipes."""
-    keys = {key for kind in KINDS for key in known_keys(kind)}
+    keys = {key for kind in (*KINDS, SynthesisConfig) for key in known_keys(kind)}
     missing = []
     for page in PAGES:
         for words in (words for words in commands(page) if words[0] in SCRIPTS):
             subcommand = words[1:2] if words[0] in ("eval", "arc-data") and words[1:2] and words[1].isalpha() else []
             for switch in re.findall(r"--[\w.-]*\w", " ".join(words)):
-                if "." in switch:
-                    exists = switch[2:] in keys or words[0] == "generate-dataset"
+                if "." in switch or words[0] == "generate-dataset":
+                    exists = switch[2:] in keys or switch in help_of(words[0])
                 else:
                     exists = bool(re.search(rf"{switch}\b(?!-)", help_of(words[0], *subcommand)))
                 missing += [] if exists else [(page.name, words[0], switch)]

@@ -98,7 +98,7 @@ socket.socket.connect = refuse
     "command",
     [
         ["-m", "arc_eval.cli", "compare", "--limit", "2", "--methods", "identity", "dsl", "--programs-per-task", "500"],
-        ["-m", "rlan", "--training.max_epochs", "1", "--data.max_tasks", "8"],
+        ["-m", "hrm", "--training.max_steps", "4", "--device.name", "cpu"],
     ],
     ids=["compare", "train"],
 )
