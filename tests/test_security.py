@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from arc_core.errors import InputError
 from arc_core.solver import discover_solvers
+from arc_core.yaml_text import _Loader
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
@@ -43,7 +45,7 @@ def test_sources_run_no_data_and_open_no_connection(path: Path) -> None:
         if name in ("np.load", "numpy.load"):
             assert words.get("allow_pickle", "False") == "False"
         if name == "yaml.load":
-            assert "safe" in path.read_text().lower()  # the loader is a subclass of a safe one, which its tests hold
+            assert path.name == "yaml_text.py" and issubclass(_Loader, yaml.SafeLoader)
         assert words.get("shell", "False") == "False"
 
 

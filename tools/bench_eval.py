@@ -73,7 +73,7 @@ def store_comparison(folder: Path, methods: int, tasks: list[Task]) -> None:
             store.append(made_up(row.method, task, rng) for task in tasks)
         stored = {row.label: store.of(row.method, "none") for row in rows}
         header = header_of(make_protocol(DATA, None, tasks, Budget()), [], False, "cpu")
-        write_json(folder / "results.json", compare_rows(header, rows, stored, tasks).as_json())
+        write_json(folder / "results.json", compare_rows(header, rows, stored, tasks).results)
 
 
 def main() -> None:
@@ -84,15 +84,14 @@ def main() -> None:
         folder = Path(name) / "six"
         folder.mkdir()
         store_comparison(folder, 6, tasks)
-        comparison, _ = load_comparison(folder)
-        seconds = timed(lambda: write_report(folder / "report.html", comparison))
+        seconds = timed(lambda: write_report(folder / "report.html", load_comparison(folder)[0]))
         size = (folder / "report.html").stat().st_size / 2**20
         print(f"report of 400 tasks x 6 methods and their vote: {seconds:.2f} s, {size:.1f} MiB (targets 10 s, 15 MB)")
         folder = Path(name) / "many"
         folder.mkdir()
         store_comparison(folder, 25, tasks)
         size = (folder / "predictions.jsonl").stat().st_size / 2**20
-        seconds = timed(lambda: load_comparison(folder)[0].as_json())
+        seconds = timed(lambda: load_comparison(folder)[0].results)
         print(f"10,000 predictions ({size:.0f} MiB) scored, intervals and pairs included: {seconds:.2f} s (target 2)")
 
 

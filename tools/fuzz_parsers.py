@@ -85,7 +85,7 @@ def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
         }),
         "submission.json": json.dumps(submission_of({}, tasks)),
         "predictions.jsonl": "".join(json.dumps(one) + "\n" for one in answers.values()),
-        "results.json": json.dumps(compare_rows(header, [Row("m", "m")], {"m": answers}, tasks).as_json()),
+        "results.json": json.dumps(compare_rows(header, [Row("m", "m")], {"m": answers}, tasks).results),
         "options.json": json.dumps({"format": 1, "options": [{"actions": ["transpose", "rotate_90"], "support": 3}]}),
         "program.txt": "crop(pick_max(size, components(repaint({1: 2, (3, 0): 4}, input, input))))",
         "rlan.yaml": "method: rlan\nmodel: {hidden_dim: 32}\ntraining:\n  learning_rate: 1.0e-3\n  max_epochs: 3\n",

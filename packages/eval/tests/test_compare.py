@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import signal
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from arc_core.errors import InputError
 from arc_core.solver import Budget, Candidate, Discovered, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task, task_to_json
 from arc_eval.answers import line_of
-from arc_eval.cli import main
+from arc_eval.cli import _guarded, main
 from arc_eval.compare import parse_views
 from arc_eval.methods import Row
 from arc_eval.protocol import left_out, load_evaluation, make_protocol
@@ -65,6 +67,29 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(world: Any) -> None:
     assert world.solver.asked == 6
     assert main([*command, "--fresh"]) == 0
     assert world.solver.asked == 12
+
+
+def test_an_interruption_before_the_first_answer_ends_quietly(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    world.solver.lives = 0
+    assert main(["compare", "--data", f"dir:{world.data}", "--methods", "peeking"]) == 130
+    assert "the same command goes on" in capsys.readouterr().out
+
+
+def test_a_comparison_without_any_answer_says_why(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Discovered({"untrained": SolverEntry(lambda path, device: OpenSolver(world.solver), True, "uv run it")})
+    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: found)
+    assert main(["compare", "--data", f"dir:{world.data}"]) == 2
+    assert "no method could answer: untrained: no run in" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_fault() -> None:
+    def closed(*_: object) -> int:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        _guarded(argparse.Namespace(run=closed), Console())
 
 
 def test_other_protocols_go_to_other_folders(world: Any) -> None:
@@ -156,6 +181,19 @@ def test_training_overlap_is_left_out_or_refused_or_marked(
     report = next((world.root / "results").glob("*/report.html")).read_text()
     assert '<tr class="overlap">' in report
     assert "Overlap allowed." in report
+
+
+def test_a_comparison_of_which_no_task_would_be_left_is_refused(
+    world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = world.root / "train"
+    training.mkdir()
+    (training / "t0.json").write_text((world.data / "t0.json").read_text())
+    entry = SolverEntry(lambda path, device: OpenSolver(world.solver, training_data=(f"dir:{training}",)), False)
+    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: Discovered({"peeking": entry}))
+    assert main(["compare", "--data", f"dir:{world.data}", "--limit", "1"]) == 2
+    assert "1 of the 1 evaluation tasks are in the training data of peeking" in capsys.readouterr().err
+    assert main(["compare", "--data", f"dir:{world.data}", "--limit", "2"]) == 0
 
 
 def test_training_data_that_is_not_here_is_said_to_be_unchecked(

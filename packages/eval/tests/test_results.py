@@ -22,7 +22,7 @@ from arc_eval.results import compare_rows
 from arc_eval.scores import Truths, rank_answers
 
 Make = Callable[..., Task]
-HEADER: dict[str, Any] = {"left_out_for_overlap": []}
+HEADER: dict[str, Any] = {"left_out_for_overlap": [], "overlap_allowed": False}
 
 
 def grid(value: int, height: int = 2, width: int = 2) -> Grid:
@@ -62,7 +62,7 @@ ROWS = [Row("good", "good"), Row("other", "other"), Row("rule", "rule", baseline
 
 
 def compared() -> dict[str, Any]:
-    return compare_rows(HEADER, ROWS, ANSWERS, tasks()).as_json()
+    return compare_rows(HEADER, ROWS, ANSWERS, tasks()).results
 
 
 def by_label(results: dict[str, Any]) -> dict[str, Any]:
@@ -106,12 +106,12 @@ def test_the_vote_is_counted_without_baselines() -> None:
     assert vote["t2"]["candidates"][0]["grids"] == [grid_to_text(grid(c)) for c in (5, 2, 6)]
     assert vote["t0"]["candidates"][0]["confidences"] == [1.0]
     assert vote["t0"]["seconds"] == 4.0
-    only = compare_rows(HEADER, [ROWS[0], ROWS[2]], ANSWERS, tasks()).as_json()
+    only = compare_rows(HEADER, [ROWS[0], ROWS[2]], ANSWERS, tasks()).results
     assert set(by_label(only)) == {"good", "rule"}
 
 
 def test_the_vote_does_not_depend_on_the_order_of_the_methods() -> None:
-    turned = compare_rows(HEADER, ROWS[::-1], ANSWERS, tasks()).as_json()
+    turned = compare_rows(HEADER, ROWS[::-1], ANSWERS, tasks()).results
     assert by_label(turned)["vote"]["scores"] == by_label(compared())["vote"]["scores"]
     assert compare_rows(HEADER, ROWS[::-1], ANSWERS, tasks()).judged[0].lines == (
         compare_rows(HEADER, ROWS, ANSWERS, tasks()).judged[0].lines
@@ -123,7 +123,7 @@ def test_the_vote_answers_for_all_that_its_voters_were_trained_on() -> None:
         Row("good", "good", training_data=["arc1:train"], overlap_by_id=["t0"], parameters=3),
         Row("other", "other", training_data=None, overlap_by_content=["t1"], parameters=4),
     ]
-    vote = by_label(compare_rows(HEADER, rows, ANSWERS, tasks()).as_json())["vote"]
+    vote = by_label(compare_rows(HEADER, rows, ANSWERS, tasks()).results)["vote"]
     assert (vote["training_data"], vote["parameters"]) == (None, 7)
     assert (vote["overlap_by_id"], vote["overlap_by_content"]) == (["t0"], ["t1"])
 

@@ -95,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _guarded(args: argparse.Namespace, console: Console) -> int:
     try:
         return int(args.run(args, console))
+    except BrokenPipeError:  # of `| head`, which run_command ends quietly
+        raise
     except OSError as error:  # of a folder or file that the user named
         raise InputError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}") from None
 

@@ -84,7 +84,7 @@ def compare(args: argparse.Namespace, console: Console) -> int:
             raise
         finally:
             comparison = compare_rows(header, [m.row for m in methods], _stored(methods, store), scored)
-            write_json(folder / "results.json", comparison.as_json())
+            write_json(folder / "results.json", comparison.results)
     if not comparison.judged:
         raise InputError(
             "no method could answer: " + "; ".join(f"{row.label}: {row.note}" for row in comparison.unscored)

@@ -78,7 +78,7 @@ def left_out(rows: Sequence[Row], tasks: Sequence[Task], allow: bool) -> list[st
     if allow:
         return []
     found = sorted({task_id for row in rows for task_id in row.overlap})
-    if len(found) > max(1, MOST_LEFT_OUT * len(tasks)):
+    if len(found) > max(1, MOST_LEFT_OUT * len(tasks)) or len(found) == len(tasks):
         worst = max(rows, key=lambda row: len(row.overlap))
         raise InputError(
             f"{len(worst.overlap)} of the {len(tasks)} evaluation tasks are in the training data of {worst.label}, "

@@ -1,9 +1,10 @@
-"""The content of results.json: what was declared, scored and tested. docs/data.md says what every key means."""
+"""The content of results.json: what was declared, scored and tested. results.schema.json says what every
+key means."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,9 @@ class Comparison:
     judged: Sequence[Judged]
     unscored: Sequence[Row] = field(default_factory=tuple)
 
-    def as_json(self) -> dict[str, Any]:
-        """For results.json."""
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """The content of results.json, computed once for all that show it."""
         solved = [np.array(one.ranked.solved()) for one in self.judged]
         bootstrap = self._bootstrap()
         divided = groups(self.tasks)
@@ -65,9 +67,8 @@ class Comparison:
         }  # fmt: skip
 
     def _bootstrap(self) -> PairedBootstrap:
-        return PairedBootstrap(
-            np.stack([one.ranked.scores() for one in self.judged], axis=1).reshape(len(self.tasks), -1)
-        )
+        scores = np.array([one.ranked.scores() for one in self.judged])
+        return PairedBootstrap(scores.reshape(len(self.judged), len(self.tasks)).T)
 
     def _pairs(self, bootstrap: PairedBootstrap, solved: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """Every two methods, the better one first; the vote, made of the others, is not tested against them."""

@@ -29,13 +29,8 @@ class PredictionStore:
         lines = [line for line in whole if line["method"] not in fresh]
         if dropped or len(lines) < len(whole):
             write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-        self._lines: dict[tuple[str, str], dict[str, Line]] = {}
-        for line in lines:
-            self._keep(line)
+        self._lines = by_method(lines)
         self._file = path.open("a", encoding="utf-8")
-
-    def _keep(self, line: Line) -> None:
-        self._lines.setdefault((line["method"], line["checkpoint"]), {})[line["task_id"]] = line
 
     def of(self, method: str, checkpoint: str) -> Lines:
         """The lines of a method's checkpoint by task id."""
@@ -50,7 +45,7 @@ class PredictionStore:
         try:
             for line in lines:
                 self._file.write(json.dumps(line) + "\n")
-                self._keep(line)
+                _put(self._lines, line)
             self._file.flush()
         except OSError as error:
             raise RunFailure(
@@ -66,6 +61,18 @@ class PredictionStore:
     ) -> None:
         self._file.close()
         self._held.close()
+
+
+def by_method(lines: Iterable[Line]) -> dict[tuple[str, str], dict[str, Line]]:
+    """Lines by (method, checkpoint) and task id; of several for one task the last."""
+    found: dict[tuple[str, str], dict[str, Line]] = {}
+    for line in lines:
+        _put(found, line)
+    return found
+
+
+def _put(found: dict[tuple[str, str], dict[str, Line]], line: Line) -> None:
+    found.setdefault((line["method"], line["checkpoint"]), {})[line["task_id"]] = line
 
 
 def read_lines(path: Path) -> tuple[list[Line], int]:

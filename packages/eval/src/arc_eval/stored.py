@@ -18,7 +18,7 @@ from arc_eval.protocol import load_evaluation, make_protocol
 from arc_eval.report.build import write_report
 from arc_eval.results import Comparison, compare_rows, read_results, rows_of
 from arc_eval.running import run_method
-from arc_eval.store import PredictionStore, read_lines
+from arc_eval.store import PredictionStore, by_method, read_lines
 from arc_eval.submission import submission_of, write_submission
 from arc_eval.table import show
 
@@ -37,11 +37,8 @@ def load_comparison(folder: Path) -> tuple[Comparison, list[Task]]:
             f"{folder} holds answers to other tasks: {protocol['data']} had fingerprint {protocol['fingerprint']}, now "
             f"it has {fingerprint(tasks)}"
         )
-    lines, _ = read_lines(folder / "predictions.jsonl")
-    by_key: dict[tuple[str, str], dict[str, object]] = {}
-    for line in lines:
-        by_key.setdefault((line["method"], line["checkpoint"]), {})[line["task_id"]] = line
-    stored: dict[str, Lines] = {row.label: by_key.get((row.method, row.checkpoint_key), {}) for row in rows}  # type: ignore[misc]
+    found = by_method(read_lines(folder / "predictions.jsonl")[0])
+    stored: dict[str, Lines] = {row.label: found.get((row.method, row.checkpoint_key), {}) for row in rows}
     excluded = set(results["left_out_for_overlap"])
     kept = ("date", "commit", "protocol", "environment", "left_out_for_overlap", "overlap_allowed")
     header = {name: results[name] for name in kept}
@@ -56,7 +53,7 @@ def score(args: argparse.Namespace, console: Console) -> int:
     paths = [Path(path) for path in args.paths]
     if len(paths) == 1 and paths[0].is_dir():
         comparison, _ = load_comparison(paths[0])
-        write_json(paths[0] / "results.json", comparison.as_json())
+        write_json(paths[0] / "results.json", comparison.results)
         show(comparison, console)
         return 0
     whole = load_evaluation(args.data)
@@ -64,7 +61,7 @@ def score(args: argparse.Namespace, console: Console) -> int:
     stored: dict[str, Lines] = {
         method.row.label: {line["task_id"]: line for line in method.lines} for method in methods
     }
-    header: dict[str, object] = {"left_out_for_overlap": []}
+    header: dict[str, object] = {"left_out_for_overlap": [], "overlap_allowed": False}
     show(compare_rows(header, [method.row for method in methods], stored, whole), console)
     return 0
 

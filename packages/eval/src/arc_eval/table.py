@@ -11,9 +11,9 @@ from arc_eval.results import Comparison
 
 def show(comparison: Comparison, console: Console) -> None:
     """The table of scores, what is known of differences, and every note."""
-    results = comparison.as_json()
+    results = comparison.results
     methods = [method for method in results["methods"] if method["scores"]]
-    _show_scores(methods, len(comparison.tasks), bool(results["left_out_for_overlap"]), console)
+    _show_scores(comparison, methods, console)
     _show_degenerate(methods, len(comparison.tasks), console)
     _show_pairs(results["pairs"], methods, console)
     _show_sets(results["solved_sets"], len(comparison.tasks), console)
@@ -51,14 +51,15 @@ def percent_interval(interval: tuple[float, float], between: str = "-") -> str:
     return f"{100 * interval[0]:.1f}{between}{100 * interval[1]:.1f}"
 
 
-def _show_scores(methods: list[dict], tasks: int, excluded: bool, console: Console) -> None:  # type: ignore[type-arg]
+def _show_scores(comparison: Comparison, methods: list[dict], console: Console) -> None:  # type: ignore[type-arg]
     names = ["score", "95%", "solved", "@1", "s/task", "programs", "passes"]
     columns = [Column(name, no_wrap=True, justify="right") for name in names]
     first = Column("method", overflow="fold", min_width=18)
     table = Table(first, *columns, box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
-    for method in methods:
-        scores, overlap = method["scores"], {*method["overlap_by_id"], *method["overlap_by_content"]}
-        seen = bool(overlap) and not excluded
+    tasks, allowed = len(comparison.tasks), comparison.results["overlap_allowed"]
+    for one, method in zip(comparison.judged, methods, strict=True):
+        scores, overlap = method["scores"], one.row.overlap
+        seen = bool(overlap) and allowed
         mark = f" ({len(overlap)} tasks seen in training)" if seen else ""
         mark += " (overlap unknown)" if method["unchecked"] or method["training_data"] is None else ""
         mark += " (transductive)" if method["transductive_tasks"] else ""

@@ -26,17 +26,15 @@ def write_report(path: Path, comparison: Comparison) -> None:
 
 def render_report(comparison: Comparison) -> str:
     """The whole page."""
-    results = comparison.as_json()
+    results = comparison.results
     methods = [method for method in results["methods"] if method["scores"]]
     folder = Path(__file__).parent
     page = Environment(
         loader=PackageLoader("arc_eval.report", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     ).get_template("report.html.j2")  # fmt: skip
-    overlaps = {
-        method["label"]: sorted({*method["overlap_by_id"], *method["overlap_by_content"]})
-        for method in results["methods"]
-    }
+    rows = [*(one.row for one in comparison.judged), *comparison.unscored]
+    overlaps = {row.label: row.overlap for row in rows}
     return page.render(
         results=results, methods=methods, overlaps=overlaps, vote=LABEL,
         colors={method["label"]: color_of(place) for place, method in enumerate(methods)},
