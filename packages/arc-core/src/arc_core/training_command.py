@@ -81,9 +81,9 @@ def parse_trainer_arguments(
     parser = argparse.ArgumentParser(
         command,
         description=description,
-        epilog=f"Recipes in configs/{method}: {known}. Any key of a recipe is a flag too, as in "
-        f"--training.learning_rate 1e-4. Ctrl-C finishes the step, saves and stops; --resume auto continues exactly. "
-        f"Example: uv run {command} --config configs/{method}/quick.yaml --device cpu --training.seed 1",
+        epilog=f"Recipes in configs/{method}: {known}. Any key of a recipe is a flag too, --section.key VALUE "
+        f"(docs/configs.md). Ctrl-C finishes the step, saves and stops; --resume auto continues exactly. "
+        f"Example: uv run {command} --config configs/{method}/quick.yaml --device cpu",
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help=f"recipe; default configs/{method}/quick.yaml")

@@ -16,7 +16,7 @@ from arc_core.task import Task
 from jepa_hrl.rl.agent import Agent, opened_agent
 from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
 from jepa_hrl.rl.guided_search import GuidedLimits, GuidedSearch
-from jepa_hrl.search.engine import Outcome
+from jepa_hrl.search.engine import Limits, Outcome
 from jepa_hrl.search.solver import limits_of, prediction
 from jepa_hrl.search.workers import unwarned_renewal
 
@@ -30,11 +30,14 @@ class ReasonerSolver:
     limits: GuidedLimits
     name: str = METHOD
 
+    def within(self, allowed: Limits) -> GuidedLimits:
+        """Its own limits, held to those of a search."""
+        most = min(allowed.programs, self.limits.programs)
+        return replace(self.limits, seconds=inf if allowed.seconds is None else allowed.seconds, programs=most)
+
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """One prediction a task, as soon as it is done."""
-        allowed = limits_of(budget)
-        most = min(allowed.programs, self.limits.programs)
-        limits = replace(self.limits, seconds=inf if allowed.seconds is None else allowed.seconds, programs=most)
+        limits = self.within(limits_of(budget))
         for number, outcome in search_tasks(self.agent, tasks, self.env, limits):
             yield prediction(tasks[number], outcome, budget.candidates)
 

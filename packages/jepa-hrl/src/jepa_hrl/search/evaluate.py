@@ -6,8 +6,7 @@ Every task's outcome is written as it comes to a file beside the output; an inte
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import inf
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +57,7 @@ class Variant:
     ) -> Iterator[tuple[int, Outcome]]:
         """Outcomes of tasks, which stand at these places among all."""
         if self.reasoner is not None:
-            most = min(limits.programs, self.reasoner.limits.programs)
-            own = replace(self.reasoner.limits, seconds=limits.seconds or inf, programs=most)
+            own = self.reasoner.within(limits)
             return search_with_policy(self.reasoner.agent, tasks, self.reasoner.env, own, workers)
         costs = None if self.bits is None else [self.bits[place] for place in places]
         return search_tasks(tasks, limits, costs, workers, self.guide)

@@ -8,7 +8,7 @@ from pathlib import Path
 from arc_core.device import count_parameters, solving_device
 from arc_core.solver import Budget, Candidate, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
-from jepa_hrl.dsl.program import Expression, explain
+from jepa_hrl.dsl.program import explain
 from jepa_hrl.jepa.config import METHOD as JEPA_METHOD
 from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
 from jepa_hrl.jepa.guide import LatentGuide
@@ -51,22 +51,19 @@ def limits_of(budget: Budget) -> Limits:
 def prediction(task: Task, outcome: Outcome, most: int) -> TaskPrediction:
     """What a search answers: its programs' grids, shortest program first.
 
-    A program's confidence is 2 to the power of minus the bits that it is longer than the shortest.
+    A program's confidence is 2 to the power of minus the bits that it is longer than the shortest; its explanation is
+    the program, and below it what it does in a sentence.
     """
     found = outcome.solutions[:most]
+    said = [f"{solution.program}\n{explain(solution.program)}" for solution in found]
     candidates = tuple(
         tuple(
-            Candidate(solution.answers[test], 1, 2.0 ** (found[0].cost - solution.cost), _said(solution.program))
-            for solution in found
+            Candidate(solution.answers[test], 1, 2.0 ** (found[0].cost - solution.cost), how)
+            for solution, how in zip(found, said, strict=True)
         )
         for test in range(len(task.test))
     )
     return TaskPrediction(task.task_id, candidates, outcome.seconds, programs=outcome.tested)
-
-
-def _said(program: Expression) -> str:
-    """The program, and below it what it does in a sentence."""
-    return f"{program}\n{explain(program)}"
 
 
 def open_dsl(path: Path | None, device: str) -> OpenSolver:
