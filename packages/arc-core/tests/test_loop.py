@@ -90,3 +90,16 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
         "    time.sleep(60)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 143
+
+
+def test_restarts_over_several_machines_are_refused_without_a_store_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variables = {
+        "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "2",
+        "WORLD_SIZE": "4",
+    }  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE"):
+        open_fabric("cpu", "float32")

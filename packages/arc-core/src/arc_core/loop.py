@@ -43,12 +43,13 @@ def open_fabric(device: Device, precision: Precision) -> Fabric:
     Args:
         precision: of autocast on a GPU. On the CPU training runs in float32, the only type fast there everywhere.
     Raises:
-        InputError: the device is not there.
+        InputError: the device is not there, or torchrun could not start dead processes of several machines again.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     require_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    _join_after_restart("nccl" if device == "cuda" else "gloo", world)
     fabric = Fabric(
         accelerator=device,
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1,
@@ -58,6 +59,28 @@ def open_fabric(device: Device, precision: Precision) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _join_after_restart(backend: str, world: int) -> None:
+    """Connects processes that torchrun started again, under names of their own.
+
+    torchrun hands them the store of the processes that died, where the addresses of those still stand; joining by the
+    same names they would wait for the dead forever.
+    """
+    variables = os.environ
+    if variables.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+        return
+    if variables["GROUP_WORLD_SIZE"] != "1" and variables.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        # How often they were started again is counted on each machine apart, so that it is no common name.
+        raise InputError(
+            "--max-restarts on several machines needs the environment variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 "
+            "for torchrun, and --rdzv-backend c10d; without it restarted processes would wait for dead ones"
+        )
+    restarts = variables.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts != "0":
+        store = torch.distributed.TCPStore(variables["MASTER_ADDR"], int(variables["MASTER_PORT"]), world, False)
+        named = torch.distributed.PrefixStore(f"restart {restarts}", store)
+        torch.distributed.init_process_group(backend, store=named, rank=int(variables["RANK"]), world_size=world)
 
 
 def require_even_share(batch_size: int, fabric: Fabric) -> None:

@@ -95,7 +95,8 @@ class World:
 
     def legal(self, number: int) -> Flags:
         """(A,) which actions change a grid; `recolor`, which a grid alone cannot tell of, never does."""
-        found: Flags = self._changes[self._prospect(number)]
+        row = self._prospect(number)  # which may make room for more
+        found: Flags = self._changes[row]
         return found
 
     def prospects(self, numbers: Sequence[int]) -> tuple[Flags, Integers]:
