@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import TRAINERS, Job
-from .test_faults import FULL
+from tests.conftest import TRAINERS, Job
+from tests.faults.test_faults import FULL
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from arc_core.checkpoint import list_checkpoints
-
-from .conftest import JOBS, TRAINERS, Job
+from tests.conftest import JOBS, TRAINERS, Job
 
 pytestmark = pytest.mark.slow
 

@@ -127,7 +127,7 @@ def test_bad_manifests_and_triples_get_a_line(tmp_path: Path, capsys: pytest.Cap
     bad.write_text('{"task_id": "x"}\n')
     assert prepare(["--manifest", str(bad), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "line 1" in error and "rule_trace" in error and error.count("\n") == 1
+    assert "line 1" in error and "train" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
     bad.write_text('{"input": [[1]], "program": {"type": "flip_horizontal", "args": {}}, "output": [[1, 2], [3]]}\n')
     with pytest.raises(InputError, match="line 1: must be a record"):

@@ -437,11 +437,11 @@ def test_rollouts_are_read_back_and_options_found(
     for trace, puzzle in zip(first, puzzles, strict=False):
         numbers = [actions.numbers[name] for name in trace.actions]
         assert trace.grounded == (reached_after(numbers, puzzle, actions) == len(numbers) > 0)
-    header = Header("none", "none", "grounded", 0, False, list(jepa.config.actions))
+    header = Header("none", "none", "grounded", 0, False, jepa.config.actions)
     pattern = dataclasses.replace(
-        first[0], grounded=True, actions=["flip_horizontal", "transpose", "recolor"], ended="success"
+        first[0], grounded=True, actions=("flip_horizontal", "transpose", "recolor"), ended="success"
     )
-    lines = [header, *[pattern] * 5, dataclasses.replace(pattern, grounded=False, actions=["rotate_90", "transpose"])]
+    lines = [header, *[pattern] * 5, dataclasses.replace(pattern, grounded=False, actions=("rotate_90", "transpose"))]
     path, output = tmp_path / "traces.jsonl", tmp_path / "options.json"
     path.write_text("".join(json.dumps(dataclasses.asdict(line)) + "\n" for line in lines))
     assert discover(["--traces", str(path), "--output", str(output)]) == 0
@@ -449,12 +449,6 @@ def test_rollouts_are_read_back_and_options_found(
     assert found and found[0]["support"] == 5 and found[0]["success_rate"] == 1
     assert "transpose(flip_horizontal(input))" in found[0]["expansion"] or found[0]["actions"][-1] == "recolor"
     assert read_options(output, actions)[0] == tuple(actions.numbers[name] for name in found[0]["actions"])
-    path.write_text("{}\n")
-    assert discover(["--traces", str(path), "--output", str(output)]) == 2
-    assert "rollout-latent-env" in capsys.readouterr().err
-    output.write_text('{"options": [{"actions": ["fly"]}]}')
-    with pytest.raises(InputError, match="known actions"):
-        read_options(output, actions)
 
 
 def test_the_verdict_on_options_asks_for_fewer_decisions_at_equal_success() -> None:

@@ -197,9 +197,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command `arc-data`."""
-    args = _parser().parse_args()
+    args = _parser().parse_args(argv)
     return run_command(lambda: int(args.run(args, Console(emoji=False))))
 
 

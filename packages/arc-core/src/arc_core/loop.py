@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
@@ -78,9 +79,10 @@ def _join_after_restart(backend: str, world: int) -> None:
         )
     restarts = variables.get("TORCHELASTIC_RESTART_COUNT", "0")
     if restarts != "0":
-        store = torch.distributed.TCPStore(variables["MASTER_ADDR"], int(variables["MASTER_PORT"]), world, False)
-        named = torch.distributed.PrefixStore(f"restart {restarts}", store)
-        torch.distributed.init_process_group(backend, store=named, rank=int(variables["RANK"]), world_size=world)
+        address = variables["MASTER_ADDR"], int(variables["MASTER_PORT"])
+        store = dist.TCPStore(*address, world, is_master=False)  # type: ignore[attr-defined]
+        named = dist.PrefixStore(f"restart {restarts}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=named, rank=int(variables["RANK"]), world_size=world)
 
 
 def require_even_share(batch_size: int, fabric: Fabric) -> None:
@@ -93,9 +95,9 @@ def require_even_share(batch_size: int, fabric: Fabric) -> None:
 
 def close_fabric(fabric: Fabric) -> None:
     """Waits for all processes and ends their connection; one that exits early would abort in its own threads."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if dist.is_available() and dist.is_initialized():
         fabric.barrier()
-        torch.distributed.destroy_process_group()
+        dist.destroy_process_group()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`import-hrm-checkpoint`: published HRM and TRM weights to our checkpoints, and back."""
 
 import argparse
-import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -104,9 +104,12 @@ def read_reference(path: Path) -> dict[str, Tensor]:
         InputError: it cannot be read, or has something else than tensors.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a state_dict: {str(error).splitlines()[0]:.120}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's guesses at what a file that is none might be
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file makes torch raise is nowhere written
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{path} cannot be read as a state_dict that torch.save wrote: {reason:.120}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path} must hold a state_dict, tensors by name")
     return state

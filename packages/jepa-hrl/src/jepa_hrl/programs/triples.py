@@ -7,7 +7,8 @@ pair by pair; `explored` ones, other actions tried on the same grids, follow eac
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -15,12 +16,13 @@ import numpy as np
 from joblib import Parallel, delayed
 from rich.console import Console
 
+from arc_core.datasets import load_tasks
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_json
 from arc_core.grid import NUM_COLORS
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for
-from arc_core.task import task_from_json
+from arc_core.task import Task
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.programs.actions import RECOLOR, Action, ActionSet, make_action_set, renamed
 from jepa_hrl.programs.config import STEPS, ProgramJepaConfig
@@ -29,37 +31,42 @@ from jepa_hrl.synthesis.steps import Arguments
 _TASKS_A_JOB = 50
 
 
-def read_manifest(path: Path) -> list[dict[str, object]]:
-    """The lines of a manifest.
+@dataclass(frozen=True)
+class Traced:
+    """A synthetic task with what its generator says of it.
+
+    Attributes:
+        trace: the steps of its program, by name with their arguments.
+        metadata: phase, rule_family and more.
+    """
+
+    task: Task
+    trace: list[tuple[str, Arguments]]
+    metadata: Mapping[str, object]
+
+
+def read_manifest(path: Path) -> list[Traced]:
+    """The tasks of a manifest.
 
     Raises:
-        InputError: it does not exist, or a line does not say its rule_trace.
+        InputError: it does not exist, a line is no task, or one does not say its rule_trace.
     """
     if not path.is_file():
         raise InputError(f"the manifest must be one that generate-dataset wrote; {path} does not exist")
-    rows = []
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                row["metadata"]["rule_trace"][0]["name"]
-                row["task_id"], row["train"], row["test"]
-            except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-                raise InputError(
-                    f"{show_path(path)}, line {number}: must be a task with metadata.rule_trace, as generate-dataset "
-                    f"writes it"
-                ) from None
-            rows.append(row)
-    if not rows:
-        raise InputError(f"{show_path(path)} has no tasks")
-    return rows
-
-
-def trace_of(row: dict[str, object]) -> list[tuple[str, Arguments]]:
-    """The names and arguments of the steps of a manifest's task."""
-    metadata = row["metadata"]
-    assert isinstance(metadata, dict)
-    return [(str(step["name"]), dict(step["args"])) for step in metadata["rule_trace"]]
+    tasks, found = load_tasks(f"manifest:{path}"), []
+    lines = (line for line in path.read_bytes().splitlines() if line.strip())
+    for number, (task, line) in enumerate(zip(tasks, lines, strict=True), 1):
+        try:
+            metadata = json.loads(line)["metadata"]
+            trace = [(str(step["name"]), dict(step["args"])) for step in metadata["rule_trace"]]
+            trace[0]
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise InputError(
+                f"{show_path(path)}, task {number}: must have metadata.rule_trace, steps with name and args, as "
+                f"generate-dataset writes it"
+            ) from None
+        found.append(Traced(task, trace, metadata))
+    return found
 
 
 def apply_step(actions: ActionSet, step: str, arguments: Arguments, grid: Array) -> Array | None:
@@ -85,16 +92,13 @@ def table_of(arguments: Arguments) -> dict[int, int]:
     return renamed_colors
 
 
-def _records(row: dict[str, object], actions: ActionSet, explored: int, seed: int, number: int) -> list[str]:
+def _records(traced: Traced, actions: ActionSet, explored: int, seed: int, number: int) -> list[str]:
     """The lines of one task."""
-    task = task_from_json({"train": row["train"], "test": row["test"]}, str(row["task_id"]))
     rng = generator_for(seed, "triples", number)
-    metadata = row["metadata"]
-    assert isinstance(metadata, dict)
-    trace, lines = trace_of(row), []
+    task, metadata, lines = traced.task, traced.metadata, []
     for place, pair in enumerate(task.train + task.test):
         grid: Array = pair.input
-        for step, (name, arguments) in enumerate(trace):
+        for step, (name, arguments) in enumerate(traced.trace):
             after = apply_step(actions, name, arguments, grid)
             if after is None:
                 break
@@ -125,7 +129,7 @@ def _line(grid: Array, name: str, arguments: Arguments, after: Array, metadata: 
     return json.dumps(record, separators=(",", ":")) + "\n"
 
 
-def _many(rows: Sequence[dict[str, object]], first: int, actions: ActionSet, explored: int, seed: int) -> list[str]:
+def _many(rows: Sequence[Traced], first: int, actions: ActionSet, explored: int, seed: int) -> list[str]:
     return [line for n, row in enumerate(rows) for line in _records(row, actions, explored, seed, first + n)]
 
 

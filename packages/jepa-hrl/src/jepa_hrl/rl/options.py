@@ -128,15 +128,27 @@ def read_options(path: Path, actions: ActionSet) -> tuple[tuple[int, ...], ...]:
         InputError: it is no file of options, or of actions that are not known.
     """
     try:
-        options = json.loads(path.read_text(encoding="utf-8"))["options"]
-        return tuple(tuple(actions.numbers[name] for name in option["actions"]) for option in options)
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"options must be a file that discover-options wrote; {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{show_path(path)}: must be JSON that discover-options wrote; {error!s:.80}") from None
+    if not isinstance(stored, dict) or stored.get("format") != _FORMAT or not isinstance(stored.get("options"), list):
         raise InputError(
-            f"{show_path(path)}: must be options of known actions, as discover-options writes them; "
-            f"{type(error).__name__}: {error}"
-        ) from None
+            f"{show_path(path)}: must have format {_FORMAT} and a list of options, as discover-options writes"
+        )
+    found = []
+    for number, option in enumerate(stored["options"], 1):
+        names = option.get("actions") if isinstance(option, dict) else None
+        if not isinstance(names, list) or len(names) < 2:
+            raise InputError(f"{show_path(path)}, option {number}: actions must be a list of at least two")
+        strange = [name for name in names if not isinstance(name, str) or name not in actions.numbers]
+        if strange:
+            raise InputError(
+                f"{show_path(path)}, option {number}: actions must be of the program-conditioned JEPA; got {strange!a:.80}"
+            )
+        found.append(tuple(actions.numbers[name] for name in names))
+    return tuple(found)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

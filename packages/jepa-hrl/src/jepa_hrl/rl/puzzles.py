@@ -9,10 +9,10 @@ from joblib import Parallel, delayed
 
 from arc_core.errors import InputError
 from arc_core.files import show_path
-from arc_core.task import Task, task_from_json
+from arc_core.task import Task
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.programs.actions import RECOLOR, ActionSet, inferred_table, renamed
-from jepa_hrl.programs.triples import read_manifest, trace_of
+from jepa_hrl.programs.triples import read_manifest
 from jepa_hrl.synthesis.dataset import plans_of, read_config
 from jepa_hrl.synthesis.generator import PhasePlan, practice_task
 from jepa_hrl.synthesis.steps import Arguments
@@ -92,13 +92,10 @@ def manifest_puzzles(path: Path, actions: ActionSet, demonstrations: int) -> lis
         InputError: see `read_manifest`; or a task or its trace is none.
     """
     found = []
-    for number, row in enumerate(read_manifest(path), 1):
-        task = task_from_json({"train": row["train"], "test": row["test"]}, str(row["task_id"]), str(path))
-        metadata = row["metadata"]
-        assert isinstance(metadata, dict)
-        phase = str(metadata.get("phase", ""))
+    for number, traced in enumerate(read_manifest(path), 1):
+        phase = str(traced.metadata.get("phase", ""))
         try:
-            found.append(_traced(task, trace_of(row), phase, actions, demonstrations))
+            found.append(_traced(traced.task, traced.trace, phase, actions, demonstrations))
         except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
             raise InputError(
                 f"{show_path(path)}, task {number}: rule_trace must be steps with their arguments, as generate-dataset "

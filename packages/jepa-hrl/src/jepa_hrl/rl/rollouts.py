@@ -4,18 +4,20 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from rich.console import Console
 
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
-from arc_core.config import workspace_folder
+from arc_core.config import build_config, workspace_folder
 from arc_core.device import solving_device
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_text
+from arc_core.grid import describe
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for
 from arc_core.runs import newest_run
@@ -28,6 +30,7 @@ from jepa_hrl.rl.measure import batch_of
 from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles
 
 _AT_ONCE = 256
+Ended = Literal["success", "stopped", "truncated"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,10 @@ class Header:
 
     checkpoint: str
     manifest: str
-    dynamics: str
+    dynamics: Literal["model", "grounded"]
     seed: int
     greedy: bool
-    steps: list[str]
+    steps: tuple[str, ...]
 
     def action_set(self) -> ActionSet:
         """The actions."""
@@ -56,7 +59,7 @@ class Trace:
 
     Attributes:
         actions: names of those done.
-        ended: "success", "stopped" or "truncated".
+        ended: how.
         grounded: the real grids became the goals.
         reward: sum, undiscounted.
         distance: of the last latents from the goals'.
@@ -66,11 +69,14 @@ class Trace:
     task_id: str
     phase: str
     length: int
-    actions: list[str]
-    ended: str
+    actions: tuple[str, ...]
+    ended: Ended
     grounded: bool
     reward: float
     distance: float
+
+
+Record = TypeVar("Record", Header, Trace)
 
 
 def read_traces(path: Path) -> tuple[Header, list[Trace]]:
@@ -79,22 +85,28 @@ def read_traces(path: Path) -> tuple[Header, list[Trace]]:
     Raises:
         InputError: it is no such file.
     """
-    traces: list[Trace] = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        header = Header(**json.loads(lines[0]))
-        for line in lines[1:]:
-            trace = Trace(**json.loads(line))
-            if not isinstance(trace.actions, list) or not all(isinstance(action, str) for action in trace.actions):
-                raise TypeError(f"actions must be a list of names; got {trace.actions!a:.80}")
-            traces.append(trace)
-    except OSError as error:
-        raise InputError(f"traces must be a file that rollout-latent-env wrote; {path}: {error.strerror}") from None
-    except (ValueError, TypeError, IndexError, RecursionError) as error:
-        raise InputError(
-            f"{show_path(path)}, after {len(traces)} traces: must be lines that rollout-latent-env wrote; {error}"
-        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"traces must be a file that rollout-latent-env wrote; {path}: {error}") from None
+    if not lines:
+        raise InputError(f"{show_path(path)} is empty; write it with rollout-latent-env")
+    header = _record(Header, lines[0], f"{show_path(path)}, line 1 (the first, about all episodes)")
+    traces = [_record(Trace, line, f"{show_path(path)}, line {number}") for number, line in enumerate(lines[1:], 2)]
     return header, traces
+
+
+def _record(kind: type[Record], line: str, place: str) -> Record:
+    """A line's record, every field of it checked."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise InputError(f"{place}: must be JSON that rollout-latent-env wrote; got {line[:40]!a}") from None
+    names = [field.name for field in fields(kind)]
+    if not isinstance(value, dict) or value.keys() != set(names):
+        got = ", ".join(value) if isinstance(value, dict) else describe(value)
+        raise InputError(f"{place}: must have {', '.join(names)}; got {got:.100}")
+    return build_config(kind, value, place)[0]
 
 
 @torch.no_grad()
@@ -119,8 +131,8 @@ def roll_out(
         rewards += found.reward * running
         for row in np.flatnonzero(running & (found.terminated | found.truncated)).tolist():
             puzzle = puzzles[row]
-            ended = "success" if found.success[row] else "stopped" if found.terminated[row] else "truncated"
-            names = [agent.jepa.actions.names[action] for action in episodes.taken[row]]
+            ended: Ended = "success" if found.success[row] else "stopped" if found.terminated[row] else "truncated"
+            names = tuple(agent.jepa.actions.names[action] for action in episodes.taken[row])
             traces[row] = Trace(
                 first + row, puzzle.name, puzzle.phase, puzzle.length, names, ended, bool(found.grounded[row]),
                 round(float(rewards[row]), 6), round(float(found.distance[row]), 6),
@@ -170,7 +182,7 @@ def _roll(args: argparse.Namespace, console: Console) -> int:
     console.print(f"{file}\nwriting to {show_path(output)}", highlight=False, soft_wrap=True)
     header = Header(
         show_path(file), show_path(manifest), env.dynamics, args.seed, args.greedy,
-        list(agent.jepa.config.actions),
+        tuple(agent.jepa.config.actions),
     )  # fmt: skip
     traces: list[Trace] = []
     with Progress(console, args.episodes, "episodes") as progress:
