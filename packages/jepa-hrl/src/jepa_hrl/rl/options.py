@@ -145,7 +145,7 @@ def read_options(path: Path, actions: ActionSet) -> tuple[tuple[int, ...], ...]:
         strange = [name for name in names if not isinstance(name, str) or name not in actions.numbers]
         if strange:
             raise InputError(
-                f"{show_path(path)}, option {number}: actions must be of the program-conditioned JEPA; got {strange!a:.80}"
+                f"{show_path(path)}, option {number}: actions must be those of the JEPA; got {strange!a:.80}"
             )
         found.append(tuple(actions.numbers[name] for name in names))
     return tuple(found)
