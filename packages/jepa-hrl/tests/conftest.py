@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from arc_core.checkpoint import Checkpoint, save_checkpoint
+from arc_core.config import config_to_dict
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.programs.actions import ActionSet, make_action_set
 from jepa_hrl.programs.config import ProgramEncoderConfig, ProgramJepaConfig
 from jepa_hrl.programs.model import ProgramJepa
 from jepa_hrl.programs.opened import OpenedProgramJepa
 from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles
+from jepa_hrl.rl.world import World
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.dataset import manifest_line
 from jepa_hrl.synthesis.generator import PhasePlan, practice_task
@@ -67,3 +70,17 @@ def puzzles(curriculum: Path, actions: ActionSet) -> list[Puzzle]:
 def rows(curriculum: Path) -> list[dict[str, object]]:
     """The curriculum's lines."""
     return [json.loads(line) for line in curriculum.read_text().splitlines()]
+
+
+@pytest.fixture
+def world(jepa: OpenedProgramJepa) -> World:
+    return World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
+
+
+@pytest.fixture(scope="session")
+def jepa_file(jepa: OpenedProgramJepa, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checkpoint = Checkpoint(
+        "program-jepa", 1, jepa.model.state_dict(), {}, {}, config_to_dict(jepa.config), "none", ("manifest:none",),
+        extras={"actions": jepa.actions.names},
+    )  # fmt: skip
+    return save_checkpoint(tmp_path_factory.mktemp("jepa") / "checkpoints", checkpoint, True, 1)

@@ -1,0 +1,265 @@
+"""What learns in the latent environment: mathematics, and that learning works; options, and the guided search."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from arc_core.progress import Progress
+from arc_core.runs import RunFolder
+from arc_core.task import task_from_json
+from jepa_hrl.dsl.program import evaluate
+from jepa_hrl.programs.actions import ActionSet
+from jepa_hrl.programs.opened import OpenedProgramJepa
+from jepa_hrl.rl.agent import Agent
+from jepa_hrl.rl.cloning import demonstrate
+from jepa_hrl.rl.config import EnvConfig, PolicyConfig, ReasonerConfig, TrainerConfig
+from jepa_hrl.rl.data import PuzzleSets
+from jepa_hrl.rl.episodes import Episodes
+from jepa_hrl.rl.guided_search import GuidedLimits, GuidedSearch
+from jepa_hrl.rl.hierarchical import verdict
+from jepa_hrl.rl.measure import batch_of, measured, try_all
+from jepa_hrl.rl.options import main as discover
+from jepa_hrl.rl.options import mine, read_options
+from jepa_hrl.rl.policy import Foresight, entropy
+from jepa_hrl.rl.ppo import advantages_and_returns, policy_losses
+from jepa_hrl.rl.puzzles import Puzzle, reached_after
+from jepa_hrl.rl.rollouts import Header, roll_out
+from jepa_hrl.rl.trainer import Trainer
+from jepa_hrl.rl.world import World
+
+GROUNDED = EnvConfig(dynamics="grounded", max_steps=5)
+
+
+def test_advantages_equal_their_definition() -> None:
+    """Against the sum of discounted surprises written out, with an end, a cut and choices of several steps."""
+    generator = torch.Generator().manual_seed(0)
+    steps, count, gamma, decay = 7, 3, 0.9, 0.8
+    rewards, values, next_values = (torch.randn(steps, count, generator=generator).double() for _ in range(3))
+    terminated = torch.rand(steps, count, generator=generator) < 0.2
+    ended = terminated | (torch.rand(steps, count, generator=generator) < 0.2)
+    durations = torch.randint(1, 4, (steps, count), generator=generator)
+    found, returns = advantages_and_returns(rewards, values, next_values, terminated, ended, gamma, decay, durations)
+    for n in range(count):
+        for t in range(steps):
+            total, weight = 0.0, 1.0
+            for s in range(t, steps):
+                after = 0.0 if terminated[s, n] else gamma ** int(durations[s, n]) * float(next_values[s, n])
+                total += weight * (float(rewards[s, n]) + after - float(values[s, n]))
+                weight *= gamma ** int(durations[s, n]) * decay
+                if ended[s, n]:
+                    break
+            assert float(found[t, n]) == pytest.approx(total)
+            assert float(returns[t, n]) == pytest.approx(total + float(values[t, n]))
+
+
+def test_advantages_of_a_constant_reward_have_their_closed_form() -> None:
+    """Reward 1, value 0, lambda 1, one episode that ends: the advantage at t is the geometric sum of what is left."""
+    steps, gamma = 6, 0.9
+    ended = torch.zeros(steps, 1, dtype=torch.bool)
+    ended[-1] = True
+    nothing = torch.zeros(steps, 1)
+    found, _ = advantages_and_returns(torch.ones(steps, 1), nothing, nothing, ended, ended, gamma, 1.0)
+    wanted = [(1 - gamma ** (steps - t)) / (1 - gamma) for t in range(steps)]
+    assert found[:, 0].tolist() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_cut_episode_counts_what_would_have_followed() -> None:
+    rewards, values = torch.zeros(1, 2), torch.zeros(1, 2)
+    following = torch.full((1, 2), 5.0)
+    terminated = torch.tensor([[True, False]])
+    found, _ = advantages_and_returns(rewards, values, following, terminated, torch.ones(1, 2).bool(), 0.9, 0.95)
+    assert found.tolist() == [[0.0, pytest.approx(4.5)]]
+
+
+def test_policy_losses_are_clipped_as_written() -> None:
+    config = TrainerConfig(clip=0.2, clip_values=True)
+    ratio = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
+    advantage = torch.tensor([1.0, -1.0, 1.0, -1.0, 2.0])
+    value, valued, wanted = torch.full((5,), 1.0), torch.full((5,), 0.5), torch.full((5,), 2.0)
+    found = policy_losses(config, ratio.log(), torch.zeros(5), advantage, value, valued, wanted)
+    assert found.policy.tolist() == pytest.approx([-1.2, 1.5, -0.5, 0.8, -2.2])
+    assert found.clipped.tolist() == [1, 1, 1, 1, 0]
+    assert found.value.tolist() == pytest.approx([0.5 * 1.3**2] * 5)  # the clipped value, 0.7, is the worse one
+    assert found.kl.tolist() == pytest.approx((ratio - 1 - ratio.log()).tolist())
+    plain = policy_losses(TrainerConfig(), ratio.log(), torch.zeros(5), advantage, value, valued, wanted)
+    assert plain.value.tolist() == pytest.approx([0.5] * 5)
+    whole = policy_losses(
+        TrainerConfig(algorithm="reinforce"), ratio.log(), torch.zeros(5), advantage, value, valued, wanted
+    )
+    assert whole.policy.tolist() == pytest.approx((-ratio.log() * advantage).tolist())
+
+
+def test_entropy_leaves_out_what_is_not_possible() -> None:
+    logits = torch.tensor([[0.0, 0.0, -torch.inf], [3.0, -torch.inf, -torch.inf]], requires_grad=True)
+    found = entropy(logits.log_softmax(dim=1))
+    assert found.tolist() == pytest.approx([np.log(2), 0.0], abs=1e-6)
+    torch.autograd.backward(found.sum())
+    assert logits.grad is not None and torch.isfinite(logits.grad[:, 0]).all()
+
+
+def test_foresight_is_the_distance_of_what_the_model_foresees(
+    jepa: OpenedProgramJepa, world: World, puzzles: list[Puzzle]
+) -> None:
+    episodes = Episodes(world, puzzles, GROUNDED, 5)
+    episodes.begin(range(5), np.arange(5))
+    foresight = Foresight(jepa.model, world.vectors, jepa.actions.recolor)
+    batch = batch_of(episodes.observation(), foresight, jepa.device)
+    for row in range(5):
+        for action in range(len(jepa.actions)):
+            if action == jepa.actions.recolor or not batch.mask[row, action]:
+                continue
+            after = world.foreseen(episodes.latents[row : row + 1], np.array([action]), [None])[0]
+            goal = episodes.goal_latents[row]
+            cosines = (after * goal).sum(1) / np.linalg.norm(after, axis=1) / np.linalg.norm(goal, axis=1)
+            wanted = -np.log((1 - cosines).mean() + 0.02)
+            assert float(batch.nearness[row, action]) == pytest.approx(wanted, abs=1e-4)
+
+
+def make_trainer(
+    jepa: OpenedProgramJepa, puzzles: list[Puzzle], folder: Path, options: Any = (), **settings: Any
+) -> Trainer:
+    trainer = TrainerConfig(**({"episodes_per_iter": 32, "steps_per_iter": 8, "iterations": 30, "lr": 3e-3} | settings))
+    config = ReasonerConfig(env=GROUNDED, policy=PolicyConfig(32), trainer=trainer)
+    run = RunFolder(folder)
+    run.checkpoints.mkdir(parents=True)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    agent = Agent(jepa, config.policy, trainer.seed, options)
+    return Trainer(config, agent, PuzzleSets(puzzles, puzzles[:40], ("manifest:none",), "none"), run, fabric)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
+def test_a_trivial_environment_is_solved(
+    jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path, algorithm: Any
+) -> None:
+    """Puzzles of one action each: the latents of input and goal tell which."""
+    easy = [puzzle for puzzle in puzzles if len(puzzle.trace) == 1]
+    iterations = 30 if algorithm == "ppo" else 120
+    trainer = make_trainer(jepa, easy, tmp_path / "run", algorithm=algorithm, iterations=iterations)
+    before = measured(try_all(trainer.agent, easy, GROUNDED)).success
+    for _ in range(iterations):
+        metrics = trainer.iteration()
+    after = measured(try_all(trainer.agent, easy, GROUNDED))
+    assert before < 0.5 < 0.9 < after.success, (before, after)
+    assert metrics["train/success"] > 0.8 and after.length_ratio < 1.5
+
+
+def test_a_loaded_trainer_goes_on_as_if_nothing_had_happened(
+    jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
+) -> None:
+    whole = make_trainer(jepa, puzzles, tmp_path / "whole", episodes_per_iter=8, epochs=2, minibatches=2)
+    for _ in range(2):
+        whole.iteration()
+    state = whole.state()
+    saved = dataclasses.replace(state, model={name: value.clone() for name, value in state.model.items()})
+    torch.save(state.optimizer, tmp_path / "optimizer.pt")
+    wanted = whole.iteration()
+    parted = make_trainer(jepa, puzzles, tmp_path / "parted", episodes_per_iter=8, epochs=2, minibatches=2)
+    parted.load(dataclasses.replace(saved, optimizer=torch.load(tmp_path / "optimizer.pt", weights_only=True)))
+    assert parted.iteration() == wanted
+    for name, value in whole.agent.policy.state_dict().items():
+        assert torch.equal(value, parted.agent.policy.state_dict()[name])
+
+
+def test_a_cloned_policy_does_what_it_was_shown(jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path) -> None:
+    agent = Agent(jepa, PolicyConfig(64), 0)
+    with Progress(_quiet(), len(puzzles), "") as progress:
+        known = demonstrate(puzzles, agent.foresight, agent.world, GROUNDED, 1, progress)
+    assert len(known) == sum(len(puzzle.trace) for puzzle in puzzles)
+    assert known.batch.mask.gather(1, known.actions[:, None]).all()
+    optimizer = torch.optim.Adam(agent.policy.parameters(), 3e-3)
+    for _ in range(150):
+        log_probabilities, _ = agent.policy(known.batch)
+        loss = -log_probabilities.gather(1, known.actions[:, None]).mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    traced = [puzzle for puzzle in puzzles if puzzle.trace]
+    assert measured(try_all(agent, traced, GROUNDED)).success > 0.8
+
+
+def _quiet() -> Any:
+    from rich.console import Console
+
+    return Console(quiet=True)
+
+
+def test_a_policy_widened_by_options_decides_as_before_until_it_learns(
+    jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
+) -> None:
+    narrow = make_trainer(jepa, puzzles, tmp_path / "narrow")
+    wide = make_trainer(jepa, puzzles, tmp_path / "wide", options=((0, 1), (1, 2)))
+    wide.init_from(narrow.state())
+    episodes = [Episodes(t.agent.world, puzzles, GROUNDED, 6, t.agent.options) for t in (narrow, wide)]
+    scores = []
+    for trainer, found in zip((narrow, wide), episodes, strict=True):
+        found.begin(range(6), np.arange(6))
+        batch = batch_of(found.observation(), trainer.agent.foresight, jepa.device)
+        logits = trainer.agent.policy(batch)[0]
+        scores.append(torch.cat([logits[:, : len(jepa.actions)], logits[:, -1:]], dim=1).log_softmax(dim=1))
+    torch.testing.assert_close(*scores)
+
+
+def test_sequences_are_mined_by_support_and_gain() -> None:
+    traces = [list("abcx"), list("yabc"), list("abc"), list("zabc"), list("xy"), list("yx"), ["q"]]
+    found = mine(traces, 7, 3, 9, 3)
+    # A choice is one of 7 + 9: 4 bits. Each of 4 uses saves all choices but one, and saying what it is takes all.
+    assert found == [(("a", "b"), 4, 4 * 4.0 - 8), (("a", "b", "c"), 4, 4 * 8.0 - 12)]
+    assert mine(traces, 7, 5, 9, 3) == []
+    assert mine([["a", "b"]] * 2, 7, 1, 9, 3) == []  # saying what it is would cost what its uses save
+    assert mine(traces[::-1], 7, 3, 9, 3) == found
+
+
+def test_rollouts_are_read_back_and_options_found(
+    jepa: OpenedProgramJepa, puzzles: list[Puzzle], actions: ActionSet, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    agent = Agent(jepa, PolicyConfig(16), 0)
+    first = roll_out(agent, puzzles[:10], GROUNDED, 0, 3, False)
+    again = roll_out(agent, puzzles[4:10], GROUNDED, 4, 3, False)
+    assert [trace.actions for trace in again] == [trace.actions for trace in first[4:]]
+    assert first != roll_out(agent, puzzles[:10], GROUNDED, 0, 4, False)
+    for trace, puzzle in zip(first, puzzles, strict=False):
+        numbers = [actions.numbers[name] for name in trace.actions]
+        assert trace.grounded == (reached_after(numbers, puzzle, actions) == len(numbers) > 0)
+    header = Header("none", "none", "grounded", 0, False, jepa.config.actions)
+    pattern = dataclasses.replace(
+        first[0], grounded=True, actions=("flip_horizontal", "transpose", "recolor"), ended="success"
+    )
+    lines = [header, *[pattern] * 5, dataclasses.replace(pattern, grounded=False, actions=("rotate_90", "transpose"))]
+    path, output = tmp_path / "traces.jsonl", tmp_path / "options.json"
+    path.write_text("".join(json.dumps(dataclasses.asdict(line)) + "\n" for line in lines))
+    assert discover(["--traces", str(path), "--output", str(output)]) == 0
+    found = json.loads(output.read_text())["options"]
+    assert found and found[0]["support"] == 5 and found[0]["success_rate"] == 1
+    assert "transpose(flip_horizontal(input))" in found[0]["expansion"] or found[0]["actions"][-1] == "recolor"
+    assert read_options(output, actions)[0] == tuple(actions.numbers[name] for name in found[0]["actions"])
+
+
+def test_the_verdict_on_options_asks_for_fewer_decisions_at_equal_success() -> None:
+    plain = {"decisions": 3.0, "success": 0.8, "actions": 3.0}
+    assert verdict(plain, plain | {"decisions": 2.0}).startswith("the options are worth")
+    assert verdict(plain, plain | {"decisions": 2.0, "success": 0.7}).startswith("the options are not worth")
+    assert verdict(plain, plain | {"decisions": 3.1}).startswith("the options are not worth")
+
+
+def test_guided_search_answers_with_programs_that_fit(jepa: OpenedProgramJepa, rows: list[dict[str, Any]]) -> None:
+    agent, solved = Agent(jepa, PolicyConfig(16), 0), 0
+    for row in rows[:12]:
+        task = task_from_json({"train": row["train"], "test": row["test"]}, row["task_id"])
+        found = GuidedSearch(agent, task.without_answers(), 3, 8, GuidedLimits(seconds=20, programs=3000)).run()
+        assert found.tested <= 3000 + 8 * len(jepa.actions)
+        for solution in found.solutions:
+            for pair in task.train:
+                assert np.array_equal(evaluate(solution.program, pair.input), pair.output)  # type: ignore[arg-type]
+        assert len({answer.tobytes() for s in found.solutions for answer in s.answers}) == len(found.solutions)
+        right = [np.array_equal(s.answers[0], task.test[0].output) for s in found.solutions]  # type: ignore[arg-type]
+        solved += any(right)
+    assert solved >= 11
