@@ -1,0 +1,252 @@
+"""How time and memory grow with the number of tasks, canvas, views, batch and length of programs.
+
+    uv run tools/bench_growth.py --out docs/growth.png        about ten minutes on two cores
+
+Each point is a process of its own on one thread, so that its peak memory is its own; times are medians of three. Tasks
+are synthetic and all alike, so that only what is counted grows.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from arc_core.config import workspace_folder
+from arc_core.solver import Budget, Candidate, TaskPrediction
+from arc_core.task import Pair, Task
+from arc_core.tensors import TaskTensors
+from arc_eval.answers import line_of
+from arc_eval.compare import header_of
+from arc_eval.methods import Row
+from arc_eval.protocol import make_protocol
+from arc_eval.results import compare_rows
+from hrm.batches import build_batch, canvas_of
+from hrm.config import ModelConfig as HrmModel
+from hrm.identities import Identities, make_examples
+from hrm.losses import segment_losses
+from hrm.model import Reasoner
+from jepa_hrl.search.engine import Limits
+from jepa_hrl.search.many import search_tasks
+from jepa_hrl.synthesis.config import GridConfig
+from jepa_hrl.synthesis.dataset import manifest_line, plans_of, read_config
+from jepa_hrl.synthesis.generator import PhasePlan, make_task, practice_task
+from rlan.config import DataConfig, ModelConfig, RlanConfig, TrainingConfig
+from rlan.data import QuerySampler
+from rlan.losses import total_loss, training_batch
+from rlan.model.rlan import Rlan
+from rlan.solver import RlanSolver
+
+THREADS = {"OMP_NUM_THREADS": "1"}
+PILOT = workspace_folder() / "configs" / "data" / "pilot_curriculum.yaml"
+
+
+def synthetic(count: int, length: int = 2, side: int = 8) -> list[Task]:
+    """Tasks of the pilot curriculum's steps in programs of one length, on grids of one side."""
+    phase = plans_of(read_config(PILOT))[-1][0]
+    plan = PhasePlan("growth", phase.steps, (length,), (1.0,), GridConfig(side, side), (3, 3))
+    return [practice_task(plan, number, 0).task for number in range(count)]
+
+
+def square(count: int, side: int) -> list[Task]:
+    """Tasks of random squares of one side."""
+    rng = np.random.default_rng(0)
+
+    def pair() -> Pair:
+        return Pair(*(rng.integers(0, 10, (side, side)).astype(np.uint8) for _ in range(2)))
+
+    return [Task(f"t{n}", tuple(pair() for _ in range(3)), (pair(),)) for n in range(count)]
+
+
+def scoring(count: int) -> Callable[[], object]:
+    """Two methods' stored answers to so many tasks compared, every interval included."""
+    tasks = square(count, 10)
+    rows = [Row("one", "one"), Row("two", "two")]
+    answers = {
+        row.label: {
+            task.task_id: line_of(
+                row.label, "none",
+                TaskPrediction(task.task_id, ((Candidate(task.test[0].input, 1, 0.5, ""),),), 1.0),
+            )
+            for task in tasks
+        }
+        for row in rows
+    }  # fmt: skip
+    header = header_of(make_protocol("manifest:none", None, tasks, Budget()), [], False, "cpu")
+    return lambda: compare_rows(header, rows, answers, tasks).results
+
+
+def searching(count: int) -> Callable[[], object]:
+    """2,000 programs searched for each of so many tasks."""
+    tasks, limits = synthetic(count), Limits(seconds=None, programs=2_000)
+    return lambda: list(search_tasks(tasks, limits, None, 1))
+
+
+def generating(count: int) -> Callable[[], object]:
+    """So many accepted tasks of the pilot curriculum's last phase."""
+    phase = plans_of(read_config(PILOT))[-1][0]
+    return lambda: [manifest_line(make_task(phase, number, 0)) for number in range(count)]
+
+
+def rlan_step(side: int, batch: int) -> Callable[[], object]:
+    """A training step of RLAN on grids of one side."""
+    tensors = TaskTensors.from_tasks(square(batch, side), torch.device("cpu"))
+    sampler = QuerySampler(tensors, DataConfig(max_demonstrations=3, samples_per_task=1), batch, seed=0)
+    model = Rlan(ModelConfig(96, 3, num_heads=3, context_layers=1))
+    _, rows = sampler.plan.batch(0)
+    inputs, targets = training_batch(tensors, sampler.epoch(0).rows(rows).trimmed())
+
+    def run() -> None:
+        losses = total_loss(model(inputs), targets, inputs.live, inputs.query_size, TrainingConfig())
+        losses.total.backward()
+        model.zero_grad()
+
+    return run
+
+
+def hrm_step(side: int, batch: int) -> Callable[[], object]:
+    """A segment of HRM, forward and backward, on the bucketed canvas of grids of one side."""
+    tasks = square(batch, side)
+    tensors = TaskTensors.from_tasks(tasks)
+    identities = Identities.of([task.task_id for task in tasks], 0, 0)
+    config = HrmModel(hidden_size=128, num_heads=4, H_layers=2, L_layers=2, puzzle_emb_ndim=128)
+    model = Reasoner(config)
+    examples, _ = make_examples(tensors, identities, 0)
+    canvas = int(canvas_of(examples.sides)[0])
+    work = build_batch(tensors, identities, examples.rows(np.arange(batch)), canvas, config.prefix_tokens, None)
+
+    def run() -> None:
+        puzzles = torch.zeros(batch, config.puzzle_emb_ndim, requires_grad=True)
+        _, answer = model(model.start(*work.tokens.shape), work.tokens, puzzles, work.positions)
+        segment_losses(answer, work.labels, None, "stablemax_cross_entropy").total.backward()
+        model.zero_grad()
+
+    return run
+
+
+def solving(views: int) -> Callable[[], object]:
+    """RLAN's answers to four tasks, voted over so many views."""
+    model = Rlan(ModelConfig(96, 3, num_heads=3, context_layers=1)).eval()
+    solver = RlanSolver(model, RlanConfig(), torch.device("cpu"))
+    tasks = [task.without_answers() for task in square(4, 12)]
+    dihedral = min(views, 8)
+    return lambda: list(solver.solve(tasks, Budget(dihedral_views=dihedral, color_views=views // dihedral)))
+
+
+def solved_programs(length: int) -> Callable[[], object]:
+    """Searches to their end for ten programs of so many steps; gives the programs tested."""
+    tasks, limits = synthetic(10, length), Limits(seconds=None, programs=20_000)
+    return lambda: sum(outcome.tested for _, outcome in search_tasks(tasks, limits, None, 1))
+
+
+@dataclass(frozen=True)
+class Series:
+    """What grows.
+
+    Attributes:
+        title: of the plot.
+        over: what the sizes count.
+        sizes: measured.
+        unit: what a size is divided by to give the time of one: "each" for the size itself, "" for no division.
+        make: gives the work of a size.
+    """
+
+    title: str
+    over: str
+    sizes: tuple[int, ...]
+    unit: str
+    make: Callable[[int], Callable[[], object]]
+
+
+SERIES = {
+    "scoring": Series("comparing stored answers", "tasks", (100, 200, 400, 800, 1600), "task", scoring),
+    "searching": Series("search, 2,000 programs a task", "tasks", (5, 10, 20, 40, 80), "task", searching),
+    "generating": Series("accepted synthetic tasks", "tasks", (25, 50, 100, 200), "task", generating),
+    "rlan-canvas": Series("RLAN training step, batch 8", "side", (6, 10, 14, 20, 30), "", lambda n: rlan_step(n, 8)),
+    "hrm-canvas": Series("HRM segment, batch 8", "side", (6, 10, 14, 20, 29), "", lambda n: hrm_step(n, 8)),
+    "rlan-batch": Series("RLAN step, side 12", "batch", (2, 4, 8, 16, 32), "sample", lambda n: rlan_step(12, n)),
+    "hrm-batch": Series("HRM segment, side 12", "batch", (2, 4, 8, 16, 32), "sample", lambda n: hrm_step(12, n)),
+    "views": Series("RLAN's votes over views, 4 tasks", "views", (1, 2, 4, 8, 16, 32), "view", solving),
+    "programs": Series("search to the end, 10 tasks", "steps", (1, 2, 3, 4), "program", solved_programs),
+}  # fmt: skip
+
+
+def measure(name: str, size: int) -> dict[str, float]:
+    """Seconds, and MiB beyond what the process had before, of one point; in this process."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    series = SERIES[name]
+    if size != series.sizes[0]:
+        series.make(series.sizes[0])()  # libraries take memory when they are first used
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work = series.make(size)
+    seconds, found = [], None
+    for _ in range(3):
+        began = time.perf_counter()
+        found = work()
+        seconds.append(time.perf_counter() - began)
+    count = found if series.unit == "program" else size if series.unit else 1
+    assert isinstance(count, int)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {"size": size, "seconds": statistics.median(seconds), "count": count, "mebibytes": grown}
+
+
+def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Time of one, and memory, against size: a panel a series."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 9), layout="constrained", dpi=100)
+    for axis, (name, points) in zip(figure.subplots(3, 3).flat, found.items(), strict=False):
+        series, sizes = SERIES[name], [point["size"] for point in points]
+        each = [1000 * point["seconds"] / point["count"] for point in points]
+        label = f"ms a {series.unit}" if series.unit else "ms"
+        axis.plot(sizes, each, "o-", color="#1f5fa8", label=label)
+        axis.set_ylim(0, 1.25 * max(each))
+        axis.set_title(series.title, fontsize=10)
+        axis.set_xlabel(series.over)
+        axis.set_ylabel(label, color="#1f5fa8")
+        memory = axis.twinx()
+        memory.plot(sizes, [point["mebibytes"] for point in points], "s--", color="#b0552d")
+        memory.set_ylabel("MiB beyond the start", color="#b0552d")
+        memory.set_ylim(0, max(20, 1.25 * max(point["mebibytes"] for point in points)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/growth.png"), metavar="FILE")
+    parser.add_argument(
+        "--only", nargs="+", choices=SERIES, default=list(SERIES), metavar="NAME", help=", ".join(SERIES)
+    )
+    parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.point:
+        print(json.dumps(measure(args.point[0], int(args.point[1]))))
+        return
+    found: dict[str, list[dict[str, float]]] = {}
+    for name in args.only:
+        series = SERIES[name]
+        print(f"{series.title}: {series.over}, seconds, ms a {series.unit or 'run'}, MiB")
+        for size in series.sizes:
+            command = [sys.executable, __file__, "--point", name, str(size)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | THREADS)
+            point = json.loads(done.stdout.splitlines()[-1])
+            found.setdefault(name, []).append(point)
+            each = 1000 * point["seconds"] / point["count"]
+            print(f"  {size:5d} {point['seconds']:9.3f} {each:9.3f} {point['mebibytes']:8.1f}", flush=True)
+    draw(found, args.out)
+    print(f"drawn in {args.out}")
+
+
+if __name__ == "__main__":
+    main()
