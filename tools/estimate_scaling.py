@@ -1,0 +1,267 @@
+"""Throughput and cost of the GPU recipes on many GPUs, from measured steps and all-reduces and a stated model.
+
+    uv run tools/estimate_scaling.py
+
+The model: processes share a global batch of B evenly; a step of n processes takes
+
+    t(n) = B / n x t_sample + t_allreduce(n),      t_allreduce(n) = 2 (n - 1) a + 2 (n - 1) / n x bytes / b
+
+as a ring does it (Patarasuk and Yuan 2009), nothing of it hidden behind the backward pass. DDP does hide a part, so the
+estimate leans to the slow side. `a` and `b`, the latency and bandwidth of a link, are fitted to measured all-reduces of
+this machine's processes. On a GPU `t_sample` is measured there. Without one it is the counted operations of a training
+step over a share of the GPU's peak, and the links are those that are assumed; both are printed.
+
+The model is held against what two processes of this machine measure for RLAN's quick recipe.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import distributed
+from torch.utils.flop_counter import FlopCounterMode
+
+from arc_core.config import load_config, workspace_folder
+from arc_core.loop import open_fabric
+from arc_core.runs import RunFolder, read_metrics
+from hrm.config import HrmConfig
+from hrm.split import training_data
+from hrm.trainer import Trainer as HrmTrainer
+from jepa_hrl.jepa.config import JepaConfig
+from jepa_hrl.jepa.data import load_data
+from jepa_hrl.jepa.trainer import Trainer as JepaTrainer
+from rlan.config import RlanConfig
+from rlan.split import split_tasks
+from rlan.trainer import Trainer as RlanTrainer
+
+SIZES = [2**power for power in range(12, 27, 2)]  # bytes
+FEW = 4  # samples of a counted step on the CPU
+ROOT = workspace_folder()
+
+
+@dataclass(frozen=True)
+class Links:
+    """What connects processes: seconds of latency and bytes a second."""
+
+    latency: float
+    bandwidth: float
+
+    def allreduce(self, processes: int, size: float) -> float:
+        """Seconds of a ring over `size` bytes."""
+        rounds = 2 * (processes - 1)
+        return rounds * self.latency + rounds / processes * size / self.bandwidth
+
+
+# Assumed where no GPU is at hand: NVLink within a machine of 8, one 400 Gb/s adapter a GPU between machines; sustained.
+ASSUMED = {8: Links(10e-6, 200e9), 64: Links(25e-6, 35e9)}
+PEAK, SHARE = 989e12, 0.25  # dense bfloat16 operations a second of an H100 or H200, and the share that is reached
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as it is counted.
+
+    Attributes:
+        name: shown.
+        batch: samples of a global optimiser step.
+        steps: of the whole recipe.
+        gradient: bytes that processes exchange.
+        operations: floating-point, of a sample's part in a training step.
+        seconds: measured, of the same.
+    """
+
+    name: str
+    batch: int
+    steps: int
+    gradient: int
+    operations: float
+    seconds: float
+
+
+def counted(trainer: object, samples: int, step: Callable[[], object]) -> tuple[float, float]:
+    """Operations and seconds a sample of a training step."""
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return counter.get_total_flops() / samples, statistics.median(seconds) / samples
+
+
+def gradient_bytes(model: torch.nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+
+
+def rlan(name: str, few: int | None, folder: RunFolder) -> Recipe:
+    config, _ = load_config(RlanConfig, "rlan", {}, ROOT / "configs" / "rlan" / f"{name}.yaml")
+    batch = config.training.batch_size
+    training = dataclasses.replace(config.training, batch_size=few or batch, grad_accumulation_steps=1)
+    small = dataclasses.replace(config, training=training, device=dataclasses.replace(config.device, compile=False))
+    trainer = RlanTrainer(small, split_tasks(config.data), folder, open_fabric("auto", "bfloat16"))
+    # The recipe's own length, before its batch was made small.
+    full = RlanTrainer(config, split_tasks(config.data), folder, trainer.fabric).total_steps if few else None
+    steps = full or trainer.total_steps
+    trainer.step = trainer.total_steps // 2
+    operations, seconds = counted(trainer, training.batch_size, trainer.training_step)
+    parts = config.training.grad_accumulation_steps
+    return Recipe(f"rlan {name}", batch * parts, steps, gradient_bytes(trainer.model), operations, seconds)
+
+
+def hrm(name: str, few: int | None, folder: RunFolder) -> Recipe:
+    config, _ = load_config(
+        HrmConfig, "hrm", {}, ROOT / "configs" / "hrm" / f"{name}.yaml", {"data.num_augmentations": 8}
+    )
+    batch = config.training.batch_size
+    small = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, batch_size=few or batch),
+        device=dataclasses.replace(config.device, compile=False),
+    )  # fmt: skip
+    fabric = open_fabric("auto", "bfloat16")
+    trainer = HrmTrainer(small, training_data(config.data, 0, fabric.device), folder, fabric)
+    found = [counted(trainer, small.training.batch_size, trainer.training_step) for _ in range(3)]  # canvases differ
+    operations, seconds = np.mean(found, axis=0).tolist()
+    size = gradient_bytes(trainer.model)
+    return Recipe(f"hrm {name}", batch, config.training.max_steps, size, operations, seconds)
+
+
+def jepa(name: str, few: int | None, folder: RunFolder) -> Recipe:
+    path = ROOT / "configs" / "jepa" / f"{name}.yaml"
+    config, _ = load_config(JepaConfig, "jepa", {}, path, {"data.curriculum": "jepa_quick"})
+    whole = config.training.batch_size * config.training.grad_accum_steps
+    few = few and 16 * few  # its samples are tasks of a few tokens
+    training = dataclasses.replace(config.training, batch_size=few or whole, grad_accum_steps=1)
+    trainer = JepaTrainer(
+        dataclasses.replace(config, training=training), load_data(config, Console(quiet=True)), folder,
+        open_fabric("auto", "bfloat16"),
+    )  # fmt: skip
+    operations, seconds = counted(trainer, training.batch_size, trainer.training_step)
+    tasks = 10_000  # of the pilot curriculum, which the recipe learns
+    steps = config.training.epochs * max(1, tasks // whole)
+    return Recipe(f"jepa {name}", whole, steps, gradient_bytes(trainer.model), operations, seconds)
+
+
+def measure_allreduce() -> None:
+    """In each of torchrun's processes: prints median seconds of all-reduces by size, from the first one."""
+    cuda = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu"
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    found = {}
+    for size in SIZES:
+        values, seconds = torch.ones(size // 4, device=device), []
+        for _ in range(12):
+            distributed.barrier()
+            began = time.perf_counter()
+            distributed.all_reduce(values)
+            if cuda:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - began)
+        found[size] = statistics.median(seconds[2:])
+    if distributed.get_rank() == 0:
+        print(json.dumps(found))
+    distributed.destroy_process_group()
+
+
+def fitted_links(processes: int) -> tuple[Links, dict[int, float]]:
+    """Latency and bandwidth from all-reduces of processes of this machine, and those."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*launcher, __file__, "--allreduce"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    found = {int(size): seconds for size, seconds in json.loads(output.splitlines()[-1]).items()}
+    rounds = 2 * (processes - 1)
+    # Relative errors count, so that small and large sizes have the same say.
+    rows = np.array([[rounds, rounds / processes * size] for size in found]) / np.array(list(found.values()))[:, None]
+    latency, inverse = np.linalg.lstsq(rows, np.ones(len(found)), rcond=None)[0]
+    return Links(float(max(latency, 0)), float(1 / inverse)), found
+
+
+def checked(links: Links, folder: Path) -> str:
+    """The model against two processes of one thread each: RLAN's quick recipe for three epochs."""
+    rates = {}
+    for processes in (1, 2):
+        run = folder / f"check-{processes}"
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes > 1 else []
+        subprocess.run(
+            [sys.executable, *launcher, "-m", "rlan", "--run-dir", str(run), "--device", "cpu", "--training.max_epochs",
+             "6", "--validation.every_epochs", "6"],
+            capture_output=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        lines = read_metrics(RunFolder(run).metrics)
+        name = "time/samples_per_second"
+        rates[processes] = statistics.median(line[name] for line in lines if name in line)
+    config, _ = load_config(RlanConfig, "rlan", {}, ROOT / "configs" / "rlan" / "quick.yaml")
+    batch = config.training.batch_size * config.training.grad_accumulation_steps
+    size = gradient_bytes(
+        RlanTrainer(config, split_tasks(config.data), RunFolder(folder / "size"), open_fabric("cpu", "float32")).model
+    )
+    predicted = batch / (batch / 2 / rates[1] + links.allreduce(2, size))
+    return (
+        f"check, RLAN quick: 1 process {rates[1]:.0f} samples/s; 2 predicted {predicted:.0f}, measured {rates[2]:.0f} "
+        f"({rates[2] / predicted:.2f} of it)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--price", type=float, default=3.0, help="dollars an hour of one GPU (default 3, an assumption)"
+    )
+    parser.add_argument("--allreduce", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.allreduce:
+        measure_allreduce()
+        return
+    cuda = torch.cuda.is_available()
+    console, few = Console(width=150), None if cuda else FEW
+    links, found = fitted_links(max(2, torch.cuda.device_count()) if cuda else 2)
+    shown = ", ".join(f"{size >> 10} KiB {1000 * found[size]:.2f} ms" for size in SIZES[::2])
+    console.print(
+        f"all-reduce of this machine's processes: {shown}; a {1e6 * links.latency:.0f} us, "
+        f"b {links.bandwidth / 1e9:.2f} GB/s"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        console.print(checked(links, Path(folder)))
+        makers = [(rlan, "base"), (hrm, "paper"), (hrm, "trm"), (jepa, "pretrain_gpu")]
+        recipes = [make(name, few, RunFolder(Path(folder) / name)) for make, name in makers]
+    if not cuda:
+        console.print(
+            f"no GPU here: a sample takes its operations / ({SHARE} x {PEAK / 1e12:.0f} T/s), links are assumed"
+        )
+    columns = ("recipe", "batch", "gradient", "operations / sample", "here, s / sample", "GPUs", "step", "samples / s",
+               "efficiency", "whole recipe", "cost")  # fmt: skip
+    table = Table(*columns)
+    for recipe in recipes:
+        seconds = recipe.seconds if cuda else recipe.operations / (SHARE * PEAK)
+        alone = recipe.batch * seconds
+        for processes in (1, 8, 64):
+            exchange = 0.0 if processes == 1 else ASSUMED[processes].allreduce(processes, recipe.gradient)
+            step = alone / processes + exchange
+            hours = recipe.steps * step / 3600
+            table.add_row(
+                recipe.name, str(recipe.batch), f"{recipe.gradient / 1e6:.1f} MB", f"{recipe.operations / 1e9:.1f} G",
+                f"{recipe.seconds:.3f}", str(processes), f"{1000 * step:.2f} ms", f"{recipe.batch / step:,.0f}",
+                f"{alone / processes / step:.2f}", f"{hours:.2f} h", f"${hours * processes * args.price:,.0f}",
+            )  # fmt: skip
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
