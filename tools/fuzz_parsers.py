@@ -3,7 +3,8 @@
     uv run tools/fuzz_parsers.py --minutes 10
 
 Valid files are made, then damaged: bytes changed, cut, doubled, or a value somewhere in the JSON replaced by another.
-What makes a reader raise anything else is printed with its seed, and the status is 1.
+Hypothesis draws the damage; of what makes a reader raise anything else it finds the smallest, which is printed, and the
+status is 1.
 """
 
 import argparse
@@ -13,12 +14,14 @@ import random
 import tempfile
 import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import torch
+from hypothesis import HealthCheck, Phase, given, settings, strategies
 
 from arc_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arc_core.config import load_config
@@ -52,6 +55,7 @@ ODD: list[Any] = [
     {"a": 1}, "../../x", "<script>", [[0] * 31] * 31,
 ]  # fmt: skip
 Reader = Callable[[Path], object]
+_AT_ONCE = 100  # files of a kind before the next kind
 
 
 def read_program(path: Path) -> object:
@@ -95,7 +99,7 @@ def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
                 {"checkpoint": "c", "manifest": "m", "dynamics": "grounded", "seed": 0, "greedy": False,
                  "steps": list(STEPS)},
                 {"episode": 0, "task_id": "t", "phase": "easy", "length": 1, "actions": ["transpose"],
-                 "ended": "solved", "grounded": True, "reward": 1.0, "distance": 0.5},
+                 "ended": "success", "grounded": True, "reward": 1.0, "distance": 0.5},
             )
         ) + "\n",
     }  # fmt: skip
@@ -174,45 +178,69 @@ def changed_value(content: bytes, rng: random.Random) -> bytes:
     return b"\n".join(lines)
 
 
+class WrongFault(Exception):
+    """A reader said several lines, or nothing."""
+
+
+def fault_of(read: Reader, broken: Path, content: bytes, drawn: random.Random, counts: Counter[str]) -> None:
+    """Reads the damaged content; whatever comes out but an answer or one line is raised."""
+    broken.write_bytes(damaged(content, drawn))
+    try:
+        read(broken)
+        counts["read"] += 1
+    except InputError as error:
+        if not str(error) or "\n" in str(error).replace("\nerror: ", ""):
+            raise WrongFault(f"not one line: {error}") from error
+        counts["refused"] += 1
+
+
+def fuzz(read: Reader, path: Path, content: bytes, examples: int, seed: int, counts: Counter[str]) -> str | None:
+    """So many files that Hypothesis damages; what the smallest one that it found made the reader raise, if any."""
+    name = "step_00000009.pt" if path.suffix == ".pt" else f"broken-{path.name}"
+    broken = path.with_name(name)
+    limits = settings(
+        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink), print_blob=False,
+    )  # fmt: skip
+
+    @hypothesis.seed(seed)
+    @limits
+    @given(strategies.randoms(use_true_random=False))
+    def run(drawn: random.Random) -> None:
+        fault_of(read, broken, content, drawn, counts)
+
+    try:
+        run()
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+        return f"{place}: {error!s:.120}; smallest file {broken.read_bytes()[:200]!r}"
+    return None
+
+
 def main() -> int:
     """Fuzzes, prints what happened, and gives the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=1.0, help="default 1")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    counts: Counter[tuple[str, str]] = Counter()
-    seen: set[tuple[str, str]] = set()
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    faults: set[str] = set()
     with tempfile.TemporaryDirectory() as name:
         files = corpus(Path(name), make_action_set(STEPS, 64))
         contents = {path: path.read_bytes() for _, path, _ in files}
         end, number = time.monotonic() + 60 * args.minutes, 0
         while time.monotonic() < end:
-            number += 1
-            rng = random.Random(args.seed * 1_000_003 + number)
-            kind, path, read = files[number % len(files)]
-            broken = (
-                path.with_name(f"broken-{path.name}") if kind != "checkpoint" else path.with_name("step_00000009.pt")
-            )
-            broken.write_bytes(damaged(contents[path], rng))
-            try:
-                read(broken)
-                outcome = "read"
-            except InputError as error:
-                outcome = (
-                    "refused" if str(error) and "\n" not in str(error).replace("\nerror: ", "") else "several lines"
-                )
-            except Exception as error:
-                outcome = f"{type(error).__name__}"
-                where = traceback.extract_tb(error.__traceback__)[-1]
-                fault = (kind, f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"[:200])
-                if (kind, fault[1].partition(": ")[0]) not in seen:
-                    seen.add((kind, fault[1].partition(": ")[0]))
-                    print(f"{kind}, file {number} of seed {args.seed}: {fault[1]}", flush=True)
-            counts[kind, outcome] += 1
-    for (kind, outcome), count in sorted(counts.items()):
-        print(f"{kind}: {outcome} {count:,}")
-    print(f"{number:,} files, {len(seen)} kinds of other exceptions")
-    return 1 if seen or any(outcome == "several lines" for _, outcome in counts) else 0
+            for kind, path, read in files:
+                number += 1
+                fault = fuzz(read, path, contents[path], _AT_ONCE, args.seed * 1_000_003 + number, counts[kind])
+                if fault is not None and fault.partition(":")[0] not in faults:
+                    faults.add(fault.partition(":")[0])
+                    print(f"{kind}: {fault}", flush=True)
+    for kind, found in counts.items():
+        print(f"{kind}: read {found['read']:,}, refused {found['refused']:,}")
+    print(f"{sum(map(Counter.total, counts.values())):,} files, {len(faults)} kinds of other exceptions")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
