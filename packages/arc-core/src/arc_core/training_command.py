@@ -1,142 +1,38 @@
-"""The command line that every trainer has, where a run begins (new, resumed, or from another run's weights), and what
-ends it."""
+"""What every trainer's command does around its training: where a run begins (new, resumed, or from another run's
+weights), and what ends it."""
 
-import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
 
 from arc_core.checkpoint import Checkpoint, load_checkpoint, newest_whole
 from arc_core.config import (
-    Config,
     OldKeys,
     build_config,
     changed_keys,
+    config_to_dict,
     config_to_yaml,
     load_config,
-    parse_overrides,
     workspace_folder,
 )
 from arc_core.errors import InputError, RunFailure
 from arc_core.files import locked, show_path, write_json, write_text
-from arc_core.loop import Ended, close_fabric
+from arc_core.loop import Device, Ended, Precision, close_fabric, open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit, new_run, newest_run
+from arc_core.solver import training_commands
+from arc_core.trainer_arguments import TrainerArguments, first_process_console, parse_trainer_arguments
 
 # Sections whose keys do not change what a resumed run computes.
 _FREE_TO_CHANGE = ("device.", "validation.keep_last", "validation.save_every_steps")
-
-
-@dataclass(frozen=True)
-class TrainerArguments:
-    """A parsed command line.
-
-    Attributes:
-        config: the recipe's file.
-        given: whether the user named a recipe or any key; otherwise a resumed run keeps its own.
-        overrides: dotted keys to values.
-        resume: "auto", a path, or None.
-        run_dir: where to write, None for a new folder below runs/.
-        init_from: a checkpoint or run whose weights to start from.
-        print_config: show the config and stop.
-        switches: those of the trainer's own that were given.
-    """
-
-    config: Path
-    given: bool
-    overrides: Mapping[str, object]
-    resume: str | None
-    run_dir: Path | None
-    init_from: Path | None
-    print_config: bool
-    switches: frozenset[str]
-
-    @property
-    def recipe(self) -> str:
-        """The recipe's name, from its file."""
-        return self.config.stem
-
-
-def parse_trainer_arguments(
-    command: str, method: str, description: str, switches: Mapping[str, str], argv: Sequence[str] | None = None
-) -> TrainerArguments:
-    """The command line of a trainer; any `--section.key VALUE` is an override.
-
-    Args:
-        switches: flags without a value that this trainer alone has, such as "--validate-config", and their help.
-    Raises:
-        InputError: an argument is not understood, or two exclude each other.
-    """
-    recipes = workspace_folder() / "configs" / method
-    known = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
-    parser = argparse.ArgumentParser(
-        command,
-        description=description,
-        epilog=f"Recipes in configs/{method}: {known}. Any key of a recipe is a flag too, --section.key VALUE "
-        f"(docs/configs.md). Ctrl-C finishes the step, saves and stops; --resume auto continues exactly. "
-        f"Example: uv run {command} --config configs/{method}/quick.yaml --device cpu",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", metavar="FILE", help=f"recipe; default configs/{method}/quick.yaml")
-    parser.add_argument("--resume", metavar="auto|PATH", help="continue the newest run of the recipe, or this one")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="same as --device.name")
-    parser.add_argument("--run-dir", metavar="DIR", help=f"run folder; default runs/{method}/<recipe>-<date>-<time>")
-    parser.add_argument("--init-from", metavar="PATH", help="start a new run from this checkpoint's weights")
-    parser.add_argument("--print-config", action="store_true", help="show the resolved config and stop")
-    parser.set_defaults(switches=[])
-    for switch, meaning in switches.items():
-        parser.add_argument(switch, action="append_const", const=switch, dest="switches", help=meaning)
-    args, rest = parser.parse_known_args(argv)
-    overrides = parse_overrides(rest)
-    if args.device:
-        overrides["device.name"] = args.device
-    if args.resume and args.init_from:
-        raise InputError("--resume continues a run and --init-from begins one; give one of them")
-    path = Path(args.config) if args.config else recipes / "quick.yaml"
-    if not path.exists() and (recipes.parent.parent / path).exists():
-        path = recipes.parent.parent / path
-    return TrainerArguments(
-        path,
-        bool(args.config or rest),
-        overrides,
-        args.resume,
-        Path(args.run_dir) if args.run_dir else None,
-        Path(args.init_from) if args.init_from else None,
-        args.print_config,
-        frozenset(args.switches),
-    )
-
-
-def first_process_console() -> Console:
-    """Where a trainer speaks: under torchrun every process runs the command, and only the first one is heard."""
-    return Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)
-
-
-def read_recipe(
-    kind: type[Config], arguments: TrainerArguments, method: str, commands: Mapping[str, str], old: OldKeys,
-    console: Console,
-) -> Config | None:  # fmt: skip
-    """The config that a command line means, after lines about its old keys; None where showing it was all.
-
-    Raises:
-        ConfigError: see `load_config`.
-    """
-    config, notes = load_config(kind, method, commands, arguments.config, arguments.overrides, old)
-    for note in notes:
-        console.print(note, markup=False)
-    if arguments.print_config:
-        sys.stdout.write(config_to_yaml(config, method))
-        return None
-    return config
 
 
 @dataclass(frozen=True)
@@ -183,22 +79,6 @@ def find_start(arguments: TrainerArguments, method: str) -> Start:
     return Start(run, checkpoint, [*faults, f"continuing {show_path(run.path)} from step {checkpoint.step}"])
 
 
-def announce_start(
-    kind: type[Config], config: Config, arguments: TrainerArguments, method: str, console: Console
-) -> tuple[Config, Start]:
-    """`find_start`, told to the user; a resumed run keeps its config where the command line names none.
-
-    Raises:
-        InputError: see `find_start`.
-    """
-    start = find_start(arguments, method)
-    for line in start.lines:
-        console.print(line, markup=False, soft_wrap=True)
-    if start.checkpoint is not None and not arguments.given:
-        config, _ = build_config(kind, start.checkpoint.config, str(start.run.config))
-    return config, start
-
-
 def check_resumable(checkpoint: Checkpoint, config: Mapping[str, object], fingerprint: str) -> None:
     """Raises InputError when a run would not continue as it began."""
     changed = [key for key in changed_keys(checkpoint.config, config) if not key.startswith(_FREE_TO_CHANGE)]
@@ -213,21 +93,14 @@ def check_resumable(checkpoint: Checkpoint, config: Mapping[str, object], finger
         )
 
 
-def begin_run(arguments: TrainerArguments, start: Start, method: str, config_text: str, fabric: Fabric) -> RunFolder:
-    """The run's folder, the same in every process; the first one makes that of a new run and writes its config."""
-    run = start.run
-    if start.checkpoint is None and fabric.is_global_zero:
-        root, restart = workspace_folder() / "runs", arguments.resume is not None
-        run = new_run(root, method, arguments.recipe, arguments.run_dir, restart)
-        write_text(run.config, config_text)
-    shared: RunFolder = fabric.broadcast(run)
-    return shared
-
-
 class Trainable(Protocol):
     """What every method's trainer is."""
 
     step: int
+
+    @property
+    def total_steps(self) -> int:
+        """Of the whole run."""
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint of the same config and data."""
@@ -239,37 +112,144 @@ class Trainable(Protocol):
         """Trains to the end or a stop."""
 
 
-def take_over(trainer: Trainable, start: Start, initial: Checkpoint | None) -> None:
-    """Gives a trainer the weights that its run continues from or begins with, if any."""
-    if start.checkpoint is not None:
-        trainer.load(start.checkpoint)
-    elif initial is not None:
-        trainer.init_from(initial)
+class _Device(Protocol):
+    @property
+    def name(self) -> Device: ...
 
 
-def run_trainer(
-    trainer: Trainable, total: int, run: RunFolder, fabric: Fabric, out_of_memory: RunFailure, command: str,
-    console: Console, conclude: Callable[[Ended, float], None],
-) -> int:  # fmt: skip
-    """Trains; says how to go on after a stop, else concludes in the first process. Gives the exit status.
+class TrainerConfig(Protocol):
+    """What every method's config says."""
 
-    Args:
-        total: steps of the whole run.
-        command: the method's training command.
-        conclude: given how training ended and its seconds.
-    Raises:
-        RunFailure: see `train_to_end`.
+    @property
+    def device(self) -> _Device:
+        """Where to compute."""
+
+    @property
+    def precision(self) -> Precision:
+        """Of autocast on a GPU."""
+
+
+Settings = TypeVar("Settings", bound=TrainerConfig)
+
+
+@dataclass(frozen=True)
+class TrainedMethod(Generic[Settings]):
+    """What a trainer's command is about.
+
+    Attributes:
+        name: of the method and of its folders in configs/ and runs/.
+        config: its dataclass.
+        script: the command's name.
+        command: how it is called.
+        description: of what it does.
+        old_keys: of its config.
+        switches: that it alone has, without a value, and their help.
     """
-    started = time.perf_counter()
-    progress = Progress(console, total, "training", trainer.step)
-    ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory)
-    if ended.status:
-        console.print(ended.message, soft_wrap=True)
-        console.print(f"continue with: {command} --resume {show_path(run.path)}", soft_wrap=True)
-    elif fabric.is_global_zero:
-        conclude(ended, time.perf_counter() - started)
-    close_fabric(fabric)
-    return ended.status
+
+    name: str
+    config: type[Settings]
+    script: str
+    command: str
+    description: str
+    old_keys: OldKeys
+    switches: Mapping[str, str] = field(default_factory=dict)
+
+
+class Session(Generic[Settings]):
+    """One call of a trainer's command.
+
+    Attributes:
+        console: that the first process speaks on.
+        arguments: of the command line.
+        config: the recipe's, or that of the resumed run.
+        start: where the run begins.
+        initial: the checkpoint whose weights a new run takes over, if any.
+    """
+
+    def __init__(self, method: TrainedMethod[Settings], arguments: TrainerArguments, recipe: Settings) -> None:
+        """Finds where to begin and says so; a resumed run keeps its config where the command line names none.
+
+        Raises:
+            InputError: what is to be resumed or begun with cannot be used.
+        """
+        self.method, self.arguments, self.config, self.console = method, arguments, recipe, first_process_console()
+        self.start = find_start(arguments, method.name)
+        for line in self.start.lines:
+            self.console.print(line, markup=False, soft_wrap=True)
+        if self.start.checkpoint is not None and not arguments.given:
+            self.config, _ = build_config(method.config, self.start.checkpoint.config, str(self.start.run.config))
+        self.initial = load_checkpoint(arguments.init_from, method.name) if arguments.init_from else None
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The processes of this run, connected when first asked for."""
+        return open_fabric(self.config.device.name, self.config.precision)
+
+    def begin(self, fingerprint: str) -> RunFolder:
+        """The run's folder, the same in every process; the first one makes that of a new run and writes its config.
+
+        Args:
+            fingerprint: of the training data.
+        Raises:
+            InputError: the run would not continue as it began.
+        """
+        run, checkpoint, arguments = self.start.run, self.start.checkpoint, self.arguments
+        if checkpoint is not None:
+            check_resumable(checkpoint, config_to_dict(self.config), fingerprint)
+        elif self.fabric.is_global_zero:
+            root, restart = workspace_folder() / "runs", arguments.resume is not None
+            run = new_run(root, self.method.name, arguments.recipe, arguments.run_dir, restart)
+            write_text(run.config, config_to_yaml(self.config, self.method.name))
+        shared: RunFolder = self.fabric.broadcast(run)
+        return shared
+
+    def take_over(self, trainer: Trainable) -> None:
+        """Gives the trainer the weights that its run continues from or begins with, if any."""
+        if self.start.checkpoint is not None:
+            trainer.load(self.start.checkpoint)
+        elif self.initial is not None:
+            trainer.init_from(self.initial)
+
+    def train(
+        self, trainer: Trainable, run: RunFolder, out_of_memory: RunFailure, conclude: Callable[[Ended, float], None]
+    ) -> int:
+        """Trains; says how to go on after a stop, else concludes in the first process. Gives the exit status.
+
+        Args:
+            conclude: given how training ended and its seconds.
+        Raises:
+            RunFailure: see `train_to_end`.
+        """
+        started = time.perf_counter()
+        progress = Progress(self.console, trainer.total_steps, "training", trainer.step)
+        ended = train_to_end(trainer.train, progress, self.fabric, run, out_of_memory)
+        if ended.status:
+            self.console.print(ended.message, soft_wrap=True)
+            again = f"continue with: {self.method.command} --resume {show_path(run.path)}"
+            self.console.print(again, soft_wrap=True)
+        elif self.fabric.is_global_zero:
+            conclude(ended, time.perf_counter() - started)
+        close_fabric(self.fabric)
+        return ended.status
+
+
+def open_session(method: TrainedMethod[Settings], argv: Sequence[str] | None) -> Session[Settings] | None:
+    """The session that a command line means; None where showing its config was all.
+
+    Raises:
+        InputError: it, its recipe or what it is to begin with cannot be used.
+    """
+    arguments = parse_trainer_arguments(method.script, method.name, method.description, method.switches, argv)
+    commands = training_commands() | {method.name: method.command}
+    recipe, notes = load_config(
+        method.config, method.name, commands, arguments.config, arguments.overrides, method.old_keys
+    )
+    for note in notes:
+        first_process_console().print(note, markup=False)
+    if arguments.print_config:
+        sys.stdout.write(config_to_yaml(recipe, method.name))
+        return None
+    return Session(method, arguments, recipe)
 
 
 def write_summary(

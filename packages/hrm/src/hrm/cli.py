@@ -1,5 +1,6 @@
 """`train-hrm`: trains HRM, TRM or the transformer."""
 
+import importlib.util
 import os
 from collections.abc import Sequence
 
@@ -7,25 +8,14 @@ from rich.console import Console
 from rich.table import Table
 
 from arc_core.checkpoint import load_checkpoint
-from arc_core.config import config_to_dict, config_to_yaml
+from arc_core.config import config_to_dict
 from arc_core.device import count_parameters
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import Ended, open_fabric
+from arc_core.loop import Ended
 from arc_core.runs import RunFolder
-from arc_core.solver import training_commands
-from arc_core.training_command import (
-    announce_start,
-    begin_run,
-    check_resumable,
-    first_process_console,
-    parse_trainer_arguments,
-    read_recipe,
-    run_trainer,
-    take_over,
-    write_summary,
-)
+from arc_core.training_command import TrainedMethod, open_session, write_summary
 from hrm.batch_finder import measure, show
 from hrm.config import METHOD, OLD_KEYS, TRAIN_COMMAND, HrmConfig
 from hrm.metrics import grid_metrics
@@ -33,7 +23,10 @@ from hrm.split import training_data
 from hrm.trainer import Trainer, out_of_memory_advice
 
 _FIND = "--find-batch-size"
-_SWITCHES = {_FIND: "show which batches fit this machine and stop"}
+_HRM = TrainedMethod(
+    METHOD, HrmConfig, "train-hrm", TRAIN_COMMAND, "Train HRM, TRM or a transformer on ARC tasks.", OLD_KEYS,
+    {_FIND: "show which batches fit this machine and stop"},
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,39 +35,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    console = first_process_console()
-    description = "Train HRM, TRM or a transformer on ARC tasks."
-    arguments = parse_trainer_arguments("train-hrm", METHOD, description, _SWITCHES, argv)
-    recipe = read_recipe(HrmConfig, arguments, METHOD, training_commands(), OLD_KEYS, console)
-    if recipe is None:
+    session = open_session(_HRM, argv)
+    if session is None:
         return 0
-    config, start = announce_start(HrmConfig, recipe, arguments, METHOD, console)
-    initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
-    fabric = open_fabric(config.device.name, config.device.precision)
-    if _FIND in arguments.switches:
+    config, console, fabric = session.config, session.console, session.fabric
+    if _FIND in session.arguments.switches:
         show(measure(config, fabric), config, fabric.device, console)
         return 0
+    if config.validation.wandb:
+        _require_wandb()
     data = training_data(config.data, config.training.seed, fabric.device)
-    if start.checkpoint is not None:
-        check_resumable(start.checkpoint, config_to_dict(config), data.fingerprint)
-    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
+    run = session.begin(data.fingerprint)
     trainer = Trainer(config, data, run, fabric)
-    take_over(trainer, start, initial)
+    session.take_over(trainer)
     if config.validation.wandb and fabric.is_global_zero:
         _open_wandb(config, run)
     _announce(console, trainer)
-    return run_trainer(
-        trainer, config.training.max_steps, run, fabric, out_of_memory_advice(config), TRAIN_COMMAND, console,
-        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
-    )  # fmt: skip
+    return session.train(
+        trainer, run, out_of_memory_advice(config), lambda ended, seconds: _conclude(console, trainer, ended, seconds)
+    )
+
+
+def _require_wandb() -> None:
+    """Raises InputError where Weights & Biases is asked for and not installed, before a run is begun."""
+    if importlib.util.find_spec("wandb") is None:
+        raise InputError("validation.wandb needs the extra: uv sync --all-packages --extra wandb")
 
 
 def _open_wandb(config: HrmConfig, run: RunFolder) -> None:
     """Mirrors TensorBoard's metrics to Weights & Biases, offline unless WANDB_MODE says otherwise."""
-    try:
-        import wandb
-    except ImportError:
-        raise InputError("validation.wandb needs the extra: uv sync --all-packages --extra wandb") from None
+    import wandb
+
     mode = os.environ.get("WANDB_MODE", "offline")
     values = config_to_dict(config)
     wandb.init(project=METHOD, name=run.path.name, dir=run.path, mode=mode, config=values, sync_tensorboard=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
 from arc_core.errors import ConfigError
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import DeviceConfig
+from arc_core.loop import DeviceConfig, Precision
 
 METHOD = "hrm"
 TRAIN_COMMAND = "uv run --package hrm train-hrm"
@@ -190,6 +190,11 @@ class HrmConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    @property
+    def precision(self) -> Precision:
+        """Of autocast on a GPU."""
+        return self.device.precision
 
 
 OLD_KEYS = OldKeys(

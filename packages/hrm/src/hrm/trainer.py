@@ -59,6 +59,11 @@ class Trainer:
         self.transductive_ids = data.transductive_ids
         self.step, self.best, self.stale = 0, cast("tuple[float, ...] | None", None), 0
 
+    @property
+    def total_steps(self) -> int:
+        """Of the whole run."""
+        return self.config.training.max_steps
+
     def state(self) -> Checkpoint:
         """All that a resumed run needs."""
         carries = {str(side): self._whole(carry) for side, carry in self.carries.items()}

@@ -6,25 +6,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from arc_core.checkpoint import load_checkpoint
-from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.device import count_parameters
 from arc_core.errors import run_command
 from arc_core.files import show_path
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import Ended, open_fabric
+from arc_core.loop import Ended
 from arc_core.runs import RunFolder
-from arc_core.solver import training_commands
-from arc_core.training_command import (
-    announce_start,
-    begin_run,
-    check_resumable,
-    first_process_console,
-    parse_trainer_arguments,
-    read_recipe,
-    run_trainer,
-    take_over,
-    write_summary,
-)
+from arc_core.training_command import TrainedMethod, open_session, write_summary
 from rlan.checklist import checklist, validation_report
 from rlan.config import METHOD, OLD_KEYS, TRAIN_COMMAND, RlanConfig
 from rlan.metrics import Scored, baseline_metrics
@@ -32,7 +20,10 @@ from rlan.split import Split, split_tasks
 from rlan.trainer import Trainer, out_of_memory_advice
 
 _VALIDATE = "--validate-config"
-_SWITCHES = {_VALIDATE: "check the config against the guide and stop"}
+_RLAN = TrainedMethod(
+    METHOD, RlanConfig, "train", TRAIN_COMMAND, "Train RLAN on ARC tasks.", OLD_KEYS,
+    {_VALIDATE: "check the config against the guide and stop"},
+)  # fmt: skip
 _SHOWN = ("task_accuracy", "pixel_accuracy", "non_bg_accuracy", "size_accuracy")
 
 
@@ -42,25 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    console = first_process_console()
-    arguments = parse_trainer_arguments("train", METHOD, "Train RLAN on ARC tasks.", _SWITCHES, argv)
-    recipe = read_recipe(RlanConfig, arguments, METHOD, training_commands(), OLD_KEYS, console)
-    if recipe is None:
+    session = open_session(_RLAN, argv)
+    if session is None:
         return 0
-    if _VALIDATE in arguments.switches:
-        return _show_checklist(recipe, console)
-    config, start = announce_start(RlanConfig, recipe, arguments, METHOD, console)
+    config, console = session.config, session.console
+    if _VALIDATE in session.arguments.switches:
+        return _show_checklist(config, console)
     split = split_tasks(config.data)
-    if start.checkpoint is not None:
-        check_resumable(start.checkpoint, config_to_dict(config), split.fingerprint)
-    initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
-    fabric = open_fabric(config.device.name, config.device.precision)
-    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
-    trainer = Trainer(config, split, run, fabric)
-    take_over(trainer, start, initial)
+    run = session.begin(split.fingerprint)
+    trainer = Trainer(config, split, run, session.fabric)
+    session.take_over(trainer)
     _announce(console, trainer)
-    return run_trainer(
-        trainer, trainer.total_steps, run, fabric, out_of_memory_advice(config), TRAIN_COMMAND, console,
+    return session.train(
+        trainer, run, out_of_memory_advice(config),
         lambda ended, seconds: _conclude(console, trainer, run, split, ended, seconds),
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
 from arc_core.errors import ConfigError
-from arc_core.loop import DeviceConfig, Schedule
+from arc_core.loop import DeviceConfig, Precision, Schedule
 
 METHOD = "rlan"
 TRAIN_COMMAND = "uv run --package rlan train"
@@ -223,6 +223,11 @@ class RlanConfig:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    @property
+    def precision(self) -> Precision:
+        """Of autocast on a GPU."""
+        return self.device.precision
 
     def __post_init__(self) -> None:
         if self.equivariance_training.enabled and not self.model.use_hyperlora:

@@ -5,25 +5,18 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from arc_core.checkpoint import load_checkpoint
-from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import run_command
 from arc_core.files import show_path
-from arc_core.loop import Ended, open_fabric
-from arc_core.solver import training_commands
-from arc_core.training_command import (
-    announce_start,
-    begin_run,
-    check_resumable,
-    first_process_console,
-    parse_trainer_arguments,
-    read_recipe,
-    run_trainer,
-    take_over,
-    write_summary,
-)
+from arc_core.loop import Ended
+from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.jepa.config import METHOD, OLD_KEYS, TRAIN_COMMAND, JepaConfig
 from jepa_hrl.jepa.data import load_data
 from jepa_hrl.jepa.trainer import Trainer, out_of_memory_advice
+
+_JEPA = TrainedMethod(
+    METHOD, JepaConfig, "train-jepa", TRAIN_COMMAND,
+    "Train the object-centric JEPA on synthetic tasks, which are generated where they are missing.", OLD_KEYS,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,28 +25,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    console = first_process_console()
-    description = "Train the object-centric JEPA on synthetic tasks, which are generated where they are missing."
-    arguments = parse_trainer_arguments("train-jepa", METHOD, description, {}, argv)
-    commands = training_commands() | {METHOD: TRAIN_COMMAND}
-    recipe = read_recipe(JepaConfig, arguments, METHOD, commands, OLD_KEYS, console)
-    if recipe is None:
+    session = open_session(_JEPA, argv)
+    if session is None:
         return 0
-    config, start = announce_start(JepaConfig, recipe, arguments, METHOD, console)
-    initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
-    fabric = open_fabric(config.device.name, config.training.precision)
+    config, console, fabric = session.config, session.console, session.fabric
     with fabric.rank_zero_first():
         data = load_data(config, console)
-    if start.checkpoint is not None:
-        check_resumable(start.checkpoint, config_to_dict(config), data.table.fingerprint)
-    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
+    run = session.begin(data.table.fingerprint)
     trainer = Trainer(config, data, run, fabric)
-    take_over(trainer, start, initial)
+    session.take_over(trainer)
     _announce(console, trainer)
-    return run_trainer(
-        trainer, trainer.total_steps, run, fabric, out_of_memory_advice(config), TRAIN_COMMAND, console,
-        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
-    )  # fmt: skip
+    return session.train(
+        trainer, run, out_of_memory_advice(config), lambda ended, seconds: _conclude(console, trainer, ended, seconds)
+    )
 
 
 def _announce(console: Console, trainer: Trainer) -> None:

@@ -208,6 +208,11 @@ class JepaConfig:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     device: DeviceChoice = field(default_factory=DeviceChoice)
 
+    @property
+    def precision(self) -> Precision:
+        """Of autocast on a GPU."""
+        return self.training.precision
+
 
 OLD_KEYS = OldKeys(
     renamed={

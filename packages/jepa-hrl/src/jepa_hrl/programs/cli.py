@@ -5,27 +5,20 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from arc_core.checkpoint import load_checkpoint
-from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.device import count_parameters
 from arc_core.errors import RunFailure, run_command
 from arc_core.files import show_path
-from arc_core.loop import Ended, open_fabric
-from arc_core.solver import training_commands
-from arc_core.training_command import (
-    announce_start,
-    begin_run,
-    check_resumable,
-    first_process_console,
-    parse_trainer_arguments,
-    read_recipe,
-    run_trainer,
-    take_over,
-    write_summary,
-)
+from arc_core.loop import Ended
+from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.programs.actions import make_action_set
 from jepa_hrl.programs.config import METHOD, OLD_KEYS, TRAIN_COMMAND, ProgramJepaConfig
 from jepa_hrl.programs.data import read_triples, triples_file
 from jepa_hrl.programs.trainer import Trainer
+
+_PROGRAM_JEPA = TrainedMethod(
+    METHOD, ProgramJepaConfig, "train-program-conditioned-jepa", TRAIN_COMMAND,
+    "Train the JEPA that foresees what actions make of grids; tasks and triples are made where missing.", OLD_KEYS,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,37 +27,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    console = first_process_console()
-    description = "Train the JEPA that foresees what actions make of grids; tasks and triples are made where missing."
-    arguments = parse_trainer_arguments("train-program-conditioned-jepa", METHOD, description, {}, argv)
-    commands = training_commands() | {METHOD: TRAIN_COMMAND}
-    recipe = read_recipe(ProgramJepaConfig, arguments, METHOD, commands, OLD_KEYS, console)
-    if recipe is None:
+    session = open_session(_PROGRAM_JEPA, argv)
+    if session is None:
         return 0
-    config, start = announce_start(ProgramJepaConfig, recipe, arguments, METHOD, console)
-    initial = load_checkpoint(arguments.init_from, METHOD) if arguments.init_from else None
+    config, console, fabric = session.config, session.console, session.fabric
     actions = make_action_set(config.actions, config.max_actions)
-    fabric = open_fabric(config.device.name, config.training.precision)
     with fabric.rank_zero_first():
         path, spec = triples_file(config, actions, console)
     console.print(f"reading {show_path(path)} ...", highlight=False)
     triples = read_triples(path, spec, actions, config.triples.held_out)
-    if start.checkpoint is not None:
-        check_resumable(start.checkpoint, config_to_dict(config), triples.fingerprint)
-    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
+    run = session.begin(triples.fingerprint)
     trainer = Trainer(config, triples, actions, run, fabric)
-    take_over(trainer, start, initial)
-    parameters = count_parameters(trainer.model)
+    session.take_over(trainer)
+    _announce(console, trainer)
+    return session.train(
+        trainer, run, _out_of_memory(config), lambda ended, seconds: _conclude(console, trainer, ended, seconds)
+    )
+
+
+def _announce(console: Console, trainer: Trainer) -> None:
+    training, triples = trainer.config.training, trainer.triples
     console.print(
-        f"program-conditioned JEPA, {parameters:,} parameters on {fabric.device}, {len(actions)} actions\n"
+        f"program-conditioned JEPA, {count_parameters(trainer.model):,} parameters on {trainer.fabric.device}, "
+        f"{len(trainer.actions)} actions\n"
         f"{len(triples.sources):,} triples of {len(triples.grids):,} grids, {int(triples.held_out.sum()):,} held out; "
-        f"{config.training.epochs} epochs of {trainer.steps_per_epoch} steps of {config.training.batch_size} grids\n"
-        f"writing to {show_path(run.path)}",
+        f"{training.epochs} epochs of {trainer.steps_per_epoch} steps of {training.batch_size} grids\n"
+        f"writing to {show_path(trainer.run.path)}",
         highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    return run_trainer(
-        trainer, trainer.total_steps, run, fabric, _out_of_memory(config), TRAIN_COMMAND, console,
-        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
     )  # fmt: skip
 
 

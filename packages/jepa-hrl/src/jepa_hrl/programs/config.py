@@ -128,6 +128,11 @@ class ProgramJepaConfig:
     validation: ProgramValidationConfig = field(default_factory=ProgramValidationConfig)
     device: DeviceChoice = field(default_factory=DeviceChoice)
 
+    @property
+    def precision(self) -> Precision:
+        """Of autocast on a GPU."""
+        return self.training.precision
+
     def __post_init__(self) -> None:
         if self.object_encoder.vq_enabled:
             raise ConfigError(

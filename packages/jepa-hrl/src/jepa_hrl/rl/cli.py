@@ -6,22 +6,10 @@ from pathlib import Path
 from rich.console import Console
 
 from arc_core.checkpoint import load_checkpoint
-from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import RunFailure, run_command
 from arc_core.files import show_path
-from arc_core.loop import Ended, open_fabric
-from arc_core.solver import training_commands
-from arc_core.training_command import (
-    announce_start,
-    begin_run,
-    check_resumable,
-    first_process_console,
-    parse_trainer_arguments,
-    read_recipe,
-    run_trainer,
-    take_over,
-    write_summary,
-)
+from arc_core.loop import Ended
+from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.programs.opened import open_program_jepa
 from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.cloning_cli import cloned_policy
@@ -31,6 +19,12 @@ from jepa_hrl.rl.data import load_puzzles
 from jepa_hrl.rl.pieces import program_jepa
 from jepa_hrl.rl.trainer import Trainer
 
+_REASONER = TrainedMethod(
+    METHOD, ReasonerConfig, "train-active-reasoner", TRAIN_COMMAND,
+    "Train the active reasoner. Tasks, triples, the program-conditioned JEPA and the cloned policy that it needs are "
+    "made with their quick recipes where they are missing.", OLD_KEYS,
+)  # fmt: skip
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `train-active-reasoner`."""
@@ -38,37 +32,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    console = first_process_console()
-    description = (
-        "Train the active reasoner. Tasks, triples, the program-conditioned JEPA and the cloned policy that it needs "
-        "are made with their quick recipes where they are missing."
-    )
-    arguments = parse_trainer_arguments("train-active-reasoner", METHOD, description, {}, argv)
-    commands = training_commands() | {METHOD: TRAIN_COMMAND}
-    recipe = read_recipe(ReasonerConfig, arguments, METHOD, commands, OLD_KEYS, console)
-    if recipe is None:
+    session = open_session(_REASONER, argv)
+    if session is None:
         return 0
-    config, start = announce_start(ReasonerConfig, recipe, arguments, METHOD, console)
-    fabric = open_fabric(config.device.name, "float32")
+    config, console, fabric = session.config, session.console, session.fabric
     with fabric.rank_zero_first():
         path = program_jepa(config.program_checkpoint, console)
-        initial = None
-        if start.checkpoint is None and arguments.init_from is not None:
-            initial = load_checkpoint(arguments.init_from, METHOD, fabric.device)
-        elif start.checkpoint is None and config.cloning.epochs:
-            initial = load_checkpoint(cloned_policy(config.policy_checkpoint, console), CLONING_METHOD, fabric.device)
+        if session.start.checkpoint is None and session.initial is None and config.cloning.epochs:
+            session.initial = load_checkpoint(cloned_policy(config.policy_checkpoint, console), CLONING_METHOD)
         jepa = open_program_jepa(path, fabric.device)
         sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
-    if start.checkpoint is not None:
-        check_resumable(start.checkpoint, config_to_dict(config), sets.fingerprint)
-    run = begin_run(arguments, start, METHOD, config_to_yaml(config, METHOD), fabric)
+    run = session.begin(sets.fingerprint)
     trainer = Trainer(config, Agent(jepa, config.policy, config.trainer.seed), sets, run, fabric)
-    take_over(trainer, start, initial)
+    session.take_over(trainer)
     _announce(console, trainer, path)
-    return run_trainer(
-        trainer, trainer.total_steps, run, fabric, _out_of_memory(config), TRAIN_COMMAND, console,
-        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
-    )  # fmt: skip
+    return session.train(
+        trainer, run, _out_of_memory(config), lambda ended, seconds: _conclude(console, trainer, ended, seconds)
+    )
 
 
 def _announce(console: Console, trainer: Trainer, jepa: Path) -> None:

@@ -6,23 +6,11 @@ from pathlib import Path
 from rich.console import Console
 
 from arc_core.checkpoint import load_checkpoint
-from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import InputError, RunFailure, run_command
 from arc_core.files import show_path
-from arc_core.loop import Ended, open_fabric
+from arc_core.loop import Ended
 from arc_core.progress import Progress
-from arc_core.solver import training_commands
-from arc_core.training_command import (
-    announce_start,
-    begin_run,
-    check_resumable,
-    first_process_console,
-    parse_trainer_arguments,
-    read_recipe,
-    run_trainer,
-    take_over,
-    write_summary,
-)
+from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.programs.opened import open_program_jepa
 from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.cloning import demonstrate
@@ -30,6 +18,11 @@ from jepa_hrl.rl.cloning_trainer import CloningTrainer
 from jepa_hrl.rl.config import CLONING_COMMAND, CLONING_METHOD, OLD_KEYS, ReasonerConfig
 from jepa_hrl.rl.data import load_puzzles
 from jepa_hrl.rl.pieces import piece, program_jepa
+
+_CLONING = TrainedMethod(
+    CLONING_METHOD, ReasonerConfig, "pretrain-bc", CLONING_COMMAND,
+    "Clone a first policy from the programs of synthetic tasks, for train-active-reasoner to begin with.", OLD_KEYS,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,39 +36,30 @@ def cloned_policy(given: str | None, console: Console) -> Path:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    console = first_process_console()
-    description = "Clone a first policy from the programs of synthetic tasks, for train-active-reasoner to begin with."
-    arguments = parse_trainer_arguments("pretrain-bc", CLONING_METHOD, description, {}, argv)
-    commands = training_commands() | {CLONING_METHOD: CLONING_COMMAND}
-    recipe = read_recipe(ReasonerConfig, arguments, CLONING_METHOD, commands, OLD_KEYS, console)
-    if recipe is None:
+    session = open_session(_CLONING, argv)
+    if session is None:
         return 0
-    config, start = announce_start(ReasonerConfig, recipe, arguments, CLONING_METHOD, console)
+    config, console, fabric = session.config, session.console, session.fabric
     if not config.cloning.epochs:
         raise InputError("cloning.epochs must be 1 or more to clone a policy; got 0")
-    initial = load_checkpoint(arguments.init_from, CLONING_METHOD) if arguments.init_from else None
-    fabric = open_fabric(config.device.name, "float32")
     with fabric.rank_zero_first():
         jepa = open_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
         sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
-    if start.checkpoint is not None:
-        check_resumable(start.checkpoint, config_to_dict(config), sets.fingerprint)
+    run = session.begin(sets.fingerprint)
     agent = Agent(jepa, config.policy, config.trainer.seed)
     traced = sum(bool(puzzle.trace) for puzzle in sets.learnt)
     with Progress(console, traced, "programs to imitate") as progress:
         known = demonstrate(sets.learnt, agent.foresight, agent.world, config.env, -1, progress)
-    run = begin_run(arguments, start, CLONING_METHOD, config_to_yaml(config, CLONING_METHOD), fabric)
     trainer = CloningTrainer(config, agent, sets, known, run, fabric)
-    take_over(trainer, start, initial)
+    session.take_over(trainer)
     console.print(
         f"behavioural cloning of {traced:,} programs, {len(known):,} steps; {config.cloning.epochs} epochs of "
         f"{trainer.steps_per_epoch} steps of {config.cloning.batch_size}\nwriting to {show_path(run.path)}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    return run_trainer(
-        trainer, trainer.total_steps, run, fabric, _out_of_memory(config), CLONING_COMMAND, console,
-        lambda ended, seconds: _conclude(console, trainer, ended, seconds),
-    )  # fmt: skip
+    return session.train(
+        trainer, run, _out_of_memory(config), lambda ended, seconds: _conclude(console, trainer, ended, seconds)
+    )
 
 
 def _out_of_memory(config: ReasonerConfig) -> RunFailure:

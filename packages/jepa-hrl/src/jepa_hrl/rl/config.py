@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
 from arc_core.errors import ConfigError
+from arc_core.loop import Precision
 from jepa_hrl.jepa.config import DeviceChoice
 
 METHOD = "active-reasoner"
@@ -167,6 +168,11 @@ class ReasonerConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     device: DeviceChoice = field(default_factory=DeviceChoice)
+
+    @property
+    def precision(self) -> Precision:
+        """Of what is learnt: the policy is small, so that autocast would not pay."""
+        return "float32"
 
     def __post_init__(self) -> None:
         if self.env.gamma != self.trainer.gamma:

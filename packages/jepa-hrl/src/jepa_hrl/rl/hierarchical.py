@@ -28,7 +28,8 @@ from arc_core.files import show_path, write_json, write_text
 from arc_core.loop import close_fabric, open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit
-from arc_core.training_command import check_resumable, first_process_console, train_to_end
+from arc_core.trainer_arguments import first_process_console
+from arc_core.training_command import check_resumable, train_to_end
 from jepa_hrl.programs.opened import OpenedProgramJepa, open_program_jepa
 from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.cloning_cli import cloned_policy
