@@ -119,6 +119,7 @@ def test_generated_pages_are_current(tool: str) -> None:
     assert done.returncode == 0, f"uv run tools/{tool}"
 
 
-def test_every_page_can_be_reached_from_the_readme() -> None:
-    linked = set(re.findall(r"\(docs/([\w-]+\.md)\)", (ROOT / "README.md").read_text()))
-    assert {page.name for page in (ROOT / "docs").glob("*.md")} <= linked
+def test_the_index_lists_every_page_and_the_readme_the_index() -> None:
+    linked = set(re.findall(r"\(([\w-]+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"} == linked
+    assert "(docs/index.md)" in (ROOT / "README.md").read_text()
