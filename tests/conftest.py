@@ -113,9 +113,9 @@ def job_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Job]:
         return trainer(
             name, module, program_checkpoint=str(root / "jepa"), env={"dynamics": "grounded", "max_steps": 3},
             tasks={"manifest": str(train), "held_out_manifest": str(held_out), "practice": 0},
-            policy={"hidden_dim": 16}, cloning={"epochs": 12 if name.endswith("bc") else 0, "batch_size": 16},
+            policy={"hidden_dim": 16}, cloning={"epochs": 60 if name.endswith("bc") else 0, "batch_size": 16},
             trainer={"iterations": 12, "episodes_per_iter": 8, "steps_per_iter": 4, "minibatches": 2, "epochs": 1},
-            report={"every": 1, "keep_last": 40},
+            report={"every": 1, "keep_last": 80},
         )  # fmt: skip
 
     def make(name: str) -> Job:

@@ -32,12 +32,18 @@ def rank_of(process: int) -> str | None:
     return next((variable[5:].decode() for variable in variables if variable.startswith(b"RANK=")), None)
 
 
-def kill_rank(launcher: "subprocess.Popen[str]", rank: int) -> None:
-    """Kills one of torchrun's processes, as a machine that fails does."""
-    children = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True)
-    for child in map(int, children.stdout.split()):
+def children_of(process: int) -> list[int]:
+    """Processes that a process has begun."""
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False)
+    return [int(number) for number in found.stdout.split()]
+
+
+def kill_rank(launcher: int, rank: int) -> None:
+    """Kills one of torchrun's processes with its workers, as a machine that fails does."""
+    for child in children_of(launcher):
         if rank_of(child) == str(rank):
-            os.kill(child, signal.SIGKILL)
+            for one in (child, *children_of(child)):
+                os.kill(one, signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
@@ -51,7 +57,7 @@ def test_a_killed_process_comes_back(name: str, rank: int, job_of: Callable[[str
     job.wait_until_saved(process, folder, 0)
     reported = job.saved(folder)
     assert reported < job.saved(whole)
-    kill_rank(process, rank)
+    kill_rank(process.pid, rank)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "continuing" in said, said
