@@ -3,7 +3,9 @@
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -43,6 +45,13 @@ def run_command(command: Callable[[], int]) -> int:
     except RunFailure as error:
         print(f"stopped: {error}", file=sys.stderr)
         return error.status
+    except BrokenExecutor:
+        print(
+            "stopped: a worker process died, killed or out of memory (fewer workers need less). What was written is "
+            "whole; give the same command again",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
