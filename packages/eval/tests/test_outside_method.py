@@ -2,37 +2,22 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-TOY = '''
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-from arc_core.solver import Budget, Candidate, OpenSolver, SolverEntry, TaskPrediction
-from arc_core.task import Task
+PAGE = (Path(__file__).parents[3] / "docs" / "adding-a-method.md").read_text()
 
 
-class Mirror:
-    """Answers with the input mirrored."""
-
-    name = "mirror"
-
-    def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
-        for task in tasks:
-            answers = tuple((Candidate(pair.input[:, ::-1].copy(), explanation="mirrored"),) for pair in task.test)
-            yield TaskPrediction(task.task_id, answers, seconds=0.0)
-
-
-def open_mirror(path: Path | None, device: str) -> OpenSolver:
-    return OpenSolver(Mirror())
-
-
-entry = SolverEntry(open_mirror, needs_checkpoint=False)
-'''
+def code(language: str) -> str:
+    """The page's code in a language."""
+    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 @pytest.mark.slow
@@ -40,9 +25,13 @@ def test_a_method_from_outside_is_found_scored_and_reported(tmp_path: Path) -> N
     site = tmp_path / "site"
     metadata = site / "toy_mirror-1.0.dist-info"
     metadata.mkdir(parents=True)
-    (site / "toy_mirror.py").write_text(TOY)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-mirror\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[arc.solvers]\nmirror = toy_mirror:entry\n")
+    (site / "toy_mirror.py").write_text(code("python"))
+    project = tomllib.loads(code("toml"))["project"]
+    about = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (metadata / "METADATA").write_text(about)
+    points = project["entry-points"]["arc.solvers"]
+    lines = ["[arc.solvers]", *(f"{name} = {target}" for name, target in points.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
     out = tmp_path / "out"
     done = subprocess.run(
         [sys.executable, "-m", "arc_eval.cli", "compare", "--data", "arc1:train", "--views", "1", "--methods", "mirror",

@@ -1,14 +1,23 @@
-"""What is kept of epochs: losses, the best validation, the files of the training guide."""
+"""Training by epochs, and what is kept of them: losses, the best validation, the files of the training guide."""
 
 import json
 import os
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import cast
+from contextlib import nullcontext
+from typing import ClassVar, cast
+
+from lightning_fabric import Fabric
 
 from arc_core.checkpoint import checkpoint_path
 from arc_core.files import write_json, write_text
-from arc_core.runs import RunFolder
+from arc_core.loop import Ended, stop_asked
+from arc_core.progress import Progress
+from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
+from arc_core.signals import StopSignals
 from jepa_hrl.jepa.config import EarlyStoppingConfig, JepaConfig
+from jepa_hrl.programs.config import ProgramJepaConfig
 
 
 class EpochRecord:
@@ -105,3 +114,68 @@ def link_epoch(run: RunFolder, step: int, epoch: int) -> None:
     for path in folder.glob("checkpoint_epoch_*.pt"):
         if path.stat().st_ino not in alive:
             path.unlink()
+
+
+class EpochTrainer(ABC):
+    """The loop of both JEPAs.
+
+    Attributes:
+        unit: what a batch is made of.
+        step: optimiser steps done.
+    """
+
+    unit: ClassVar[str]
+    config: JepaConfig | ProgramJepaConfig
+    run: RunFolder
+    fabric: Fabric
+    record: EpochRecord
+    step: int
+    steps_per_epoch: int
+    total_steps: int
+
+    @abstractmethod
+    def training_step(self) -> dict[str, float]:
+        """One optimiser step; its metrics."""
+
+    @abstractmethod
+    def _end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
+        """Validates, logs and saves."""
+
+    @abstractmethod
+    def _save(self, is_best: bool) -> None:
+        """Saves a checkpoint."""
+
+    def stands_still(self) -> bool:
+        """Whether training should stop although it was not asked to."""
+        return False
+
+    def train(self, progress: Progress) -> Ended:
+        """Trains to the end, a signal or a standstill; validates, logs and saves after each epoch."""
+        main, every = self.fabric.is_global_zero, self.config.validation.log_every_steps
+        if main and self.step and self.step % self.steps_per_epoch == 0:
+            link_epoch(self.run, self.step, self.step // self.steps_per_epoch)  # a kill may have come before it
+        with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
+            clock, clocked = time.perf_counter(), self.step
+            while self.step < self.total_steps:
+                metrics = self.training_step()
+                self.record.add(metrics["loss/total"])
+                epoch_done, shown = self.step % self.steps_per_epoch == 0, ""
+                if self.step % every == 0 or epoch_done:
+                    rate = (self.step - clocked) * self.config.training.batch_size / (time.perf_counter() - clock)
+                    clock, clocked = time.perf_counter(), self.step
+                    if log is not None:
+                        log.log(self.step, metrics | {f"{TIMING_PREFIX}{self.unit}_per_second": rate})
+                    right = metrics["train/right"]
+                    shown = f"loss {metrics['loss/total']:.3f}  right {right:.3f}  {rate:.0f} {self.unit}/s"
+                progress.update(self.step, shown)
+                if epoch_done:
+                    self._end_epoch(log, progress)
+                    clock, clocked = time.perf_counter(), self.step
+                if stop_asked(self.fabric, signals):
+                    if not epoch_done:
+                        self._save(is_best=False)
+                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
+                if epoch_done and self.stands_still():
+                    progress.say(f"no better validation in {self.record.stale} epochs; stopping early")
+                    break
+        return Ended(self.step, 0)

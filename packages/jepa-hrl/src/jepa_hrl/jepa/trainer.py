@@ -1,9 +1,7 @@
 """Training loop of the JEPA. B pairs of this process's share of a batch, D latent channels."""
 
 import copy
-import time
 from collections.abc import Iterable
-from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -13,16 +11,15 @@ from torch import Tensor
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.errors import InputError, RunFailure
-from arc_core.loop import Ended, check_finite, require_even_share, stop_asked
+from arc_core.loop import check_finite, require_even_share
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
-from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
-from arc_core.signals import StopSignals
+from arc_core.runs import MetricLog, RunFolder
 from jepa_hrl.jepa.batches import DeviceTable, draw_pairs, epoch_order, make_batch
 from jepa_hrl.jepa.config import METHOD, JepaConfig
 from jepa_hrl.jepa.data import JepaData
 from jepa_hrl.jepa.diagnostics import collapse_advice
-from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
+from jepa_hrl.jepa.epochs import EpochRecord, EpochTrainer, link_epoch
 from jepa_hrl.jepa.losses import gathered, in_order_of_all
 from jepa_hrl.jepa.model import Jepa
 from jepa_hrl.jepa.objective import Objective
@@ -30,8 +27,11 @@ from jepa_hrl.jepa.schedule import rate_factor
 from jepa_hrl.jepa.validation import Validation
 
 
-class Trainer:
+class Trainer(EpochTrainer):
     """Everything that one run holds on to; a checkpoint has all that changes."""
+
+    unit = "tasks"
+    config: JepaConfig
 
     def __init__(self, config: JepaConfig, data: JepaData, run: RunFolder, fabric: Fabric) -> None:
         """Builds the networks, the target encoder and the optimiser on the fabric's device.
@@ -111,40 +111,9 @@ class Trainer:
             raise InputError(f"--init-from needs weights of the same object_encoder: {reason}") from None
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
 
-    def train(self, progress: Progress) -> Ended:
-        """Trains to the end, a signal or a standstill; validates, logs and saves after each epoch."""
-        cadence, main = self.config.validation, self.fabric.is_global_zero
-        if main and self.step and self.step % self.steps_per_epoch == 0:
-            link_epoch(self.run, self.step, self.step // self.steps_per_epoch)  # a kill may have come before it
-        with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
-            clock, clocked = time.perf_counter(), self.step
-            while self.step < self.total_steps:
-                metrics = self.training_step()
-                total = float(metrics["loss/total"])
-                self.record.add(total)
-                epoch_done = self.step % self.steps_per_epoch == 0
-                if self.step % cadence.log_every_steps == 0 or epoch_done:
-                    rate = (self.step - clocked) * self.config.training.batch_size / (time.perf_counter() - clock)
-                    clock, clocked = time.perf_counter(), self.step
-                    values = metrics | {f"{TIMING_PREFIX}tasks_per_second": rate}
-                    if log is not None:
-                        log.log(self.step, values)
-                    progress.update(
-                        self.step, f"loss {total:.3f}  right {metrics['train/right']:.3f}  {rate:.0f} tasks/s"
-                    )
-                else:
-                    progress.update(self.step)
-                if epoch_done:
-                    self._end_epoch(log, progress)
-                    clock, clocked = time.perf_counter(), self.step
-                if stop_asked(self.fabric, signals):
-                    if not epoch_done:
-                        self._save(is_best=False)
-                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
-                if epoch_done and self.record.stopped_early(self.config.training.early_stopping):
-                    progress.say(f"no better validation in {self.record.stale} epochs; stopping early")
-                    break
-        return Ended(self.step, 0)
+    def stands_still(self) -> bool:
+        """Whether validation has not become better for so long that the config says to stop."""
+        return self.record.stopped_early(self.config.training.early_stopping)
 
     def training_step(self) -> dict[str, float]:
         """One optimiser step; means over its parts and all processes.

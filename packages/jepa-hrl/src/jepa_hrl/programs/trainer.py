@@ -1,7 +1,5 @@
 """Training loop of the program-conditioned JEPA. B programs of this process's share, S steps, K keys, D channels."""
 
-import time
-from contextlib import nullcontext
 from typing import cast
 
 import numpy as np
@@ -15,13 +13,12 @@ from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.errors import InputError
 from arc_core.files import write_json
-from arc_core.loop import Ended, check_finite, require_even_share, stop_asked
+from arc_core.loop import check_finite, require_even_share
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
-from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
-from arc_core.signals import StopSignals
+from arc_core.runs import MetricLog, RunFolder
 from jepa_hrl.jepa.batches import DeviceTable, epoch_order
-from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
+from jepa_hrl.jepa.epochs import EpochRecord, EpochTrainer, link_epoch
 from jepa_hrl.jepa.losses import mean_of_all
 from jepa_hrl.jepa.schedule import rate_factor
 from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
@@ -33,8 +30,11 @@ from jepa_hrl.programs.model import ProgramJepa
 from jepa_hrl.programs.validation import Retrieval
 
 
-class Trainer:
+class Trainer(EpochTrainer):
     """Everything that one run holds on to; a checkpoint has all that changes."""
+
+    unit = "grids"
+    config: ProgramJepaConfig
 
     def __init__(
         self, config: ProgramJepaConfig, triples: Triples, actions: ActionSet, run: RunFolder, fabric: Fabric
@@ -121,37 +121,6 @@ class Trainer:
             reason = str(error).splitlines()[-1].strip()
             raise InputError(f"--init-from needs weights of the same networks and actions: {reason}") from None
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
-
-    def train(self, progress: Progress) -> Ended:
-        """Trains to the end or a signal; validates, logs and saves after each epoch."""
-        cadence, main = self.config.validation, self.fabric.is_global_zero
-        if main and self.step and self.step % self.steps_per_epoch == 0:
-            link_epoch(self.run, self.step, self.step // self.steps_per_epoch)  # a kill may have come before it
-        with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
-            clock, clocked = time.perf_counter(), self.step
-            while self.step < self.total_steps:
-                metrics = self.training_step()
-                self.record.add(metrics["loss/total"])
-                epoch_done = self.step % self.steps_per_epoch == 0
-                if self.step % cadence.log_every_steps == 0 or epoch_done:
-                    rate = (self.step - clocked) * self.config.training.batch_size / (time.perf_counter() - clock)
-                    clock, clocked = time.perf_counter(), self.step
-                    if log is not None:
-                        log.log(self.step, metrics | {f"{TIMING_PREFIX}grids_per_second": rate})
-                    right = metrics["train/right"]
-                    progress.update(
-                        self.step, f"loss {metrics['loss/total']:.3f}  right {right:.3f}  {rate:.0f} grids/s"
-                    )
-                else:
-                    progress.update(self.step)
-                if epoch_done:
-                    self._end_epoch(log, progress)
-                    clock, clocked = time.perf_counter(), self.step
-                if stop_asked(self.fabric, signals):
-                    if not epoch_done:
-                        self._save(is_best=False)
-                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
-        return Ended(self.step, 0)
 
     def training_step(self) -> dict[str, float]:
         """One optimiser step; means over all processes.
