@@ -15,6 +15,7 @@ from arc_core.datasets import load_tasks
 from arc_core.errors import InputError
 from arc_core.solver import Budget
 from arc_core.task import Task
+from arc_core.voting import voting_views
 from jepa_hrl.jepa import correlation
 from jepa_hrl.jepa.ablation import main as ablate
 from jepa_hrl.jepa.ablation import variants_of
@@ -95,6 +96,9 @@ def test_distances_are_those_of_one_task_alone(made: tuple[Path, Path, Path]) ->
     together = latent_distances(jepa, tasks)
     alone = [latent_distances(jepa, [task])[0] for task in tasks]
     np.testing.assert_allclose(together, alone, atol=1e-5)
+    views = voting_views(1, 8, 0)
+    each = [latent_distances(jepa, [view.apply_to_task(task) for task in tasks], 1) for view in views]
+    np.testing.assert_allclose(together, np.mean(each, axis=0), atol=1e-5)
     pair = tasks[0].train[0]
     same = Task("same", (dataclasses.replace(pair, output=pair.input),), (pair,))
     expected = (

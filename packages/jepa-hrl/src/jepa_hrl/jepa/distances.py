@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from arc_core.task import Task
+from arc_core.voting import voting_views
 from jepa_hrl.jepa.opened import OpenedJepa
 
 Floats = npt.NDArray[np.float64]
+_COLORINGS = 8
 
 
 def distance(one: Tensor, other: Tensor) -> Tensor:
@@ -18,15 +20,20 @@ def distance(one: Tensor, other: Tensor) -> Tensor:
     return 1 - functional.cosine_similarity(one, other, dim=1)
 
 
-def latent_distances(jepa: OpenedJepa, tasks: Sequence[Task]) -> Floats:
+def latent_distances(jepa: OpenedJepa, tasks: Sequence[Task], colorings: int = _COLORINGS) -> Floats:
     """(T,) mean distance of predicted and actual latents of outputs, each pair predicted from its task's other pairs.
 
     Tests are pairs like the others, so their outputs must be known: a figure for reports, not for solvers.
+
+    Args:
+        colorings: whose mean it is: a task is as hard whatever its colours are called, so what the names do is noise.
     """
-    found = jepa.latents(tasks, workers=-1)
     counts = [len(task.train) + len(task.test) for task in tasks]
-    pairs = distance(found.predictions, found.outputs).double().cpu().numpy()
-    return np.array([part.mean() for part in np.split(pairs, np.cumsum(counts)[:-1])])
+    sums = np.zeros(sum(counts))
+    for view in voting_views(1, colorings, 0):
+        found = jepa.latents([view.apply_to_task(task) for task in tasks], workers=-1)
+        sums += distance(found.predictions, found.outputs).double().cpu().numpy()
+    return np.array([part.mean() for part in np.split(sums / colorings, np.cumsum(counts)[:-1])])
 
 
 def pixel_distances(tasks: Sequence[Task]) -> Floats:
