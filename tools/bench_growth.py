@@ -15,13 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from arc_core.config import workspace_folder
+from arc_core.files import write_json
 from arc_core.solver import Budget, Candidate, TaskPrediction
 from arc_core.task import Pair, Task
 from arc_core.tensors import TaskTensors
@@ -87,7 +88,8 @@ def scoring(count: int) -> Callable[[], object]:
 
 def searching(count: int) -> Callable[[], object]:
     """2,000 programs searched for each of so many tasks."""
-    tasks, limits = synthetic(count), Limits(seconds=None, programs=2_000)
+    base, limits = synthetic(10), Limits(seconds=None, programs=2_000)
+    tasks = [replace(base[n % 10], task_id=f"t{n}") for n in range(count)]
     return lambda: list(search_tasks(tasks, limits, None, 1))
 
 
@@ -169,7 +171,7 @@ class Series:
 
 SERIES = {
     "scoring": Series("comparing stored answers", "tasks", (100, 200, 400, 800, 1600), "task", scoring),
-    "searching": Series("search, 2,000 programs a task", "tasks", (5, 10, 20, 40, 80), "task", searching),
+    "searching": Series("search, 2,000 programs a task", "tasks", (10, 20, 40, 80), "task", searching),
     "generating": Series("accepted synthetic tasks", "tasks", (25, 50, 100, 200), "task", generating),
     "rlan-canvas": Series("RLAN training step, batch 8", "side", (6, 10, 14, 20, 30), "", lambda n: rlan_step(n, 8)),
     "hrm-canvas": Series("HRM segment, batch 8", "side", (6, 10, 14, 20, 29), "", lambda n: hrm_step(n, 8)),
@@ -205,8 +207,11 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 9), layout="constrained", dpi=100)
-    for axis, (name, points) in zip(figure.subplots(3, 3).flat, found.items(), strict=False):
-        series, sizes = SERIES[name], [point["size"] for point in points]
+    for axis, (name, series) in zip(figure.subplots(3, 3).flat, SERIES.items(), strict=True):
+        points = found.get(name, [])
+        if not points:
+            continue
+        sizes = [point["size"] for point in points]
         each = [1000 * point["seconds"] / point["count"] for point in points]
         label = f"ms a {series.unit}" if series.unit else "ms"
         axis.plot(sizes, each, "o-", color="#1f5fa8", label=label)
@@ -233,19 +238,21 @@ def main() -> None:
     if args.point:
         print(json.dumps(measure(args.point[0], int(args.point[1]))))
         return
-    found: dict[str, list[dict[str, float]]] = {}
+    stored = args.out.with_suffix(".json")
+    found = json.loads(stored.read_text()) if stored.exists() else {}
     for name in args.only:
-        series = SERIES[name]
+        series, found[name] = SERIES[name], []
         print(f"{series.title}: {series.over}, seconds, ms a {series.unit or 'run'}, MiB")
         for size in series.sizes:
             command = [sys.executable, __file__, "--point", name, str(size)]
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | THREADS)
             point = json.loads(done.stdout.splitlines()[-1])
-            found.setdefault(name, []).append(point)
+            found[name].append(point)
             each = 1000 * point["seconds"] / point["count"]
             print(f"  {size:5d} {point['seconds']:9.3f} {each:9.3f} {point['mebibytes']:8.1f}", flush=True)
+        write_json(stored, found)
     draw(found, args.out)
-    print(f"drawn in {args.out}")
+    print(f"drawn in {args.out}, points in {stored}")
 
 
 if __name__ == "__main__":
