@@ -120,7 +120,7 @@ def _render(args: argparse.Namespace, console: Console) -> int:
             write_atomically(out, lambda file: file.write(picture))
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from None
-    console.print(f"wrote {out}")
+    console.print(f"wrote {out}", soft_wrap=True)
     return 0
 
 

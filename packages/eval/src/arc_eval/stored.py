@@ -91,7 +91,8 @@ def submission(args: argparse.Namespace, console: Console) -> int:
     root = workspace_folder()
     (method,) = open_methods([args.method], root / "runs", args.device, tasks, tasks)
     folder = root / "results" / make_protocol(args.data, None, tasks, budget).folder_name
-    console.print(f"{args.data}: {len(tasks)} tasks; answers are kept in {show_path(folder)}", highlight=False)
+    where = f"{args.data}: {len(tasks)} tasks; answers are kept in {show_path(folder)}"
+    console.print(where, highlight=False, soft_wrap=True)
     with PredictionStore(folder / "predictions.jsonl") as store:
         run_method(method, tasks, budget, store, console)
         lines = store.of(method.row.method, method.row.checkpoint_key)

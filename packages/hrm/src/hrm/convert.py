@@ -192,7 +192,9 @@ def _convert(args: argparse.Namespace, console: Console) -> int:
         write_atomically(out, lambda file: torch.save(state, file))
         arch = _reference_arch(checkpoint)
         write_atomically(out.with_suffix(".yaml"), lambda file: file.write(yaml.safe_dump({"arch": arch}).encode()))
-        console.print(f"{len(state)} tensors under the published names in {show_path(out)}, config beside it")
+        console.print(
+            f"{len(state)} tensors under the published names in {show_path(out)}, config beside it", soft_wrap=True
+        )
         return 0
     arch = dict(read_arch(args.reference_config))
     if args.num_heads is not None:

@@ -72,7 +72,7 @@ def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[
     if done.exists():
         stored = json.loads(done.read_text(encoding="utf-8"))
         if all(stored.get(key) == value for key, value in description.items()):
-            console.print(f"{show_path(folder)} holds this dataset already")
+            console.print(f"{show_path(folder)} holds this dataset already", soft_wrap=True)
             return dict(stored)
         raise InputError(f"{folder} holds a dataset of another recipe; choose another --output-dir or remove it")
     began = time.perf_counter()

@@ -135,7 +135,8 @@ def _distill(args: argparse.Namespace, console: Console) -> int:
     out = args.out or workspace_folder() / "results" / "tinyvae"
     images, held_out = (part.to(args.device) for part in load_images(args.data, args.seed))
     console.print(
-        f"{len(images)} images of {args.data}, {len(held_out)} more to report on; writing to {show_path(out)}"
+        f"{len(images)} images of {args.data}, {len(held_out)} more to report on; writing to {show_path(out)}",
+        soft_wrap=True,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(args.seed, "weights", 0))

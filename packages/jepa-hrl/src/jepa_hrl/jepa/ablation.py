@@ -147,7 +147,7 @@ def _ablate(args: argparse.Namespace, console: Console) -> int:
     if len(data.held_out) < 2:
         raise InputError(f"data.held_out must leave two tasks to compare variants on; it leaves {len(data.held_out)}")
     folder = args.output.parent / f"{args.output.stem}_runs"
-    console.print(f"writing to {show_path(folder)}", highlight=False)
+    console.print(f"writing to {show_path(folder)}", highlight=False, soft_wrap=True)
     found: dict[str, dict[str, float]] = {}
     for name, variant in variants_of(config).items():
         ended, results = train_variant(name, variant, data, folder, fabric, console)

@@ -22,7 +22,7 @@ def curriculum_manifest(name: str, console: Console) -> Path:
     config = read_config(workspace_folder() / "configs" / "data" / f"{name}.yaml")
     folder = workspace_folder() / "data" / config.name
     if not (folder / "summary.json").exists():
-        console.print(f"generating the tasks of {name} into {show_path(folder)}", highlight=False)
+        console.print(f"generating the tasks of {name} into {show_path(folder)}", highlight=False, soft_wrap=True)
         generate(config, folder, -1, console)
     return folder / "manifest.jsonl"
 

@@ -34,7 +34,7 @@ def _train(argv: Sequence[str] | None) -> int:
     actions = make_action_set(config.actions, config.max_actions)
     with fabric.rank_zero_first():
         path, spec = triples_file(config, actions, console)
-    console.print(f"reading {show_path(path)} ...", highlight=False)
+    console.print(f"reading {show_path(path)} ...", highlight=False, soft_wrap=True)
     triples = read_triples(path, spec, actions, config.triples.held_out)
     run = session.begin(triples.fingerprint)
     trainer = Trainer(config, triples, actions, run, fabric)

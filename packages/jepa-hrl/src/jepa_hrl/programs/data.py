@@ -84,7 +84,7 @@ def triples_file(config: ProgramJepaConfig, actions: ActionSet, console: Console
     name = f"{config.triples.curriculum}-explored{config.triples.explored}-seed{config.training.seed}.jsonl"
     path = workspace_folder() / "data" / "program_triples" / name
     if not source_file(path).exists() or path.stat().st_mtime < manifest.stat().st_mtime:
-        console.print(f"writing triples to {show_path(path)}", highlight=False)
+        console.print(f"writing triples to {show_path(path)}", highlight=False, soft_wrap=True)
         write_triples(manifest, path, actions, config.triples.explored, config.training.seed, -1, console)
     return path, f"manifest:{show_path(manifest)}"
 

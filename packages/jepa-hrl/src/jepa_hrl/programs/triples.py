@@ -191,7 +191,7 @@ def _prepare(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"--explored must be 0 or more; got {args.explored}")
     began = time.perf_counter()
     actions = make_action_set(STEPS, ProgramJepaConfig().max_actions)
-    console.print(f"writing to {show_path(args.output)}", highlight=False)
+    console.print(f"writing to {show_path(args.output)}", highlight=False, soft_wrap=True)
     count = write_triples(args.manifest, args.output, actions, args.explored, args.seed, args.workers, console)
     console.print(
         f"{count:,} triples in {time.perf_counter() - began:.0f} s\n"

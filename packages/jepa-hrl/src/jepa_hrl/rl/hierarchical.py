@@ -158,7 +158,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str], console: Console) -> i
     sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
     pieces = Pieces(config, jepa, sets, options)
     root = args.run_dir or workspace_folder() / "runs" / "hierarchical" / f"{datetime.now():%Y%m%d-%H%M%S}"
-    console.print(f"{len(options)} options; writing to {show_path(root)}", highlight=False)
+    console.print(f"{len(options)} options; writing to {show_path(root)}", highlight=False, soft_wrap=True)
     results: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in VARIANTS}
     for seed in args.seeds:
         for name in VARIANTS:

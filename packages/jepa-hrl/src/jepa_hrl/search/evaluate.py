@@ -113,7 +113,7 @@ def _show_explanations(tasks: Sequence[Task], results: Sequence[Result], folder:
         console.print(f"  {explain(program)}", highlight=False, markup=False, soft_wrap=True)
         console.print(grids_to_text(steps_of(program, grid), console.is_terminal, console.width), crop=False)
         write_text(folder / f"{result.task_id.replace('/', '_')}.svg", steps_to_svg(result.task_id, program, grid))
-    console.print(f"drawn in {show_path(folder)}", highlight=False)
+    console.print(f"drawn in {show_path(folder)}", highlight=False, soft_wrap=True)
 
 
 def _tasks(args: argparse.Namespace) -> tuple[list[Task], str, Path | None]:
@@ -190,7 +190,9 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         for results in list(found.values())[:1]:
             _show_explanations(tasks, results, folder, console)
     _show(output, console)
-    console.print(f"written to {show_path(args.output)}\nnext: uv run eval compare --methods dsl", highlight=False)
+    console.print(
+        f"written to {show_path(args.output)}\nnext: uv run eval compare --methods dsl", highlight=False, soft_wrap=True
+    )
     return 0
 
 

@@ -106,7 +106,7 @@ def _train(args: argparse.Namespace, console: Console) -> int:
     manifest = args.tasks
     if manifest is None:
         folder = workspace_folder() / _DATA
-        console.print(f"synthetic tasks in {show_path(folder)}", highlight=False)
+        console.print(f"synthetic tasks in {show_path(folder)}", highlight=False, soft_wrap=True)
         config = read_config(workspace_folder() / "configs" / "data" / "prior_curriculum.yaml")
         generate(config, folder, args.workers, console)
         manifest = folder / "manifest.jsonl"
@@ -118,7 +118,9 @@ def _train(args: argparse.Namespace, console: Console) -> int:
     held = order[: max(1, int(_HELD_OUT * len(order)))]
     learnt = order[len(held) :]
     run = new_run(workspace_folder() / "runs", METHOD, "quick", args.run_dir)
-    console.print(f"{len(learnt):,} tasks to learn from, {len(held):,} held out; writing to {show_path(run.path)}")
+    console.print(
+        f"{len(learnt):,} tasks to learn from, {len(held):,} held out; writing to {show_path(run.path)}", soft_wrap=True
+    )
     with Progress(console, args.steps, "training") as progress:
         network = train(features[learnt], shares[learnt], args.steps, args.batch_size, args.seed, progress)
     metrics = held_out_metrics(network, features[held], shares[held])

@@ -73,7 +73,7 @@ def generate(config: SynthesisConfig, folder: Path, workers: int, console: Conso
     if done.exists():
         stored = json.loads(done.read_text(encoding="utf-8"))
         if stored.get("config") == recipe:
-            console.print(f"{show_path(folder)} holds this data set already")
+            console.print(f"{show_path(folder)} holds this data set already", soft_wrap=True)
             return dict(stored)
         raise InputError(f"{show_path(folder)} holds a data set of another recipe; choose another --output-dir")
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def _generate(args: argparse.Namespace, rest: Sequence[str], console: Console) -
     config = read_config(args.config, rest)
     folder = args.output_dir or workspace_folder() / "data" / config.name
     began = time.perf_counter()
-    console.print(f"writing to {show_path(folder)}", highlight=False)
+    console.print(f"writing to {show_path(folder)}", highlight=False, soft_wrap=True)
     summary = generate(config, folder, args.workers, console)
     seconds = time.perf_counter() - began
     histogram = summary["program_length_histogram"]
