@@ -48,7 +48,7 @@ from rlan.split import split_tasks
 from rlan.trainer import Trainer as RlanTrainer
 
 SIZES = [2**power for power in range(12, 27, 2)]  # bytes
-FEW = 4  # samples of a counted step on the CPU
+FEW = 2  # samples of a counted step on the CPU
 ROOT = workspace_folder()
 
 
@@ -91,19 +91,18 @@ class Recipe:
     seconds: float
 
 
-def counted(trainer: object, samples: int, step: Callable[[], object]) -> tuple[float, float]:
-    """Operations and seconds a sample of a training step."""
-    step()
+def counted(samples: int, step: Callable[[], object]) -> tuple[float, float]:
+    """Operations and seconds a sample of a training step; the first step warms up while its operations are counted."""
     with FlopCounterMode(display=False) as counter:
         step()
     seconds = []
-    for _ in range(3):
+    for _ in range(2):
         began = time.perf_counter()
         step()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    return counter.get_total_flops() / samples, statistics.median(seconds) / samples
+    return counter.get_total_flops() / samples, min(seconds) / samples
 
 
 def gradient_bytes(model: torch.nn.Module) -> int:
@@ -111,7 +110,7 @@ def gradient_bytes(model: torch.nn.Module) -> int:
 
 
 def rlan(name: str, few: int | None, folder: RunFolder) -> Recipe:
-    config, _ = load_config(RlanConfig, "rlan", {}, ROOT / "configs" / "rlan" / f"{name}.yaml")
+    config, _ = load_config(RlanConfig, "rlan", {}, ROOT / "configs" / "rlan" / f"{name}.yaml", {})
     batch = config.training.batch_size
     training = dataclasses.replace(config.training, batch_size=few or batch, grad_accumulation_steps=1)
     small = dataclasses.replace(config, training=training, device=dataclasses.replace(config.device, compile=False))
@@ -120,7 +119,7 @@ def rlan(name: str, few: int | None, folder: RunFolder) -> Recipe:
     full = RlanTrainer(config, split_tasks(config.data), folder, trainer.fabric).total_steps if few else None
     steps = full or trainer.total_steps
     trainer.step = trainer.total_steps // 2
-    operations, seconds = counted(trainer, training.batch_size, trainer.training_step)
+    operations, seconds = counted(training.batch_size, trainer.training_step)
     parts = config.training.grad_accumulation_steps
     return Recipe(f"rlan {name}", batch * parts, steps, gradient_bytes(trainer.model), operations, seconds)
 
@@ -136,7 +135,8 @@ def hrm(name: str, few: int | None, folder: RunFolder) -> Recipe:
     )  # fmt: skip
     fabric = open_fabric("auto", "bfloat16")
     trainer = HrmTrainer(small, training_data(config.data, 0, fabric.device), folder, fabric)
-    found = [counted(trainer, small.training.batch_size, trainer.training_step) for _ in range(3)]  # canvases differ
+    draws = 1 if config.data.canvas == "full" else 6  # canvases differ
+    found = [counted(small.training.batch_size, trainer.training_step) for _ in range(draws)]
     operations, seconds = np.mean(found, axis=0).tolist()
     size = gradient_bytes(trainer.model)
     return Recipe(f"hrm {name}", batch, config.training.max_steps, size, operations, seconds)
@@ -152,7 +152,7 @@ def jepa(name: str, few: int | None, folder: RunFolder) -> Recipe:
         dataclasses.replace(config, training=training), load_data(config, Console(quiet=True)), folder,
         open_fabric("auto", "bfloat16"),
     )  # fmt: skip
-    operations, seconds = counted(trainer, training.batch_size, trainer.training_step)
+    operations, seconds = counted(training.batch_size, trainer.training_step)
     tasks = 10_000  # of the pilot curriculum, which the recipe learns
     steps = config.training.epochs * max(1, tasks // whole)
     return Recipe(f"jepa {name}", whole, steps, gradient_bytes(trainer.model), operations, seconds)
@@ -194,20 +194,20 @@ def fitted_links(processes: int) -> tuple[Links, dict[int, float]]:
 
 
 def checked(links: Links, folder: Path) -> str:
-    """The model against two processes of one thread each: RLAN's quick recipe for three epochs."""
+    """The model against two processes of one thread each: RLAN's quick recipe for four epochs."""
     rates = {}
     for processes in (1, 2):
         run = folder / f"check-{processes}"
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes > 1 else []
         subprocess.run(
             [sys.executable, *launcher, "-m", "rlan", "--run-dir", str(run), "--device", "cpu", "--training.max_epochs",
-             "6", "--validation.every_epochs", "6"],
+             "4", "--validation.every_epochs", "4"],
             capture_output=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         lines = read_metrics(RunFolder(run).metrics)
         name = "time/samples_per_second"
         rates[processes] = statistics.median(line[name] for line in lines if name in line)
-    config, _ = load_config(RlanConfig, "rlan", {}, ROOT / "configs" / "rlan" / "quick.yaml")
+    config, _ = load_config(RlanConfig, "rlan", {}, ROOT / "configs" / "rlan" / "quick.yaml", {})
     batch = config.training.batch_size * config.training.grad_accumulation_steps
     size = gradient_bytes(
         RlanTrainer(config, split_tasks(config.data), RunFolder(folder / "size"), open_fabric("cpu", "float32")).model

@@ -124,7 +124,7 @@ def test_options_and_primitives_are_compared_and_a_stopped_comparison_goes_on(
 ) -> None:
     config = recipe(tmp_path, "active-reasoner", jepa_file, curriculum, held_out, trainer={"iterations": 2})
     options = tmp_path / "options.json"
-    options.write_text(json.dumps({"options": [{"actions": ["flip_horizontal", "transpose"]}]}))
+    options.write_text(json.dumps({"format": 1, "options": [{"actions": ["flip_horizontal", "transpose"]}]}))
     arguments = ("--options", options, "--config", config, "--seeds", 0, 1, "--run-dir", tmp_path / "both")
     done = launch("hierarchical", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
