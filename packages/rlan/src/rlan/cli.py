@@ -95,7 +95,7 @@ def _compared(name: str, rows: dict[str, dict[str, float]]) -> list[str]:
     """Where a baseline is ahead or level, said plainly."""
     lines = []
     for baseline, label in (("identity", "the identity"), ("background", "constant background")):
-        ahead = [key for key in _SHOWN[:3] if rows[baseline][key] > rows["rlan"][key]]
+        ahead = [key for key in _SHOWN if rows[baseline][key] > rows["rlan"][key]]
         if ahead:
             lines.append(f"on {name} tasks {label} is still ahead in {', '.join(ahead)}")
         else:
