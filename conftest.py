@@ -1,5 +1,6 @@
 """What tests of several packages share."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +9,12 @@ import pytest
 from arc_core.task import Pair, Task
 
 Sizes = list[tuple[tuple[int, int], tuple[int, int]]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One thread for each of several test processes: as many as cores, each with as many threads, would starve."""
+    if config.getoption("numprocesses", 0):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
