@@ -87,16 +87,19 @@ def test_eight_puzzles_are_overfitted_to_100_percent_exact(
             expansion=2.0, halt_max_steps=2,
         ),
         TrainingConfig(
-            max_steps=400, batch_size=8, learning_rate=3e-3, warmup_steps=10, weight_decay=0.0, lr_min_ratio=0.0
+            max_steps=600, batch_size=8, learning_rate=1.5e-3, warmup_steps=10, weight_decay=0.0, lr_min_ratio=0.0
         ),
         DataConfig(train="made", num_augmentations=0, held_out_views=0, translation=False),
     )  # fmt: skip
     fabric = open_fabric("cpu", "float32")
     data = training_data(config.data, 0, fabric.device)
     trainer = Trainer(config, data, RunFolder(tmp_path), fabric)
-    for _ in range(400):
-        trainer.training_step()
-    assert trainer.score(Scored.of(data, data.train))["exact_accuracy"] == 1.0
+    exact = 0.0
+    while exact < 1.0 and trainer.step < 600:  # how many steps it takes differs from processor to processor
+        for _ in range(50):
+            trainer.training_step()
+        exact = trainer.score(Scored.of(data, data.train))["exact_accuracy"]
+    assert exact == 1.0
 
 
 @pytest.mark.slow

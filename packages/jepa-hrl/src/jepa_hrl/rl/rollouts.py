@@ -150,11 +150,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="example: uv run rollout-latent-env --episodes 1000 --output data/rollouts/active_quick.jsonl",
     )
     parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="default: the newest run of the active reasoner")
-    parser.add_argument("--tasks", type=Path, metavar="MANIFEST", help="default: the curriculum that it learnt from")
+    parser.add_argument("--tasks", type=Path, metavar="MANIFEST", help="default: those that it learnt from")
     parser.add_argument(
         "--episodes", type=int, default=1000, metavar="N", help="default 1000; tasks come again in turn"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: data/rollouts/CURRICULUM.jsonl")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: data/rollouts/, with the name of the tasks")
     parser.add_argument("--greedy", action="store_true", help="the likeliest action always, instead of drawing one")
     parser.add_argument("--dynamics", choices=("model", "grounded"), help="default: those of the training")
     parser.add_argument("--seed", type=int, default=0)
@@ -176,9 +176,10 @@ def _roll(args: argparse.Namespace, console: Console) -> int:
     env = config.env
     if args.dynamics is not None:
         env = dataclasses.replace(env, dynamics=args.dynamics)
-    manifest = args.tasks or curriculum_manifest(config.tasks.curriculum, console)
+    learnt = config.tasks.manifest
+    manifest = args.tasks or (Path(learnt) if learnt else curriculum_manifest(config.tasks.curriculum, console))
     puzzles = manifest_puzzles(manifest, agent.jepa.actions, env.demonstrations)
-    output = args.output or workspace_folder() / "data" / "rollouts" / f"{config.tasks.curriculum}.jsonl"
+    output = args.output or workspace_folder() / "data" / "rollouts" / f"{manifest.resolve().parent.name}.jsonl"
     console.print(f"{file}\nwriting to {show_path(output)}", highlight=False, soft_wrap=True)
     header = Header(
         show_path(file), show_path(manifest), env.dynamics, args.seed, args.greedy,
