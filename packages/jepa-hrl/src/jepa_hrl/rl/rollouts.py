@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--episodes", type=int, default=1000, metavar="N", help="default 1000; tasks come again in turn"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: data/rollouts/, with the name of the tasks")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: data/rollouts/TASKS.jsonl")
     parser.add_argument("--greedy", action="store_true", help="the likeliest action always, instead of drawing one")
     parser.add_argument("--dynamics", choices=("model", "grounded"), help="default: those of the training")
     parser.add_argument("--seed", type=int, default=0)
