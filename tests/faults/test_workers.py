@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def generate(folder: Path) -> "subprocess.Popen[str]":
     """Starts generate-dataset for some seconds of work, in a session of its own."""
-    counts = [f"--task_schedule.phase_{phase}.count={count}" for phase, count in (("i", 60), ("ii", 60), ("iii", 200))]
+    counts = [f"--task_schedule.phase_{phase}.count={count}" for phase, count in (("i", 40), ("ii", 40), ("iii", 60))]
     command = [sys.executable, "-m", "jepa_hrl.synthesis.dataset", "--output-dir", str(folder), "--workers", "2"]
     return subprocess.Popen(
         [*command, *(word for count in counts for word in count.split("="))],

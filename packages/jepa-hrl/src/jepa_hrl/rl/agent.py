@@ -48,10 +48,7 @@ class Agent:
         Raises:
             InputError: it is of another size, or thinks in another JEPA's latents.
         """
-        theirs, ours = checkpoint.extras.get("jepa_model"), self.jepa.model.state_dict()
-        if not isinstance(theirs, dict) or any(
-            name not in theirs or not torch.equal(theirs[name].to(value.device), value) for name, value in ours.items()
-        ):
+        if not thinks_in(checkpoint, self.jepa):
             raise InputError("the policy to begin with must have been trained with the same program-conditioned JEPA")
         try:
             weights = dict(checkpoint.model)
@@ -72,6 +69,14 @@ class Agent:
             seen = weights["decide.0.weight"]
             weights["decide.0.weight"] = torch.cat([seen, seen.new_zeros(len(seen), more)], dim=1)
         return weights
+
+
+def thinks_in(checkpoint: Checkpoint, jepa: OpenedProgramJepa) -> bool:
+    """Whether a policy was trained with this very JEPA."""
+    theirs, ours = checkpoint.extras.get("jepa_model"), jepa.model.state_dict()
+    return isinstance(theirs, dict) and all(
+        name in theirs and torch.equal(theirs[name].to(value.device), value) for name, value in ours.items()
+    )
 
 
 def opened_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tuple[Agent, ReasonerConfig]:

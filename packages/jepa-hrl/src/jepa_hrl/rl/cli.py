@@ -38,9 +38,9 @@ def _train(argv: Sequence[str] | None) -> int:
     config, console, fabric = session.config, session.console, session.fabric
     with fabric.rank_zero_first():
         path = program_jepa(config.program_checkpoint, console)
-        if session.start.checkpoint is None and session.initial is None and config.cloning.epochs:
-            session.initial = load_checkpoint(cloned_policy(config.policy_checkpoint, console), CLONING_METHOD)
         jepa = open_program_jepa(path, fabric.device)
+        if session.start.checkpoint is None and session.initial is None and config.cloning.epochs:
+            session.initial = load_checkpoint(cloned_policy(config.policy_checkpoint, jepa, console), CLONING_METHOD)
         sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
     run = session.begin(sets.fingerprint)
     trainer = Trainer(config, Agent(jepa, config.policy, config.trainer.seed), sets, run, fabric)

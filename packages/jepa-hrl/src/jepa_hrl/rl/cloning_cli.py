@@ -5,14 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from arc_core.checkpoint import load_checkpoint
+from arc_core.checkpoint import CheckpointError, load_checkpoint
 from arc_core.errors import InputError, RunFailure, run_command
 from arc_core.files import show_path
 from arc_core.loop import Ended
 from arc_core.progress import Progress
+from arc_core.runs import RunFolder
 from arc_core.training_command import TrainedMethod, open_session, write_summary
-from jepa_hrl.programs.opened import open_program_jepa
-from jepa_hrl.rl.agent import Agent
+from jepa_hrl.programs.opened import OpenedProgramJepa, open_program_jepa
+from jepa_hrl.rl.agent import Agent, thinks_in
 from jepa_hrl.rl.cloning import demonstrate
 from jepa_hrl.rl.cloning_trainer import CloningTrainer
 from jepa_hrl.rl.config import CLONING_COMMAND, CLONING_METHOD, OLD_KEYS, ReasonerConfig
@@ -30,9 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _train(argv))
 
 
-def cloned_policy(given: str | None, console: Console) -> Path:
-    """The cloned policy that a reasoner begins with."""
-    return piece(given, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console)
+def cloned_policy(given: str | None, jepa: OpenedProgramJepa, console: Console) -> Path:
+    """The cloned policy that a reasoner begins with: one that thinks in the same JEPA's latents."""
+
+    def fits(run: RunFolder) -> bool:
+        try:
+            return thinks_in(load_checkpoint(run.path, CLONING_METHOD), jepa)
+        except CheckpointError:
+            return False
+
+    with_it = ("--program_checkpoint", str(jepa.file))
+    return piece(given, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, with_it, fits)
 
 
 def _train(argv: Sequence[str] | None) -> int:

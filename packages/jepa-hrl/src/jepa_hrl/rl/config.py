@@ -156,7 +156,8 @@ class ReasonerConfig:
 
     Attributes:
         program_checkpoint: run or checkpoint of train-program-conditioned-jepa; null for the newest, made if missing.
-        policy_checkpoint: run or checkpoint of pretrain-bc to begin with; null for the newest, made if missing.
+        policy_checkpoint: run or checkpoint of pretrain-bc to begin with; null for the newest of the same JEPA, made if
+            missing.
     """
 
     program_checkpoint: str | None = None

@@ -16,28 +16,37 @@ from jepa_hrl.programs.config import TRAIN_COMMAND as PROGRAM_COMMAND
 RECIPE = "quick"
 
 
-def finished_run(method: str) -> RunFolder | None:
-    """The newest run of a method's quick recipe that came to its end."""
+def _any(run: RunFolder) -> bool:
+    return True
+
+
+def finished_run(method: str, fits: Callable[[RunFolder], bool] = _any) -> RunFolder | None:
+    """The newest run of a method's quick recipe that came to its end, of those that fit."""
     folders = (workspace_folder() / "runs" / method).glob(f"{RECIPE}-*")
     runs = [run for run in map(RunFolder, folders) if run.summary.exists()]
-    return max(runs, key=lambda run: run.summary.stat().st_mtime_ns, default=None)
+    runs.sort(key=lambda run: run.summary.stat().st_mtime_ns, reverse=True)
+    return next(filter(fits, runs), None)
 
 
 def piece(
-    given: str | None, method: str, command: str, train: Callable[[Sequence[str]], int], what: str, console: Console
-) -> Path:
+    given: str | None, method: str, command: str, train: Callable[[Sequence[str]], int], what: str, console: Console,
+    arguments: Sequence[str] = (), fits: Callable[[RunFolder], bool] = _any,
+) -> Path:  # fmt: skip
     """The checkpoint of a config, or the run of an earlier command, or that of one made now.
 
+    Args:
+        arguments: of the command, where one is made.
+        fits: which earlier runs will do.
     Raises:
         RunFailure: the command did not come to its end.
     """
     if given is not None:
         return Path(given)
-    run = finished_run(method)
+    run = finished_run(method, fits)
     if run is None:
         console.print(f"there is no {what} yet; training one with {command}", highlight=False)
-        status = train([])
-        run = finished_run(method)
+        status = train(arguments)
+        run = finished_run(method, fits)
         if status or run is None:
             raise RunFailure(f"{what} was not trained to its end; go on with {command} --resume auto")
     console.print(f"{what}: {show_path(run.path)}", highlight=False, soft_wrap=True)

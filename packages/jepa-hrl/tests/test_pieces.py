@@ -1,0 +1,67 @@
+"""What a reasoner stands on, found among earlier runs."""
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from arc_core.checkpoint import Checkpoint, save_checkpoint
+from arc_core.config import config_to_dict
+from jepa_hrl.programs.opened import OpenedProgramJepa
+from jepa_hrl.rl import cloning_cli, pieces
+from jepa_hrl.rl.agent import Agent
+from jepa_hrl.rl.config import CLONING_METHOD, PolicyConfig, ReasonerConfig
+
+CONSOLE = Console(quiet=True)
+
+
+def finish(root: Path, name: str, jepa: OpenedProgramJepa, when: int) -> Path:
+    """A finished run of pretrain-bc, at some second."""
+    agent = Agent(jepa, PolicyConfig(16), 0)
+    checkpoint = Checkpoint(
+        method=CLONING_METHOD, step=1, model=agent.policy.state_dict(), optimizer={}, scheduler={},
+        extras=agent.extras(), config=config_to_dict(ReasonerConfig()), data_fingerprint="", training_data=(),
+    )  # fmt: skip
+    folder = root / "runs" / CLONING_METHOD / name
+    save_checkpoint(folder / "checkpoints", checkpoint, True, 1)
+    (folder / "summary.json").write_text("{}")
+    os.utime(folder / "summary.json", (when, when))
+    return folder
+
+
+def test_a_reasoner_begins_with_a_policy_of_its_own_jepa(
+    tmp_path: Path, jepa: OpenedProgramJepa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "workspace_folder", lambda: tmp_path)
+    other = replace(jepa, model=copy.deepcopy(jepa.model), file=Path("other"))
+    other.model.log_temperature += 1
+    theirs = finish(tmp_path, "quick-1", jepa, 100)
+    finish(tmp_path, "quick-2", jepa, 50)
+    finish(tmp_path, "quick-3", other, 200)  # newer, but it thinks in another JEPA's latents
+    assert cloning_cli.cloned_policy(None, jepa, CONSOLE) == theirs
+    damaged = finish(tmp_path, "quick-4", jepa, 300)
+    next((damaged / "checkpoints").glob("*.pt")).write_bytes(b"no checkpoint")
+    assert cloning_cli.cloned_policy(None, jepa, CONSOLE) == theirs
+
+
+def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
+    tmp_path: Path, jepa: OpenedProgramJepa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "workspace_folder", lambda: tmp_path)
+    other = replace(jepa, model=copy.deepcopy(jepa.model))
+    other.model.log_temperature += 1
+    finish(tmp_path, "quick-1", other, 100)
+    asked: list[list[str]] = []
+
+    def train(arguments: Sequence[str]) -> int:
+        asked.append(list(arguments))
+        finish(tmp_path, "quick-2", jepa, 50)
+        return 0
+
+    monkeypatch.setattr(cloning_cli, "main", train)
+    assert cloning_cli.cloned_policy(None, jepa, CONSOLE).name == "quick-2"
+    assert asked == [["--program_checkpoint", str(jepa.file)]]
