@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from arc_core.datasets import fingerprint
 from arc_core.errors import InputError
 from arc_core.task import Task
 from jepa_hrl.objects.tokens import tokenize
+from jepa_hrl.workers import in_workers
 
 Floats = npt.NDArray[np.float16]
 Integers = npt.NDArray[np.int64]
@@ -65,7 +66,8 @@ def build_table(tasks: Sequence[Task], eight: bool = True, one_color: bool = Tru
     grids = [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
     if len(grids) < 2 * len(pairs):
         raise InputError("the JEPA learns from pairs: every test must have its output")
-    found = Parallel(n_jobs=workers, batch_size=256)(delayed(tokenize)(grid, eight, one_color) for grid in grids)
+    jobs = (delayed(tokenize)(grid, eight, one_color) for grid in grids)
+    found = list(in_workers(jobs, workers, return_as="list", batch_size=256))
     lengths = [len(tokens.objects) for tokens in found]
     return TokenTable(
         np.concatenate([tokens.objects for tokens in found]).astype(np.float16),

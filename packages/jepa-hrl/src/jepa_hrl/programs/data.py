@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, delayed
+from joblib import delayed
 from rich.console import Console
 
 from arc_core.config import workspace_folder
@@ -27,6 +27,7 @@ from jepa_hrl.programs.actions import ActionSet
 from jepa_hrl.programs.config import ProgramJepaConfig
 from jepa_hrl.programs.triples import source_file, table_of, write_triples
 from jepa_hrl.synthesis.steps import Arguments
+from jepa_hrl.workers import in_workers
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -175,7 +176,7 @@ def tokens_of(grids: Sequence[Array], encoder: EncoderConfig, workers: int = 1) 
         return [tokenize(grid, eight, one_color) for grid in grids]
     starts = range(0, len(grids), _GRIDS_A_JOB)
     jobs = (delayed(tokens_of)(grids[s : s + _GRIDS_A_JOB], encoder) for s in starts)
-    return [tokens for part in Parallel(n_jobs=workers)(jobs) for tokens in part]
+    return [tokens for part in in_workers(jobs, workers, return_as="list") for tokens in part]
 
 
 def token_table(grids: Sequence[Array], encoder: EncoderConfig, fingerprint: str, workers: int = 1) -> TokenTable:

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from rich.console import Console
 
 from arc_core.datasets import load_tasks
@@ -27,6 +27,7 @@ from jepa_hrl.dsl.types import Array
 from jepa_hrl.programs.actions import RECOLOR, Action, ActionSet, make_action_set, renamed
 from jepa_hrl.programs.config import STEPS, ProgramJepaConfig
 from jepa_hrl.synthesis.steps import Arguments
+from jepa_hrl.workers import in_workers
 
 _TASKS_A_JOB = 50
 
@@ -148,7 +149,7 @@ def write_triples(
     partial, count = output.with_name(output.name + ".partial"), 0
     starts = range(0, len(rows), _TASKS_A_JOB)
     jobs = (delayed(_many)(rows[s : s + _TASKS_A_JOB], s, actions, explored, seed) for s in starts)
-    made: Iterator[list[str]] = Parallel(n_jobs=workers, return_as="generator")(jobs)
+    made: Iterator[list[str]] = in_workers(jobs, workers)
     with Progress(console, len(rows), "tasks") as progress, partial.open("w", encoding="utf-8") as file:
         for number, lines in enumerate(made, 1):
             file.writelines(lines)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,8 +16,8 @@ from jepa_hrl.rl.episodes import Episodes
 from jepa_hrl.rl.measure import batch_of
 from jepa_hrl.rl.policy import Batch, Foresight
 from jepa_hrl.rl.puzzles import Puzzle
-from jepa_hrl.rl.world import World
-from jepa_hrl.search.workers import unwarned_renewal
+from jepa_hrl.rl.world import World, mark
+from jepa_hrl.workers import in_workers
 
 _AT_ONCE = 256
 
@@ -50,10 +50,9 @@ def demonstrate(
     parts = [known[first : first + _AT_ONCE] for first in range(0, len(known), _AT_ONCE)]
     jobs = (delayed(_followed)(part, foresight, world, grounded) for part in parts)
     found = []
-    with unwarned_renewal():
-        for number, made in enumerate(Parallel(n_jobs=workers, return_as="generator")(jobs), 1):
-            found.append(made)
-            progress.update(min(number * _AT_ONCE, len(known)))
+    for number, made in enumerate(in_workers(jobs, workers), 1):
+        found.append(made)
+        progress.update(min(number * _AT_ONCE, len(known)))
     batches, actions = zip(*found, strict=True)
     return Demonstrated(Batch.joined(batches), torch.cat(actions))
 
@@ -62,19 +61,46 @@ def demonstrate(
 def _followed(
     puzzles: Sequence[Puzzle], foresight: Foresight | None, world: World, config: EnvConfig
 ) -> tuple[Batch, Tensor]:
-    """The steps of some puzzles' programs."""
+    """The steps of some puzzles' programs, without their detours."""
     world.forget()
     episodes = Episodes(world, puzzles, config, len(puzzles))
     episodes.begin(range(len(puzzles)), np.arange(len(puzzles)))
-    batches, actions = [], []
-    for step in range(max(len(puzzle.trace) for puzzle in puzzles)):
-        there = np.array([step < len(puzzle.trace) for puzzle in puzzles])
-        chosen = [puzzle.trace[step] if on else episodes.stop for puzzle, on in zip(puzzles, there, strict=True)]
-        rows = torch.from_numpy(np.flatnonzero(there)).to(world.device)
+    ways = [passed(puzzle, world) for puzzle in puzzles]
+    places = [0] * len(puzzles)
+    batches: list[Batch] = []
+    actions: list[Tensor] = []
+    while True:
+        chosen = np.full(len(puzzles), episodes.stop)
+        for row, (puzzle, way) in enumerate(zip(puzzles, ways, strict=True)):
+            if places[row] < len(puzzle.trace):
+                chosen[row], places[row] = farthest(puzzle.trace, way, places[row], world)
+        rows = torch.from_numpy(np.flatnonzero(chosen != episodes.stop)).to(world.device)
+        if not len(rows):
+            return Batch.joined(batches), torch.cat(actions)
         batches.append(batch_of(episodes.observation(), foresight, world.device).rows(rows))
-        actions.append(torch.tensor(chosen, device=world.device)[rows])
-        episodes.step(np.array(chosen, dtype=np.int64))
-    return Batch.joined(batches), torch.cat(actions)
+        actions.append(torch.from_numpy(chosen).to(world.device)[rows])
+        episodes.step(chosen)
+
+
+def passed(puzzle: Puzzle, world: World) -> list[list[int]]:
+    """The grids, by number, of a puzzle's demonstrations before, between and after the actions of its program."""
+    inputs, goals = world.numbers(puzzle)
+    way = [inputs]
+    for action in puzzle.trace[:-1]:
+        way.append([world.outcome(number, action) for number in way[-1]])
+    return [*way, goals]
+
+
+def farthest(trace: Sequence[int], way: Sequence[Sequence[int]], place: int, world: World) -> tuple[int, int]:
+    """The action that leads farthest along a program's way, and how far: a program drawn at random makes detours."""
+    changes, marks = world.prospects(way[place][:1])
+    for later in range(len(way) - 1, place + 1, -1):
+        for action in np.flatnonzero(changes[0] & (marks[0] == mark(world.grids[way[later][0]]))).tolist():
+            if [world.outcome(number, action) for number in way[place]] == list(way[later]):
+                return action, later
+        if later == len(way) - 1 and world.actions.recolor is not None and world.table(way[place], way[later]):
+            return world.actions.recolor, later
+    return trace[place], place + 1
 
 
 def imitation_loss(log_probabilities: Tensor, actions: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from arc_core.errors import InputError
 from arc_core.files import show_path
@@ -16,6 +16,7 @@ from jepa_hrl.programs.triples import read_manifest
 from jepa_hrl.synthesis.dataset import plans_of, read_config
 from jepa_hrl.synthesis.generator import PhasePlan, practice_task
 from jepa_hrl.synthesis.steps import Arguments
+from jepa_hrl.workers import in_workers
 
 _TASKS_A_JOB = 200
 
@@ -115,9 +116,8 @@ def practice_puzzles(
         share = round(count * number / total)
         starts = range(0, share, _TASKS_A_JOB)
         jobs += [(plan, range(start, min(start + _TASKS_A_JOB, share))) for start in starts]
-    run = Parallel(n_jobs=workers)
-    made = run(delayed(_practice)(plan, numbers, seed, actions, demonstrations) for plan, numbers in jobs)
-    return [puzzle for part in made for puzzle in part]
+    made = (delayed(_practice)(plan, numbers, seed, actions, demonstrations) for plan, numbers in jobs)
+    return [puzzle for part in in_workers(made, workers, return_as="list") for puzzle in part]
 
 
 def _practice(plan: PhasePlan, numbers: range, seed: int, actions: ActionSet, demonstrations: int) -> list[Puzzle]:

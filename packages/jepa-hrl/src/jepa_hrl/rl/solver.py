@@ -6,7 +6,7 @@ from math import inf
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
 from arc_core.device import count_parameters, solving_device
@@ -18,7 +18,7 @@ from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
 from jepa_hrl.rl.guided_search import GuidedLimits, GuidedSearch
 from jepa_hrl.search.engine import Limits, Outcome
 from jepa_hrl.search.solver import limits_of, prediction
-from jepa_hrl.search.workers import unwarned_renewal
+from jepa_hrl.workers import in_workers
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def search_tasks(
     agent.world.forget()
     workers = workers if agent.world.device.type == "cpu" else 1
     jobs = (delayed(_search)(agent, number, task.without_answers(), env, limits) for number, task in enumerate(tasks))
-    with unwarned_renewal():
-        yield from Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="2 * n_jobs")(jobs)
+    yield from in_workers(jobs, workers, return_as="generator_unordered", pre_dispatch="2 * n_jobs")
 
 
 def _search(agent: Agent, number: int, task: Task, env: EnvConfig, limits: GuidedLimits) -> tuple[int, Outcome]:

@@ -7,7 +7,7 @@ from joblib.parallel import get_active_backend
 
 from arc_core.task import Task
 from jepa_hrl.search.engine import Delay, Limits, Outcome, Search
-from jepa_hrl.search.workers import unwarned_renewal
+from jepa_hrl.workers import in_workers
 
 Bits = Mapping[str, float] | None
 Guide = Callable[[Task], Delay]
@@ -44,8 +44,7 @@ def search_tasks(
     ]
     backend, _ = get_active_backend()
     if backend.supports_return_generator or len(jobs) < 2:
-        with unwarned_renewal():
-            yield from Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="n_jobs")(jobs)
+        yield from in_workers(jobs, workers, return_as="generator_unordered", pre_dispatch="n_jobs")
         return
     run = Parallel(n_jobs=workers)
     step = 4 * backend.effective_n_jobs(workers)

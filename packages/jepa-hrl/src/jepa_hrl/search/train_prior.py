@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from rich.console import Console
 from torch import Tensor
 from torch.nn import functional
@@ -26,6 +26,7 @@ from jepa_hrl.dsl.program import Expression, names_in, parse
 from jepa_hrl.search.features import task_features
 from jepa_hrl.search.prior import METHOD, NAMES, PriorNetwork
 from jepa_hrl.synthesis.dataset import generate, read_config
+from jepa_hrl.workers import in_workers
 
 _HELD_OUT = 0.1
 _DATA = "data/prior_curriculum"
@@ -49,7 +50,8 @@ def load_examples(tasks: Sequence[Task], manifest: Path, workers: int) -> tuple[
         programs = [json.loads(line).get("metadata", {}).get("program") for line in lines if line.strip()]
     if not all(isinstance(program, str) for program in programs):
         raise InputError(f"{show_path(manifest)}: every task must say metadata.program, as generate-dataset writes it")
-    features = Parallel(n_jobs=workers, batch_size=64)(delayed(task_features)(task) for task in tasks)
+    jobs = (delayed(task_features)(task) for task in tasks)
+    features = list(in_workers(jobs, workers, return_as="list", batch_size=64))
     return torch.from_numpy(np.stack(features)), torch.stack([wanted_shares(parse(program)) for program in programs])
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from joblib import Parallel, delayed
+from joblib import delayed
 from rich.console import Console
 
 from arc_core.config import build_config, config_to_dict, overlaid, parse_overrides, read_config_file, workspace_folder
@@ -25,6 +25,7 @@ from jepa_hrl.synthesis.config import SynthesisConfig
 from jepa_hrl.synthesis.contact_sheet import write_contact_sheet
 from jepa_hrl.synthesis.generator import PhasePlan, Synthetic, make_task
 from jepa_hrl.synthesis.steps import STEPS, find_step
+from jepa_hrl.workers import in_workers
 
 _TASKS_A_JOB = 8
 _SHOWN = 24  # tasks in the picture
@@ -52,8 +53,8 @@ def manifest_line(made: Synthetic) -> str:
 
 def _lines(jobs: Sequence[tuple[PhasePlan, range]], seed: int, workers: int) -> Iterator[list[str]]:
     """Lines of each job, in order."""
-    run = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2 * n_jobs")
-    yield from run(delayed(_make_lines)(plan, numbers, seed) for plan, numbers in jobs)
+    made = (delayed(_make_lines)(plan, numbers, seed) for plan, numbers in jobs)
+    yield from in_workers(made, workers, pre_dispatch="2 * n_jobs")
 
 
 def _make_lines(plan: PhasePlan, numbers: range, seed: int) -> list[str]:
