@@ -29,6 +29,11 @@ class PuzzleSets:
     fingerprint: str
 
 
+def learnt_manifest(config: TasksConfig, console: Console) -> Path:
+    """The tasks that are learnt from: a manifest of the user's, or the curriculum's, generated if missing."""
+    return Path(config.manifest) if config.manifest is not None else curriculum_manifest(config.curriculum, console)
+
+
 def load_puzzles(config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: int, console: Console) -> PuzzleSets:
     """The tasks of the curriculum with others of its programs to practise on, and the held-out ones.
 
@@ -37,7 +42,7 @@ def load_puzzles(config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: 
     Raises:
         InputError: nothing is left to learn from, or a manifest cannot be read.
     """
-    manifest = Path(config.manifest) if config.manifest is not None else curriculum_manifest(config.curriculum, console)
+    manifest = learnt_manifest(config, console)
     given = config.held_out_manifest
     held_manifest = Path(given) if given is not None else curriculum_manifest(config.held_out, console)
     learnt = manifest_puzzles(manifest, actions, env.demonstrations)

@@ -44,7 +44,8 @@ def piece(
         return Path(given)
     run = finished_run(method, fits)
     if run is None:
-        console.print(f"there is no {what} yet; training one with {command}", highlight=False)
+        command = " ".join((command, *arguments))
+        console.print(f"there is no {what} yet; training one with {command}", highlight=False, soft_wrap=True)
         status = train(arguments)
         run = finished_run(method, fits)
         if status or run is None:

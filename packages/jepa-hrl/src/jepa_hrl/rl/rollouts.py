@@ -21,10 +21,10 @@ from arc_core.grid import describe
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for
 from arc_core.runs import newest_run
-from jepa_hrl.jepa.tasks import curriculum_manifest
 from jepa_hrl.programs.actions import ActionSet, make_action_set
 from jepa_hrl.rl.agent import Agent, opened_agent
 from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
+from jepa_hrl.rl.data import learnt_manifest
 from jepa_hrl.rl.episodes import Episodes
 from jepa_hrl.rl.measure import batch_of
 from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles
@@ -176,8 +176,7 @@ def _roll(args: argparse.Namespace, console: Console) -> int:
     env = config.env
     if args.dynamics is not None:
         env = dataclasses.replace(env, dynamics=args.dynamics)
-    learnt = config.tasks.manifest
-    manifest = args.tasks or (Path(learnt) if learnt else curriculum_manifest(config.tasks.curriculum, console))
+    manifest = args.tasks or learnt_manifest(config.tasks, console)
     puzzles = manifest_puzzles(manifest, agent.jepa.actions, env.demonstrations)
     output = args.output or workspace_folder() / "data" / "rollouts" / f"{manifest.resolve().parent.name}.jsonl"
     console.print(f"{file}\nwriting to {show_path(output)}", highlight=False, soft_wrap=True)
