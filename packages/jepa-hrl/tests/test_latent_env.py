@@ -16,7 +16,7 @@ from jepa_hrl.rl.config import EnvConfig, RewardConfig
 from jepa_hrl.rl.env import LatentReasoningEnv, LatentReasoningVectorEnv
 from jepa_hrl.rl.episodes import Episodes
 from jepa_hrl.rl.puzzles import Puzzle
-from jepa_hrl.rl.world import World
+from jepa_hrl.rl.world import REFUSED, World
 
 GROUNDED = EnvConfig(dynamics="grounded", max_steps=5)
 
@@ -27,9 +27,12 @@ def draw(generator: np.random.Generator, mask: np.ndarray) -> int:
     return int(generator.choice(possible)) if len(possible) and generator.random() < 0.9 else len(mask) - 1
 
 
-@pytest.mark.parametrize("dynamics", ["model", "grounded"])
-def test_the_environment_keeps_gymnasiums_contract(world: World, puzzles: list[Puzzle], dynamics: Any) -> None:
-    env = LatentReasoningEnv(world, puzzles, EnvConfig(dynamics=dynamics), render_mode="ansi")
+@pytest.mark.parametrize(("dynamics", "undo"), [("model", False), ("grounded", True)])
+def test_the_environment_keeps_gymnasiums_contract(
+    world: World, puzzles: list[Puzzle], dynamics: Any, undo: bool
+) -> None:
+    env = LatentReasoningEnv(world, puzzles, EnvConfig(dynamics=dynamics, undo=undo), render_mode="ansi")
+    assert env.action_space.n == len(world.actions) + 1 + undo  # type: ignore[attr-defined]
     check_env(env, skip_render_check=True)  # warnings are errors here
     env.reset(seed=1)
     assert "now" in env.render() and "\x1b[" in env.render()
@@ -72,11 +75,11 @@ def test_a_seed_gives_the_same_episode(jepa: OpenedProgramJepa, puzzles: list[Pu
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("dynamics", ["model", "grounded"])
+@pytest.mark.parametrize(("dynamics", "undo"), [("model", False), ("grounded", False), ("model", True)])
 def test_many_episodes_together_are_many_single_ones(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], dynamics: Any
+    jepa: OpenedProgramJepa, puzzles: list[Puzzle], dynamics: Any, undo: bool
 ) -> None:
-    config, count = EnvConfig(dynamics=dynamics, max_steps=4), 256
+    config, count = EnvConfig(dynamics=dynamics, max_steps=4, undo=undo), 256
     worlds = [World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device) for _ in range(2)]
     together = LatentReasoningVectorEnv(worlds[0], puzzles, config, count)
     single = SyncVectorEnv(
@@ -172,6 +175,60 @@ def test_no_grid_comes_twice_and_what_was_refused_is_not_offered_again(world: Wo
     assert found.refused[0] and episodes.mask[0, tile] == 0
     episodes.step(np.array([turn]))
     assert episodes.mask[0, tile] == 1 and episodes.taken[0] == [flip, turn]
+
+
+@pytest.mark.parametrize("dynamics", ["model", "grounded"])
+def test_what_is_taken_back_is_as_before_but_for_the_step(world: World, puzzles: list[Puzzle], dynamics: Any) -> None:
+    config = EnvConfig(dynamics=dynamics, undo=True, reward=RewardConfig(success_distance=0.0))
+    long = [puzzle for puzzle in puzzles if puzzle.length >= 2]
+    episodes = Episodes(world, long, config, len(long))
+    episodes.begin(range(len(long)), np.arange(len(long)))
+    undo = episodes.undo
+    assert undo == len(world.actions) == episodes.stop - 1 and not episodes.mask[:, undo].any()
+    generator, ended = np.random.default_rng(0), np.zeros(len(long), dtype=bool)
+    history, tried = [], []
+    for _ in range(3):
+        history.append((episodes.grids.copy(), episodes.latents.copy(), episodes.mask.copy()))
+        tried.append(np.array([generator.choice(changing(episodes, row)) for row in range(len(long))]))
+        ended |= episodes.step(tried[-1]).terminated
+    rows = np.flatnonzero(~ended)
+    assert len(rows) > 10
+    for back, (grids, latents, mask) in enumerate(history[::-1]):
+        found = episodes.step(np.full(len(long), undo))
+        assert np.array_equal(episodes.grids[rows], grids[rows])
+        assert np.array_equal(episodes.latents[rows], latents[rows])
+        assert not (episodes.mask[rows] & (1 - mask[rows])).any()
+        assert not episodes.mask[rows, tried[2 - back][rows]].any()  # it would lead to where one has been
+        np.testing.assert_allclose(found.reward[rows], -config.reward.step_penalty)
+        assert (found.duration == 1).all() and (episodes.steps == 4 + back).all()
+    assert not episodes.mask[rows, undo].any() and not any(episodes.taken[row] for row in rows)
+
+
+def changing(episodes: Episodes, row: int) -> list[int]:
+    """Actions that are possible on all grids of an episode, not only the first."""
+    grids = episodes.grids[row].tolist()
+    possible = np.flatnonzero(episodes.mask[row, : len(episodes.world.actions)]).tolist()
+    return [
+        action
+        for action in possible
+        if action != episodes.world.actions.recolor
+        and REFUSED not in [episodes.world.outcome(g, action) for g in grids]
+    ]
+
+
+def test_what_was_refused_stays_so_when_one_comes_back(world: World) -> None:
+    flip, tile = (world.actions.numbers[name] for name in ("flip_horizontal", "tile_across"))
+    narrow = np.array([[1, 2, 3]], dtype=np.uint8)
+    wide = np.resize(np.arange(1, 10, dtype=np.uint8), (16, 16))  # cannot be laid twice across
+    puzzle = Puzzle("made", (narrow, wide), (narrow, narrow))
+    config = dataclasses.replace(GROUNDED, demonstrations=2, undo=True)
+    episodes = Episodes(world, [puzzle], config, 1)
+    episodes.begin([0], np.array([0]))
+    assert episodes.step(np.array([tile])).refused[0]
+    episodes.step(np.array([flip]))
+    assert episodes.mask[0, tile] == 1
+    episodes.step(np.array([episodes.undo]))
+    assert episodes.mask[0, tile] == 0 and episodes.mask[0, flip] == 0
 
 
 def test_an_option_is_its_actions_one_after_another(world: World, puzzles: list[Puzzle]) -> None:

@@ -14,17 +14,18 @@ from arc_core.config import config_to_dict
 from jepa_hrl.programs.opened import OpenedProgramJepa
 from jepa_hrl.rl import cloning_cli, pieces
 from jepa_hrl.rl.agent import Agent
-from jepa_hrl.rl.config import CLONING_METHOD, PolicyConfig, ReasonerConfig
+from jepa_hrl.rl.config import CLONING_METHOD, EnvConfig, PolicyConfig, ReasonerConfig
 
 CONSOLE = Console(quiet=True)
 
 
-def finish(root: Path, name: str, jepa: OpenedProgramJepa, when: int) -> Path:
+def finish(root: Path, name: str, jepa: OpenedProgramJepa, when: int, undo: bool = False) -> Path:
     """A finished run of pretrain-bc, at some second."""
-    agent = Agent(jepa, PolicyConfig(16), 0)
+    agent = Agent(jepa, PolicyConfig(16), 0, undo=undo)
+    config = ReasonerConfig(env=EnvConfig(undo=undo))
     checkpoint = Checkpoint(
         method=CLONING_METHOD, step=1, model=agent.policy.state_dict(), optimizer={}, scheduler={},
-        extras=agent.extras(), config=config_to_dict(ReasonerConfig()), data_fingerprint="", training_data=(),
+        extras=agent.extras(), config=config_to_dict(config), data_fingerprint="", training_data=(),
     )  # fmt: skip
     folder = root / "runs" / CLONING_METHOD / name
     save_checkpoint(folder / "checkpoints", checkpoint, True, 1)
@@ -42,10 +43,12 @@ def test_a_reasoner_begins_with_a_policy_of_its_own_jepa(
     theirs = finish(tmp_path, "quick-1", jepa, 100)
     finish(tmp_path, "quick-2", jepa, 50)
     finish(tmp_path, "quick-3", other, 200)  # newer, but it thinks in another JEPA's latents
-    assert cloning_cli.cloned_policy(None, jepa, CONSOLE) == theirs
+    bold = finish(tmp_path, "quick-5", jepa, 250, undo=True)
+    assert cloning_cli.cloned_policy(None, jepa, False, CONSOLE) == theirs
+    assert cloning_cli.cloned_policy(None, jepa, True, CONSOLE) == bold
     damaged = finish(tmp_path, "quick-4", jepa, 300)
     next((damaged / "checkpoints").glob("*.pt")).write_bytes(b"no checkpoint")
-    assert cloning_cli.cloned_policy(None, jepa, CONSOLE) == theirs
+    assert cloning_cli.cloned_policy(None, jepa, False, CONSOLE) == theirs
 
 
 def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
@@ -63,5 +66,5 @@ def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
         return 0
 
     monkeypatch.setattr(cloning_cli, "main", train)
-    assert cloning_cli.cloned_policy(None, jepa, CONSOLE).name == "quick-2"
-    assert asked == [["--program_checkpoint", str(jepa.file)]]
+    assert cloning_cli.cloned_policy(None, jepa, False, CONSOLE).name == "quick-2"
+    assert asked == [["--program_checkpoint", str(jepa.file), "--env.undo", "false", "--cloning.strays", "0"]]

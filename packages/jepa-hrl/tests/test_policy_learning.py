@@ -18,7 +18,7 @@ from jepa_hrl.dsl.types import Array
 from jepa_hrl.programs.actions import ActionSet
 from jepa_hrl.programs.opened import OpenedProgramJepa
 from jepa_hrl.rl.agent import Agent
-from jepa_hrl.rl.cloning import demonstrate, farthest, passed
+from jepa_hrl.rl.cloning import demonstrate
 from jepa_hrl.rl.config import EnvConfig, PolicyConfig, ReasonerConfig, TrainerConfig
 from jepa_hrl.rl.data import PuzzleSets
 from jepa_hrl.rl.episodes import Episodes
@@ -32,6 +32,7 @@ from jepa_hrl.rl.ppo import advantages_and_returns, policy_losses
 from jepa_hrl.rl.puzzles import Puzzle, reached_after
 from jepa_hrl.rl.rollouts import Header, roll_out
 from jepa_hrl.rl.trainer import Trainer
+from jepa_hrl.rl.tutor import Tutor, farthest, walked
 from jepa_hrl.rl.world import World
 
 GROUNDED = EnvConfig(dynamics="grounded", max_steps=5)
@@ -175,9 +176,10 @@ def test_a_cloned_policy_does_what_it_was_shown(jepa: OpenedProgramJepa, puzzles
         known = demonstrate(puzzles, agent.foresight, agent.world, GROUNDED, 1, progress)
     steps = 0
     for puzzle in puzzles:
-        place, way = 0, passed(puzzle, agent.world) if puzzle.trace else []
+        inputs, goals = agent.world.numbers(puzzle)
+        way, place = walked(agent.world, inputs, puzzle.trace, goals) if puzzle.trace else [], 0
         while place < len(puzzle.trace):
-            place, steps = farthest(puzzle.trace, way, place, agent.world)[1], steps + 1
+            place, steps = farthest(puzzle.trace, way or [], place, agent.world)[1], steps + 1
     assert len(known) == steps
     assert known.batch.mask.gather(1, known.actions[:, None]).all()
     optimizer = torch.optim.Adam(agent.policy.parameters(), 3e-3)
@@ -211,8 +213,11 @@ def test_detours_of_a_program_are_not_imitated(jepa: OpenedProgramJepa, world: W
         puzzle = Puzzle("made", way[0], way[3], 3, trace)
         if reached_after(trace, puzzle, actions) != 3:
             continue  # it comes back to a grid that it has been in
-        numbers, place, taken = passed(puzzle, world), 0, 0
-        assert all(same(tuple(world.grids[n] for n in row), grids) for row, grids in zip(numbers, way, strict=True))
+        inputs, goals = world.numbers(puzzle)
+        numbers, place, taken = walked(world, inputs, trace, goals), 0, 0
+        assert numbers is not None and all(
+            same(tuple(world.grids[n] for n in row), grids) for row, grids in zip(numbers, way, strict=True)
+        )
         while place < 3:
             action, after = farthest(trace, numbers, place, world)
             assert same(apply(action, way[place]), way[after])
@@ -221,6 +226,74 @@ def test_detours_of_a_program_are_not_imitated(jepa: OpenedProgramJepa, world: W
             place, taken = after, taken + 1
         shorter += taken < 3
     assert shorter > 10
+
+
+def test_a_tutor_leads_to_the_goals_from_wherever_a_pupil_went(world: World, puzzles: list[Puzzle]) -> None:
+    traced = [puzzle for puzzle in puzzles if puzzle.trace]
+    config = EnvConfig(dynamics="grounded", undo=True, max_steps=40)
+    episodes = Episodes(world, traced, config, len(traced))
+    episodes.begin(range(len(traced)), np.arange(len(traced)))
+    tutors = [Tutor(puzzle, world) for puzzle in traced]
+    generator, running, undone = np.random.default_rng(0), np.ones(len(traced), dtype=bool), 0
+    barred = 0
+    for step in range(40):
+        chosen = np.full(len(traced), episodes.stop)
+        for row in np.flatnonzero(running):
+            advice = tutors[row].advice()
+            chosen[row] = episodes.undo if advice is None else advice
+            if not episodes.mask[row, chosen[row]]:  # strayed onto the way before, and back
+                running[row], barred = False, barred + 1
+                continue
+            others = np.flatnonzero(episodes.mask[row, :-2])
+            if step < 5 and len(others) and generator.random() < 0.5:
+                chosen[row] = generator.choice(others)
+        found = episodes.step(chosen)
+        for row in np.flatnonzero(running & ~found.terminated & ~found.refused):
+            if chosen[row] == episodes.undo:
+                tutors[row].saw_undone()
+                undone += 1
+            else:
+                tutors[row].saw(int(chosen[row]), episodes.grids[row].tolist())
+        running &= ~(found.terminated & found.grounded)
+    assert not running.any() and undone > len(traced) / 4 and barred < len(traced) / 20
+
+
+def test_a_tutor_goes_on_where_an_action_was_only_taken_earlier(world: World) -> None:
+    flip, keep, tile = (world.actions.numbers[name] for name in ("flip_horizontal", "keep_color_3", "tile_across"))
+    grid = np.array([[1, 0, 2], [0, 0, 3]], dtype=np.uint8)
+    start = world.number(grid)
+    goal = world.outcome(world.outcome(start, flip), keep)
+    tutor = Tutor(Puzzle("made", (grid,), (world.grids[goal],), 2, (flip, keep)), world)
+    assert tutor.advice() == flip
+    tutor.saw(keep, [world.outcome(start, keep)])
+    assert tutor.advice() == flip  # the two may change places
+    tutor.saw_undone()
+    tutor.saw(tile, [world.outcome(start, tile)])
+    assert tutor.advice() is None
+    tutor.saw_undone()
+    assert tutor.advice() == flip
+
+
+def test_a_policy_shown_strays_solves_more_by_taking_back(jepa: OpenedProgramJepa, puzzles: list[Puzzle]) -> None:
+    config = dataclasses.replace(GROUNDED, undo=True, max_steps=8)
+    agent = Agent(jepa, PolicyConfig(64), 0, undo=True)
+    with Progress(_quiet(), len(puzzles), "") as progress:
+        known = demonstrate(puzzles, agent.foresight, agent.world, config, 1, progress, 0.3, 5)
+        again = demonstrate(puzzles, agent.foresight, agent.world, config, 1, progress, 0.3, 5)
+    assert torch.equal(known.actions, again.actions)
+    undo = len(jepa.actions)
+    back = known.actions == undo
+    assert 0.05 < back.float().mean() < 0.4 and known.batch.mask.gather(1, known.actions[:, None]).all()
+    optimizer = torch.optim.Adam(agent.policy.parameters(), 3e-3)
+    for _ in range(200):
+        log_probabilities, _ = agent.policy(known.batch)
+        loss = -log_probabilities.gather(1, known.actions[:, None]).mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    assert (log_probabilities.argmax(dim=1) == known.actions)[back].float().mean() > 0.7
+    traced = [puzzle for puzzle in puzzles if puzzle.trace]
+    assert measured(try_all(agent, traced, config)).success > 0.8
 
 
 def _quiet() -> Any:

@@ -18,20 +18,22 @@ class Agent:
     """Policy, world and foresight on one device."""
 
     def __init__(
-        self, jepa: OpenedProgramJepa, config: PolicyConfig, seed: int, options: tuple[tuple[int, ...], ...] = ()
-    ) -> None:
+        self, jepa: OpenedProgramJepa, config: PolicyConfig, seed: int, options: tuple[tuple[int, ...], ...] = (),
+        undo: bool = False,
+    ) -> None:  # fmt: skip
         """An untrained policy.
 
         Args:
             options: sequences of actions that may be chosen as one.
+            undo: whether the last action may be taken back.
         """
-        self.jepa, self.options = jepa, options
+        self.jepa, self.options, self.undo = jepa, options, undo
         self.world = World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
         choices = len(jepa.actions) + len(options)
         vectors = torch.cat([self.world.vectors, *(jepa.model.program_vector(jepa.actions, o) for o in options)])
         self.foresight = Foresight(jepa.model, vectors, jepa.actions.recolor) if config.foresight else None
         torch.manual_seed(seed_for(seed, "policy weights", 0))
-        self.policy = Policy(self.world.width, choices, config.hidden_dim, config.foresight)
+        self.policy = Policy(self.world.width, choices, config.hidden_dim, config.foresight, undo)
         self.policy.to(jepa.device)
 
     def extras(self) -> dict[str, object]:
@@ -60,11 +62,11 @@ class Agent:
             raise InputError(f"the policy to begin with must be of the same size: {reason}") from None
 
     def _widened(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A policy's weights with rows and columns of zeros for this agent's options, before those of stopping."""
-        more = len(self.options)
+        """A policy's weights with rows and columns of zeros for this agent's options, after those of actions."""
+        more, actions = len(self.options), len(self.jepa.actions)
         for name in ("act.weight", "act.bias"):
             known = weights[name]
-            weights[name] = torch.cat([known[:-1], known.new_zeros(more, *known.shape[1:]), known[-1:]])
+            weights[name] = torch.cat([known[:actions], known.new_zeros(more, *known.shape[1:]), known[actions:]])
         if self.foresight is not None:
             seen = weights["decide.0.weight"]
             weights["decide.0.weight"] = torch.cat([seen, seen.new_zeros(len(seen), more)], dim=1)
@@ -88,6 +90,6 @@ def opened_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tu
     jepa = rebuilt(file, stored, weights, (), device)
     options = extras.get("options", [])
     assert isinstance(options, list)
-    agent = Agent(jepa, config.policy, 0, tuple(map(tuple, options)))
+    agent = Agent(jepa, config.policy, 0, tuple(map(tuple, options)), config.env.undo)
     agent.policy.load_state_dict(dict(checkpoint.model))
     return agent, config

@@ -15,7 +15,7 @@ from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.cloning_cli import cloned_policy
 from jepa_hrl.rl.config import CLONING_METHOD, METHOD, OLD_KEYS, TRAIN_COMMAND, ReasonerConfig
 from jepa_hrl.rl.curves import write_curve
-from jepa_hrl.rl.data import load_puzzles
+from jepa_hrl.rl.data import load_puzzles, practice_seed
 from jepa_hrl.rl.pieces import program_jepa
 from jepa_hrl.rl.trainer import Trainer
 
@@ -40,10 +40,11 @@ def _train(argv: Sequence[str] | None) -> int:
         path = program_jepa(config.program_checkpoint, console)
         jepa = open_program_jepa(path, fabric.device)
         if session.start.checkpoint is None and session.initial is None and config.cloning.epochs:
-            session.initial = load_checkpoint(cloned_policy(config.policy_checkpoint, jepa, console), CLONING_METHOD)
-        sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
+            cloned = cloned_policy(config.policy_checkpoint, jepa, config.env.undo, console)
+            session.initial = load_checkpoint(cloned, CLONING_METHOD)
+        sets = load_puzzles(config.tasks, config.env, jepa.actions, practice_seed(config), console)
     run = session.begin(sets.fingerprint)
-    trainer = Trainer(config, Agent(jepa, config.policy, config.trainer.seed), sets, run, fabric)
+    trainer = Trainer(config, Agent(jepa, config.policy, config.trainer.seed, undo=config.env.undo), sets, run, fabric)
     session.take_over(trainer)
     _announce(console, trainer, path)
     return session.train(

@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from arc_core.progress import Progress
+from arc_core.randomness import seed_for
 from jepa_hrl.rl.config import EnvConfig
 from jepa_hrl.rl.episodes import Episodes
 from jepa_hrl.rl.measure import batch_of
 from jepa_hrl.rl.policy import Batch, Foresight
 from jepa_hrl.rl.puzzles import Puzzle
-from jepa_hrl.rl.world import World, mark
+from jepa_hrl.rl.tutor import Tutor
+from jepa_hrl.rl.world import Integers, World
 from jepa_hrl.workers import in_workers
 
 _AT_ONCE = 256
@@ -41,14 +43,26 @@ class Demonstrated:
 
 def demonstrate(
     puzzles: Sequence[Puzzle], foresight: Foresight | None, world: World, config: EnvConfig, workers: int,
-    progress: Progress,
+    progress: Progress, strays: float = 0.0, seed: int = 0,
 ) -> Demonstrated:  # fmt: skip
-    """What an agent sees and does that follows the known programs, on real grids; puzzles without one are left out."""
+    """What an agent sees, and what a tutor who knows the programs would do, on real grids.
+
+    Puzzles whose program is not known are left out. Programs are followed without their detours.
+
+    Args:
+        strays: share of steps at which another action is taken; see `CloningConfig`.
+        seed: of these.
+    Source: states beside the teacher's way as in Ross, Gordon and Bagnell 2011 (arXiv:1011.0686), but drawn by the
+        model's foresight.
+    """
     known = [puzzle for puzzle in puzzles if puzzle.trace]
     grounded = dataclasses.replace(config, dynamics="grounded")
     world.forget()
     parts = [known[first : first + _AT_ONCE] for first in range(0, len(known), _AT_ONCE)]
-    jobs = (delayed(_followed)(part, foresight, world, grounded) for part in parts)
+    jobs = (
+        delayed(_followed)(part, foresight, world, grounded, strays, seed_for(seed, "strays", number))
+        for number, part in enumerate(parts)
+    )
     found = []
     for number, made in enumerate(in_workers(jobs, workers), 1):
         found.append(made)
@@ -59,48 +73,50 @@ def demonstrate(
 
 @torch.no_grad()
 def _followed(
-    puzzles: Sequence[Puzzle], foresight: Foresight | None, world: World, config: EnvConfig
+    puzzles: Sequence[Puzzle], foresight: Foresight | None, world: World, config: EnvConfig, strays: float, seed: int
 ) -> tuple[Batch, Tensor]:
-    """The steps of some puzzles' programs, without their detours."""
+    """What is seen and right on the way through some puzzles."""
     world.forget()
+    random = np.random.default_rng(seed)
     episodes = Episodes(world, puzzles, config, len(puzzles))
     episodes.begin(range(len(puzzles)), np.arange(len(puzzles)))
-    ways = [passed(puzzle, world) for puzzle in puzzles]
-    places = [0] * len(puzzles)
+    tutors = [Tutor(puzzle, world) for puzzle in puzzles]
+    running = np.ones(len(puzzles), dtype=bool)
     batches: list[Batch] = []
     actions: list[Tensor] = []
-    while True:
-        chosen = np.full(len(puzzles), episodes.stop)
-        for row, (puzzle, way) in enumerate(zip(puzzles, ways, strict=True)):
-            if places[row] < len(puzzle.trace):
-                chosen[row], places[row] = farthest(puzzle.trace, way, places[row], world)
-        rows = torch.from_numpy(np.flatnonzero(chosen != episodes.stop)).to(world.device)
-        if not len(rows):
-            return Batch.joined(batches), torch.cat(actions)
-        batches.append(batch_of(episodes.observation(), foresight, world.device).rows(rows))
-        actions.append(torch.from_numpy(chosen).to(world.device)[rows])
-        episodes.step(chosen)
+    while running.any():
+        right = np.full(len(puzzles), episodes.stop)
+        for row in np.flatnonzero(running).tolist():
+            advice = tutors[row].advice()
+            right[row] = episodes.undo if advice is None else advice
+            running[row] = episodes.mask[row, right[row]]  # not where the way has been strayed onto before
+        if not running.any():
+            break
+        batch = batch_of(episodes.observation(), foresight, world.device)
+        rows = torch.from_numpy(np.flatnonzero(running)).to(world.device)
+        batches.append(batch.rows(rows))
+        actions.append(torch.from_numpy(right).to(world.device)[rows])
+        taken = _strayed(right, batch, random, strays, len(world.actions)) if strays else right
+        found = episodes.step(np.where(running, taken, episodes.stop))
+        running &= ~(found.terminated | found.truncated)
+        for row in np.flatnonzero(running & ~found.refused).tolist():
+            if taken[row] == episodes.undo:
+                tutors[row].saw_undone()
+            else:
+                tutors[row].saw(int(taken[row]), episodes.grids[row].tolist())
+    return Batch.joined(batches), torch.cat(actions)
 
 
-def passed(puzzle: Puzzle, world: World) -> list[list[int]]:
-    """The grids, by number, of a puzzle's demonstrations before, between and after the actions of its program."""
-    inputs, goals = world.numbers(puzzle)
-    way = [inputs]
-    for action in puzzle.trace[:-1]:
-        way.append([world.outcome(number, action) for number in way[-1]])
-    return [*way, goals]
-
-
-def farthest(trace: Sequence[int], way: Sequence[Sequence[int]], place: int, world: World) -> tuple[int, int]:
-    """The action that leads farthest along a program's way, and how far: a program drawn at random makes detours."""
-    changes, marks = world.prospects(way[place][:1])
-    for later in range(len(way) - 1, place + 1, -1):
-        for action in np.flatnonzero(changes[0] & (marks[0] == mark(world.grids[way[later][0]]))).tolist():
-            if [world.outcome(number, action) for number in way[place]] == list(way[later]):
-                return action, later
-        if later == len(way) - 1 and world.actions.recolor is not None and world.table(way[place], way[later]):
-            return world.actions.recolor, later
-    return trace[place], place + 1
+def _strayed(right: Integers, batch: Batch, random: np.random.Generator, share: float, actions: int) -> Integers:
+    """The right choices, some replaced by other possible actions, the likelier the nearer they are foreseen to lead."""
+    others = batch.mask[:, :actions].cpu().numpy()
+    on_way = np.flatnonzero(right < actions)
+    others[on_way, right[on_way]] = False
+    nearness = batch.nearness.cpu().numpy() if batch.nearness.shape[1] else np.zeros(others.shape)
+    scores = np.where(others, nearness + random.gumbel(size=others.shape), -np.inf)
+    strays = (random.random(len(right)) < share) & others.any(axis=1)
+    found: Integers = np.where(strays, scores.argmax(axis=1), right)
+    return found
 
 
 def imitation_loss(log_probabilities: Tensor, actions: Tensor) -> Tensor:

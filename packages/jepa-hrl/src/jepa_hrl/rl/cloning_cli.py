@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from arc_core.checkpoint import CheckpointError, load_checkpoint
+from arc_core.config import build_config
 from arc_core.errors import InputError, RunFailure, run_command
 from arc_core.files import show_path
 from arc_core.loop import Ended
@@ -31,17 +32,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _train(argv))
 
 
-def cloned_policy(given: str | None, jepa: OpenedProgramJepa, console: Console) -> Path:
-    """The cloned policy that a reasoner begins with: one that thinks in the same JEPA's latents."""
+def cloned_policy(given: str | None, jepa: OpenedProgramJepa, undo: bool, console: Console) -> Path:
+    """The cloned policy that a reasoner begins with: one that thinks in the same JEPA's latents and may do the same."""
 
     def fits(run: RunFolder) -> bool:
         try:
-            return thinks_in(load_checkpoint(run.path, CLONING_METHOD), jepa)
+            checkpoint = load_checkpoint(run.path, CLONING_METHOD)
         except CheckpointError:
             return False
+        config, _ = build_config(ReasonerConfig, checkpoint.config, str(run.path))
+        return thinks_in(checkpoint, jepa) and config.env.undo == undo
 
-    with_it = ("--program_checkpoint", str(jepa.file))
-    return piece(given, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, with_it, fits)
+    alike = ["--program_checkpoint", str(jepa.file)]
+    if not undo:
+        alike += ["--env.undo", "false", "--cloning.strays", "0"]
+    return piece(given, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, alike, fits)
 
 
 def _train(argv: Sequence[str] | None) -> int:
@@ -55,10 +60,13 @@ def _train(argv: Sequence[str] | None) -> int:
         jepa = open_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
         sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
     run = session.begin(sets.fingerprint)
-    agent = Agent(jepa, config.policy, config.trainer.seed)
+    agent = Agent(jepa, config.policy, config.trainer.seed, undo=config.env.undo)
     traced = sum(bool(puzzle.trace) for puzzle in sets.learnt)
     with Progress(console, traced, "programs to imitate") as progress:
-        known = demonstrate(sets.learnt, agent.foresight, agent.world, config.env, -1, progress)
+        known = demonstrate(
+            sets.learnt, agent.foresight, agent.world, config.env, -1, progress, config.cloning.strays,
+            config.trainer.seed,
+        )  # fmt: skip
     trainer = CloningTrainer(config, agent, sets, known, run, fabric)
     session.take_over(trainer)
     console.print(

@@ -42,12 +42,14 @@ class EnvConfig:
         demonstrations: K, pairs of a task that are worked on at once.
         dynamics: "model" goes on from foreseen latents, "grounded" from those of the real grids.
         max_steps: actions after which an episode is cut off.
+        undo: whether the last action may be taken back, which is an action too.
         gamma: of the potential shaping; the trainer's discount.
     """
 
     demonstrations: Count = 3
     dynamics: Literal["model", "grounded"] = "model"
     max_steps: Count = 8
+    undo: bool = False
     gamma: Fraction = 0.95
     reward: RewardConfig = field(default_factory=RewardConfig)
 
@@ -131,12 +133,15 @@ class CloningConfig:
     Attributes:
         epochs: over all steps of all known traces; 0 to begin from scratch.
         batch_size: steps.
+        strays: share of steps at which, shown what is right, another action is taken, the likelier the nearer the goal
+            it is foreseen to lead; then to take it back is right. Needs env.undo.
     """
 
     epochs: CountOrZero = 20
     batch_size: Count = 512
     lr: Positive = 1e-3
     weight_decay: NonNegative = 0.01
+    strays: Fraction = 0.0
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,8 @@ class ReasonerConfig:
     def __post_init__(self) -> None:
         if self.env.gamma != self.trainer.gamma:
             raise ConfigError(f"env.gamma must be trainer.gamma = {self.trainer.gamma}; got {self.env.gamma}")
+        if self.cloning.strays and not self.env.undo:
+            raise ConfigError(f"cloning.strays must be 0 without env.undo; got {self.cloning.strays}")
 
 
 OLD_KEYS = OldKeys(

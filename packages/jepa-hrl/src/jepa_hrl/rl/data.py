@@ -9,9 +9,10 @@ from arc_core.config import workspace_folder
 from arc_core.datasets import fingerprint, load_tasks
 from arc_core.errors import InputError
 from arc_core.files import show_path
+from arc_core.randomness import seed_for
 from jepa_hrl.jepa.tasks import curriculum_manifest
 from jepa_hrl.programs.actions import ActionSet
-from jepa_hrl.rl.config import EnvConfig, TasksConfig
+from jepa_hrl.rl.config import EnvConfig, ReasonerConfig, TasksConfig
 from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles, practice_puzzles
 
 
@@ -39,6 +40,8 @@ def load_puzzles(config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: 
 
     What has the grids of a held-out task is left out.
 
+    Args:
+        seed: of the puzzles to practise on.
     Raises:
         InputError: nothing is left to learn from, or a manifest cannot be read.
     """
@@ -57,6 +60,11 @@ def load_puzzles(config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: 
         raise InputError(f"{show_path(manifest)} must have tasks that {show_path(held_manifest)} has not")
     spec = f"manifest:{show_path(manifest)}"
     return PuzzleSets(learnt, held_out, (spec,), fingerprint(load_tasks(spec)))
+
+
+def practice_seed(config: ReasonerConfig) -> int:
+    """Of the puzzles that are practised on after cloning: others, as a policy errs less on those that it was shown."""
+    return seed_for(config.trainer.seed, "practice", 0)
 
 
 def _content(puzzle: Puzzle) -> tuple[bytes, ...]:

@@ -43,14 +43,15 @@ class LatentReasoningEnv(gymnasium.Env[dict[str, Any], np.int64]):
     one that turns every input into its output solves the task.
 
     ## Action Space
-    `Discrete(A + 1)`: the A grounded primitives of the JEPA's checkpoint, and last the action of stopping. The
+    `Discrete(A + 1)`: the A grounded primitives of the JEPA's checkpoint, and last the action of stopping; with
+    `undo: true` `Discrete(A + 2)`, the last but one takes back the last primitive, which is a step too. The
     observation's `action_mask` tells which of them make a grid of the first demonstration's that it has not been in
     this episode, and were not refused since the last change. `recolor` infers its table of colours from grids and
     goals, and is possible where one gives the goals.
 
     ## Observation Space
     `Dict`: `current` and `goal`, (K, D) latents of K demonstrations; `step`, the share of the steps taken;
-    `action_mask`, (A + 1,) 0 or 1.
+    `action_mask`, (A + 1,) or (A + 2,) 0 or 1.
 
     ## Starting State
     A task drawn at random (`options={"puzzle": n}` chooses it), with its inputs' latents.
@@ -107,7 +108,7 @@ class LatentReasoningEnv(gymnasium.Env[dict[str, Any], np.int64]):
         )  # fmt: skip
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """(A + 1,) what may be done now, where sb3-contrib looks for it."""
+        """(A + 1,) or, with `undo`, (A + 2,) what may be done now, where sb3-contrib looks for it."""
         mask: npt.NDArray[np.bool_] = self.episodes.mask[0].astype(bool)
         return mask
 

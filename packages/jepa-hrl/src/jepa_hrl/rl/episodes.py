@@ -1,7 +1,8 @@
 """Many episodes side by side: what both the environment and its vectorised form are made of.
 
 N episodes, K demonstrations, D latent channels, A actions, O options: sequences of actions chosen as one. Choices are
-numbered actions first, then options; the last, A + O, is to stop.
+numbered actions first, then options, then to take back the last action where the environment allows it; the last is to
+stop.
 """
 
 from collections.abc import Sequence
@@ -45,6 +46,15 @@ class Stepped:
     duration: Integers
 
 
+@dataclass(frozen=True)
+class _Before:
+    """An episode before an action: see `Episodes`."""
+
+    grids: list[int]
+    latents: Floats
+    mask: npt.NDArray[np.int8]
+
+
 def cosine_distance(one: Floats, other: Floats) -> Floats:
     """(...,) one minus the cosine of (..., D) vectors."""
     norms = np.sqrt(np.einsum("...d,...d->...", one, one) * np.einsum("...d,...d->...", other, other))
@@ -59,8 +69,12 @@ class Episodes:
         self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, count: int, options: Options = ()
     ) -> None:
         """N episodes, none of them begun."""
-        self.options, self.stop = options, len(world.actions) + len(options)
+        self.options, self._back = options, len(world.actions)  # the latter in plans, beside actions
         self._choices = [(action,) for action in range(len(world.actions))] + list(options)
+        self.undo = len(self._choices) if config.undo else None
+        if config.undo:
+            self._choices.append((self._back,))
+        self.stop = len(self._choices)
         self.world, self.puzzles, self.config, self.count = world, puzzles, config, count
         k, d = config.demonstrations, world.width
         self.puzzle = np.zeros(count, dtype=np.int64)
@@ -71,9 +85,10 @@ class Episodes:
         self.steps = np.zeros(count, dtype=np.int64)
         self.mask = np.zeros((count, self.stop + 1), dtype=np.int8)
         self.tables: list[dict[int, int] | None] = [None] * count
-        self.taken: list[list[int]] = [[] for _ in range(count)]
+        self.taken: list[list[int]] = [[] for _ in range(count)]  # and not taken back
+        self._trails: list[list[_Before]] = [[] for _ in range(count)]
         self._visited = np.zeros((count, config.max_steps + 1), dtype=np.int64)  # marks of first grids, step by step
-        self._bits = np.array([action.bits for action in world.actions.actions], dtype=np.float32)
+        self._bits = np.array([*(action.bits for action in world.actions.actions), 0.0], dtype=np.float32)
 
     def begin(self, rows: Sequence[int], puzzles: Integers) -> None:
         """Begins episodes anew with puzzles of these numbers."""
@@ -82,7 +97,7 @@ class Episodes:
             puzzle = self.puzzles[number]
             self.puzzle[row] = number
             self.grids[row], self.goals[row] = world.numbers(puzzle)
-            self.taken[row] = []
+            self.taken[row], self._trails[row] = [], []
             self._visited[row] = mark(puzzle.inputs[0])
         chosen = np.asarray(rows, dtype=np.int64)
         both = world.latents(np.stack([self.grids[chosen], self.goals[chosen]]))
@@ -110,6 +125,8 @@ class Episodes:
                     self.mask[row, recolor] = self.tables[row] is not None
         for number, option in enumerate(self.options, actions):
             self.mask[chosen, number] = self.mask[chosen, option[0]]
+        if self.undo is not None:
+            self.mask[chosen, self.undo] = [len(self.taken[row]) > 0 for row in chosen.tolist()]
 
     def observation(self) -> Observation:
         """All episodes' observations; the arrays are the caller's."""
@@ -161,7 +178,10 @@ class Episodes:
         """Takes an action in the active episodes; what is paid, whether the goals are reached, what was refused."""
         config, reward, world = self.config, self.config.reward, self.world
         before = self.potential() if reward.shaping_weight else 0.0
-        changed, refused = self._act(actions, active)
+        undone = active & (actions == self._back)
+        back = np.flatnonzero(undone).tolist()
+        masks = [self._take_back(row) for row in back]
+        changed, refused = self._act(actions, active & ~undone)
         if config.dynamics == "grounded":
             self.latents[changed] = world.latents(self.grids[changed])
         elif len(changed):
@@ -173,7 +193,10 @@ class Episodes:
         else:
             distances = cosine_distance(self.latents, self.goal_latents)
             reached = (distances.max(axis=1) < reward.success_distance) & active
-        self._look([row for row in changed.tolist() if not reached[row]])
+        reached &= ~undone  # the beginning may be near the goals, and nothing is solved by going back to it
+        self._look([row for row in changed.tolist() if not reached[row]] + back)
+        for row, mask in zip(back, masks, strict=True):
+            self.mask[row] &= mask  # what was refused there still is
         paid = reward.success_bonus * reached - reward.step_penalty - reward.simplicity_weight * self._bits[actions]
         if reward.shaping_weight:
             # Potential 0 at the end, so that the best policy stays the same.
@@ -194,8 +217,17 @@ class Episodes:
             if REFUSED in after:
                 refused[row] = True
                 continue
+            if self.undo is not None:
+                self._trails[row].append(_Before(grids, self.latents[row].copy(), self.mask[row].copy()))
             self.grids[row] = after
             self.taken[row].append(action)
-            self._visited[row, len(self.taken[row])] = mark(world.grids[after[0]])
+            self._visited[row, self.steps[row] + 1] = mark(world.grids[after[0]])
             changed.append(row)
         return np.array(changed, dtype=np.int64), refused
+
+    def _take_back(self, row: int) -> npt.NDArray[np.int8]:
+        """Undoes an episode's last action; what could be done before it."""
+        before = self._trails[row].pop()
+        self.taken[row].pop()
+        self.grids[row], self.latents[row] = before.grids, before.latents
+        return before.mask

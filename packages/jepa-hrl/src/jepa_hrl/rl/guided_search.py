@@ -105,10 +105,11 @@ class GuidedSearch:
         world, actions = self._world, self._world.actions
         shown = np.array([state.grids for state in states], dtype=np.int64)[:, self._shown]
         goals = np.broadcast_to(np.array(self._goals, dtype=np.int64)[self._shown], shown.shape)
-        mask = np.zeros((len(states), len(actions) + 1), dtype=np.int8)
+        # No state's last action is taken back: others are taken up instead.
+        mask = np.zeros((len(states), len(actions) + 1 + self._agent.undo), dtype=np.int8)
         tables: list[dict[int, int] | None] = []
         for row, state in enumerate(states):
-            mask[row, :-1] = world.legal(state.grids[0])
+            mask[row, : len(actions)] = world.legal(state.grids[0])
             self.outcome.tested += len(actions)
             table = self._table(state)
             tables.append(table)

@@ -34,7 +34,7 @@ from jepa_hrl.programs.opened import OpenedProgramJepa, open_program_jepa
 from jepa_hrl.rl.agent import Agent
 from jepa_hrl.rl.cloning_cli import cloned_policy
 from jepa_hrl.rl.config import CLONING_METHOD, METHOD, OLD_KEYS, TRAIN_COMMAND, ReasonerConfig
-from jepa_hrl.rl.data import PuzzleSets, load_puzzles
+from jepa_hrl.rl.data import PuzzleSets, load_puzzles, practice_seed
 from jepa_hrl.rl.measure import Tried, try_all
 from jepa_hrl.rl.options import read_options
 from jepa_hrl.rl.pieces import program_jepa
@@ -87,7 +87,7 @@ def train_variant(
     run = RunFolder(folder)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     fabric = open_fabric(config.device.name, "float32")
-    agent = Agent(pieces.jepa, config.policy, seed, pieces.options if name == "options" else ())
+    agent = Agent(pieces.jepa, config.policy, seed, pieces.options if name == "options" else (), config.env.undo)
     trainer = Trainer(config, agent, pieces.sets, run, fabric)
     found = newest_whole(run.checkpoints, METHOD)
     if found is not None:
@@ -96,7 +96,7 @@ def train_variant(
     else:
         write_text(run.config, config_to_yaml(config, METHOD))
         if config.cloning.epochs:
-            cloned = cloned_policy(config.policy_checkpoint, pieces.jepa, console)
+            cloned = cloned_policy(config.policy_checkpoint, pieces.jepa, config.env.undo, console)
             trainer.init_from(load_checkpoint(cloned, CLONING_METHOD, fabric.device))
     if trainer.step < trainer.total_steps:
         progress = Progress(console, trainer.total_steps, f"{name}, seed {seed}", trainer.step)
@@ -155,7 +155,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str], console: Console) -> i
     options = read_options(args.options, jepa.actions)
     if not options:
         raise InputError(f"{show_path(args.options)} has no options; give discover-options more traces")
-    sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
+    sets = load_puzzles(config.tasks, config.env, jepa.actions, practice_seed(config), console)
     pieces = Pieces(config, jepa, sets, options)
     root = args.run_dir or workspace_folder() / "runs" / "hierarchical" / f"{datetime.now():%Y%m%d-%H%M%S}"
     console.print(f"{len(options)} options; writing to {show_path(root)}", highlight=False, soft_wrap=True)

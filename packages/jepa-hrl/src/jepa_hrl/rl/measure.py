@@ -24,7 +24,7 @@ class Tried:
     Attributes:
         grounded: the real grids became the goals.
         claimed: the latents called it solved.
-        actions, decisions: done and chosen; options are one decision each.
+        actions, decisions: done and chosen, those in vain among them; options are one decision each.
         wanted: actions of the program that made the puzzle.
         reward: sum of the episode.
     """
@@ -87,9 +87,7 @@ def batch_of(observation: Observation, foresight: Foresight | None, device: torc
     """Observations on a device, with what is foreseen."""
     current, goal, step = (torch.from_numpy(observation[name]).to(device) for name in ("current", "goal", "step"))
     mask = torch.from_numpy(observation["action_mask"]).to(device).bool()
-    nearness = current.new_zeros(len(current), mask.shape[1] - 1)
-    if foresight is not None:
-        nearness = foresight(current, goal, mask)
+    nearness = current.new_zeros(len(current), 0) if foresight is None else foresight(current, goal, mask)
     return Batch(current, goal, step, mask, nearness)
 
 
@@ -106,16 +104,17 @@ def _tried(agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig) -> tuple[
     episodes = Episodes(agent.world, puzzles, config, count, agent.options)
     episodes.begin(range(count), np.arange(count))
     grounded, claimed, running = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.ones(count, dtype=bool)
-    decisions, reward = np.zeros(count, dtype=np.int64), np.zeros(count)
+    decisions, actions = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    reward = np.zeros(count)
     while running.any():
         batch = batch_of(episodes.observation(), agent.foresight, agent.world.device)
         chosen = agent.policy(batch)[0].argmax(dim=1).cpu().numpy()
         found = episodes.step(np.where(running, chosen, episodes.stop))
         decisions += running & (found.duration > 0)
+        actions += found.duration * running
         reward += found.reward * running
         ended = running & (found.terminated | found.truncated)
         grounded[ended], claimed[ended] = found.grounded[ended], found.success[ended]
         running &= ~ended
-    actions = np.array([len(taken) for taken in episodes.taken], dtype=np.int64)
     wanted = np.array([puzzle.length for puzzle in puzzles], dtype=np.int64)
     return grounded, claimed, actions, decisions, wanted, reward

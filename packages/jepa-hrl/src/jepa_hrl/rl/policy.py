@@ -1,4 +1,4 @@
-"""What an agent thinks of its observations. N episodes, K demonstrations, D latent channels, A actions, H channels."""
+"""What an agent thinks of what it sees. N episodes, K demonstrations, D latent channels, A actions, C choices."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     Attributes:
         current, goal: (N, K, D) latents.
         step: (N, 1) share of the steps taken.
-        mask: (N, A + 1) bool, what may be done; the last action is to stop.
+        mask: (N, C) bool, what may be done: A actions, to take back the last one where that may be, and to stop.
         nearness: (N, A) how near the goal each action is foreseen to lead, see `Foresight`.
     """
 
@@ -61,8 +61,8 @@ class Foresight(nn.Module):
     @torch.no_grad()
     def forward(self, current: Tensor, goal: Tensor, mask: Tensor) -> Tensor:
         """(N, A) minus the logarithm of the mean distance; that of the largest where an action is not possible."""
-        distances = current.new_full((len(current), mask.shape[1] - 1), _FAR)
-        rows, actions = torch.nonzero(mask[:, :-1], as_tuple=True)
+        distances = current.new_full((len(current), len(self.scale)), _FAR)
+        rows, actions = torch.nonzero(mask[:, : len(self.scale)], as_tuple=True)
         read = self.transition.of_latent(current)
         for first in range(0, len(rows), _AT_ONCE):
             some, what = rows[first : first + _AT_ONCE], actions[first : first + _AT_ONCE]
@@ -77,15 +77,16 @@ class Foresight(nn.Module):
 class Policy(nn.Module):
     """Demonstrations compared one by one, pooled whatever their order, to a distribution over actions and a value."""
 
-    def __init__(self, latent: int, actions: int, hidden: int, foresight: bool) -> None:
+    def __init__(self, latent: int, actions: int, hidden: int, foresight: bool, undo: bool = False) -> None:
         super().__init__()
+        self._others = 1 + undo  # choices that are no actions
         self._foresight = foresight
         self.compare = nn.Sequential(
             nn.Linear(4 * latent, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )  # fmt: skip
         seen = actions if foresight else 0
         self.decide = nn.Sequential(nn.Linear(2 * hidden + 1 + seen, hidden), nn.GELU(), nn.LayerNorm(hidden))
-        self.act = nn.Linear(hidden, actions + 1)
+        self.act = nn.Linear(hidden, actions + self._others)
         self.judge = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
         self.trust = nn.Parameter(torch.zeros(()))  # in foresight, whatever the action
         for head, gain in ((self.act, 0.01), (self.judge[-1], 1.0)):
@@ -104,16 +105,16 @@ class Policy(nn.Module):
         return thought
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(N, A + 1) log-probabilities, minus infinity where an action is not possible, and (N,) values."""
+        """(N, C) log-probabilities, minus infinity where an action is not possible, and (N,) values."""
         thought = self.think(batch)
         logits = self.act(thought)
         if self._foresight:
-            logits = logits + functional.pad(self.trust * batch.nearness, (0, 1))
+            logits = logits + functional.pad(self.trust * batch.nearness, (0, self._others))
         logits = logits.masked_fill(~batch.mask, -torch.inf)
         return logits.log_softmax(dim=1), self.judge(thought)[:, 0]
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:
-    """(N,) nats of (N, A + 1) distributions, actions of no probability left out."""
+    """(N,) nats of (N, C) distributions, actions of no probability left out."""
     finite = log_probabilities.masked_fill(log_probabilities == -torch.inf, 0.0)
     return -(finite.exp() * finite * (log_probabilities > -torch.inf)).sum(dim=1)

@@ -58,7 +58,7 @@ class Trace:
     """An episode.
 
     Attributes:
-        actions: names of those done.
+        actions: names of those done and not taken back.
         ended: how.
         grounded: the real grids became the goals.
         reward: sum, undiscounted.
