@@ -157,6 +157,7 @@ def test_bad_input_gets_one_line(
         ({"trainer": {"episodes_per_iter": 0}}, "episodes_per_iter must be"),
         ({"env": {"dynamics": "dreamt"}}, "dynamics must be one of"),
         ({"trainer": {"gamma": 0.5}}, "env.gamma must be trainer.gamma"),
+        ({"cloning": {"strays": 0.2}}, "cloning.strays must be 0 without env.undo"),
         ({"tasks": {"manifest": str(tmp_path / "absent.jsonl")}}, "does not exist"),
         ({"tasks": {"manifest": str(held_out)}}, "must have tasks that"),
     ):

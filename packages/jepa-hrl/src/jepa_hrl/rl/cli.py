@@ -57,7 +57,8 @@ def _announce(console: Console, trainer: Trainer, jepa: Path) -> None:
     parameters = sum(p.numel() for p in trainer.agent.policy.parameters())
     console.print(
         f"active reasoner, {parameters:,} parameters on {trainer.fabric.device}, "
-        f"{len(trainer.agent.jepa.actions)} actions and stop, dynamics: {config.env.dynamics}, latents of "
+        f"{len(trainer.agent.jepa.actions)} actions{', undo' * config.env.undo} and stop, "
+        f"dynamics: {config.env.dynamics}, latents of "
         f"{show_path(jepa)}\n"
         f"{len(sets.learnt):,} tasks to learn from, {len(sets.held_out):,} held out; {config.trainer.iterations} "
         f"iterations of {config.trainer.episodes_per_iter} x {config.trainer.steps_per_iter} steps\n"
