@@ -18,7 +18,7 @@ from jepa_hrl.dsl.types import Array
 from jepa_hrl.programs.actions import ActionSet
 from jepa_hrl.programs.opened import OpenedProgramJepa
 from jepa_hrl.rl.agent import Agent
-from jepa_hrl.rl.cloning import demonstrate
+from jepa_hrl.rl.cloning import Demonstrated, demonstrate
 from jepa_hrl.rl.config import EnvConfig, PolicyConfig, ReasonerConfig, TrainerConfig
 from jepa_hrl.rl.data import PuzzleSets
 from jepa_hrl.rl.episodes import Episodes
@@ -170,6 +170,18 @@ def test_a_loaded_trainer_goes_on_as_if_nothing_had_happened(
         assert torch.equal(value, parted.agent.policy.state_dict()[name])
 
 
+def imitate(agent: Agent, known: Demonstrated, steps: int) -> torch.Tensor:
+    """Clones all of what is known at once; the log-probabilities before the last step."""
+    optimizer = torch.optim.Adam(agent.policy.parameters(), 3e-3)
+    for _ in range(steps):
+        log_probabilities, _ = agent.policy(known.batch)
+        loss = -log_probabilities.gather(1, known.actions[:, None]).mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    return log_probabilities
+
+
 def test_a_cloned_policy_does_what_it_was_shown(jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path) -> None:
     agent = Agent(jepa, PolicyConfig(64), 0)
     with Progress(_quiet(), len(puzzles), "") as progress:
@@ -182,13 +194,7 @@ def test_a_cloned_policy_does_what_it_was_shown(jepa: OpenedProgramJepa, puzzles
             place, steps = farthest(puzzle.trace, way or [], place, agent.world)[1], steps + 1
     assert len(known) == steps
     assert known.batch.mask.gather(1, known.actions[:, None]).all()
-    optimizer = torch.optim.Adam(agent.policy.parameters(), 3e-3)
-    for _ in range(150):
-        log_probabilities, _ = agent.policy(known.batch)
-        loss = -log_probabilities.gather(1, known.actions[:, None]).mean()
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+    imitate(agent, known, 150)
     traced = [puzzle for puzzle in puzzles if puzzle.trace]
     assert measured(try_all(agent, traced, GROUNDED)).success > 0.8
 
@@ -274,7 +280,7 @@ def test_a_tutor_goes_on_where_an_action_was_only_taken_earlier(world: World) ->
     assert tutor.advice() == flip
 
 
-def test_a_policy_shown_strays_solves_more_by_taking_back(jepa: OpenedProgramJepa, puzzles: list[Puzzle]) -> None:
+def test_a_policy_shown_strays_learns_to_take_back(jepa: OpenedProgramJepa, puzzles: list[Puzzle]) -> None:
     config = dataclasses.replace(GROUNDED, undo=True, max_steps=8)
     agent = Agent(jepa, PolicyConfig(64), 0, undo=True)
     with Progress(_quiet(), len(puzzles), "") as progress:
@@ -284,13 +290,7 @@ def test_a_policy_shown_strays_solves_more_by_taking_back(jepa: OpenedProgramJep
     undo = len(jepa.actions)
     back = known.actions == undo
     assert 0.05 < back.float().mean() < 0.4 and known.batch.mask.gather(1, known.actions[:, None]).all()
-    optimizer = torch.optim.Adam(agent.policy.parameters(), 3e-3)
-    for _ in range(200):
-        log_probabilities, _ = agent.policy(known.batch)
-        loss = -log_probabilities.gather(1, known.actions[:, None]).mean()
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+    log_probabilities = imitate(agent, known, 200)
     assert (log_probabilities.argmax(dim=1) == known.actions)[back].float().mean() > 0.7
     traced = [puzzle for puzzle in puzzles if puzzle.trace]
     assert measured(try_all(agent, traced, config)).success > 0.8

@@ -58,8 +58,7 @@ def _announce(console: Console, trainer: Trainer, jepa: Path) -> None:
     console.print(
         f"active reasoner, {parameters:,} parameters on {trainer.fabric.device}, "
         f"{len(trainer.agent.jepa.actions)} actions{', undo' * config.env.undo} and stop, "
-        f"dynamics: {config.env.dynamics}, latents of "
-        f"{show_path(jepa)}\n"
+        f"dynamics: {config.env.dynamics}, latents of {show_path(jepa)}\n"
         f"{len(sets.learnt):,} tasks to learn from, {len(sets.held_out):,} held out; {config.trainer.iterations} "
         f"iterations of {config.trainer.episodes_per_iter} x {config.trainer.steps_per_iter} steps\n"
         f"writing to {show_path(trainer.run.path)}",
