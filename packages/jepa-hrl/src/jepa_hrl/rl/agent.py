@@ -33,7 +33,7 @@ class Agent:
         vectors = torch.cat([self.world.vectors, *(jepa.model.program_vector(jepa.actions, o) for o in options)])
         self.foresight = Foresight(jepa.model, vectors, jepa.actions.recolor) if config.foresight else None
         torch.manual_seed(seed_for(seed, "policy weights", 0))
-        self.policy = Policy(self.world.width, choices, config.hidden_dim, config.foresight, undo)
+        self.policy = Policy(self.world.width, choices, config.hidden_dim, config.foresight, undo, config.dropout)
         self.policy.to(jepa.device)
 
     def extras(self) -> dict[str, object]:

@@ -92,12 +92,13 @@ def _followed(
             running[row] = episodes.mask[row, right[row]]  # not where the way has been strayed onto before
         if not running.any():
             break
-        batch = batch_of(episodes.observation(), foresight, world.device)
-        rows = torch.from_numpy(np.flatnonzero(running)).to(world.device)
-        batches.append(batch.rows(rows))
-        actions.append(torch.from_numpy(right).to(world.device)[rows])
-        taken = _strayed(right, batch, random, strays, len(world.actions)) if strays else right
-        found = episodes.step(np.where(running, taken, episodes.stop))
+        rows = np.flatnonzero(running)
+        batch = batch_of(episodes.observation(rows), foresight, world.device)
+        batches.append(batch)
+        actions.append(torch.from_numpy(right[rows]).to(world.device))
+        taken = np.full(len(puzzles), episodes.stop)
+        taken[rows] = _strayed(right[rows], batch, random, strays, len(world.actions)) if strays else right[rows]
+        found = episodes.step(taken)
         running &= ~(found.terminated | found.truncated)
         for row in np.flatnonzero(running & ~found.refused).tolist():
             if taken[row] == episodes.undo:
@@ -109,7 +110,7 @@ def _followed(
 
 def _strayed(right: Integers, batch: Batch, random: np.random.Generator, share: float, actions: int) -> Integers:
     """The right choices, some replaced by other possible actions, the likelier the nearer they are foreseen to lead."""
-    others = batch.mask[:, :actions].cpu().numpy()
+    others = batch.mask[:, :actions].cpu().numpy().copy()
     on_way = np.flatnonzero(right < actions)
     others[on_way, right[on_way]] = False
     nearness = batch.nearness.cpu().numpy() if batch.nearness.shape[1] else np.zeros(others.shape)
@@ -117,6 +118,16 @@ def _strayed(right: Integers, batch: Batch, random: np.random.Generator, share: 
     strays = (random.random(len(right)) < share) & others.any(axis=1)
     found: Integers = np.where(strays, scores.argmax(axis=1), right)
     return found
+
+
+def redrawn(batch: Batch, share: float, random: np.random.Generator) -> Batch:
+    """Observations in a share of which the K demonstrations are drawn from themselves anew, some of them twice."""
+    rows, demonstrations, width = batch.current.shape
+    drawn = random.integers(demonstrations, size=(rows, demonstrations))
+    kept = random.random((rows, 1)) >= share
+    which = torch.from_numpy(np.where(kept, np.arange(demonstrations), drawn)).to(batch.current.device)
+    which = which[:, :, None].expand(-1, -1, width)
+    return batch._replace(current=batch.current.gather(1, which), goal=batch.goal.gather(1, which))
 
 
 def imitation_loss(log_probabilities: Tensor, actions: Tensor) -> Tensor:

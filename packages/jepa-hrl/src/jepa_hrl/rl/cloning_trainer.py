@@ -13,13 +13,13 @@ from arc_core.config import config_to_dict
 from arc_core.errors import InputError
 from arc_core.loop import Ended, check_finite, stop_asked
 from arc_core.progress import Progress
-from arc_core.randomness import generator_for
+from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
 from jepa_hrl.jepa.losses import mean_of_all
 from jepa_hrl.jepa.schedule import rate_factor
 from jepa_hrl.rl.agent import Agent
-from jepa_hrl.rl.cloning import Demonstrated, imitation_loss
+from jepa_hrl.rl.cloning import Demonstrated, imitation_loss, redrawn
 from jepa_hrl.rl.config import CLONING_METHOD, ReasonerConfig
 from jepa_hrl.rl.data import PuzzleSets
 from jepa_hrl.rl.measure import Measured, measured, try_all
@@ -116,15 +116,22 @@ class CloningTrainer:
         Raises:
             RunFailure: the loss is not finite.
         """
-        config, fabric = self.config.cloning, self.fabric
+        config, fabric, seed = self.config.cloning, self.fabric, self.config.trainer.seed
         rate = config.lr * rate_factor(self.step, _WARM_UP, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         epoch, within = divmod(self.step, self.steps_per_epoch)
-        order = generator_for(self.config.trainer.seed, "cloning", epoch).permutation(len(self.known))
+        order = generator_for(seed, "cloning", epoch).permutation(len(self.known))
         part = order[within * config.batch_size : (within + 1) * config.batch_size]
         rows = torch.from_numpy(part[fabric.global_rank :: fabric.world_size]).to(fabric.device)
-        log_probabilities, values = self.forward(self.known.batch.rows(rows))
+        torch.manual_seed(seed_for(seed, f"dropout of rank {fabric.global_rank}", self.step))
+        self.agent.policy.train()
+        batch = self.known.batch.rows(rows)
+        if config.redraw:
+            random = generator_for(seed, f"redraw of rank {fabric.global_rank}", self.step)
+            batch = redrawn(batch, config.redraw, random)
+        log_probabilities, values = self.forward(batch)
+        self.agent.policy.eval()
         actions = self.known.actions[rows]
         loss = mean_of_all(imitation_loss(log_probabilities, actions))
         right = mean_of_all((log_probabilities.argmax(dim=1) == actions).float())

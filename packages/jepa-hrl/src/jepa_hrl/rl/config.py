@@ -82,10 +82,12 @@ class PolicyConfig:
     Attributes:
         hidden_dim: channels.
         foresight: whether it is given how near the goal the model foresees each action to lead.
+        dropout: share of what its layers read that is left out while it is cloned.
     """
 
     hidden_dim: Count = 256
     foresight: bool = True
+    dropout: Fraction = 0.0
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ class CloningConfig:
         batch_size: steps.
         strays: share of steps at which, shown what is right, another action is taken, the likelier the nearer the goal
             it is foreseen to lead; then to take it back is right. Needs env.undo.
+        redraw: share of steps, others in every epoch, whose demonstrations are drawn from themselves anew, some of them
+            twice and others not at all, so that none is relied on alone.
     """
 
     epochs: CountOrZero = 20
@@ -142,6 +146,7 @@ class CloningConfig:
     lr: Positive = 1e-3
     weight_decay: NonNegative = 0.01
     strays: Fraction = 0.0
+    redraw: Fraction = 0.0
 
 
 @dataclass(frozen=True)

@@ -128,13 +128,15 @@ class Episodes:
         if self.undo is not None:
             self.mask[chosen, self.undo] = [len(self.taken[row]) > 0 for row in chosen.tolist()]
 
-    def observation(self) -> Observation:
-        """All episodes' observations; the arrays are the caller's."""
+    def observation(self, rows: Integers | None = None) -> Observation:
+        """Episodes' observations, all or those of some rows; the arrays are the caller's."""
+        chosen: Integers | slice = slice(None) if rows is None else rows
         return {
-            "current": self.latents.clip(-LATENT_BOUND, LATENT_BOUND),
-            "goal": self.goal_latents.clip(-LATENT_BOUND, LATENT_BOUND),
-            "step": (self.steps / self.config.max_steps).astype(np.float32)[:, None], "action_mask": self.mask.copy(),
-        }  # fmt: skip
+            "current": self.latents[chosen].clip(-LATENT_BOUND, LATENT_BOUND),
+            "goal": self.goal_latents[chosen].clip(-LATENT_BOUND, LATENT_BOUND),
+            "step": (self.steps[chosen] / self.config.max_steps).astype(np.float32)[:, None],
+            "action_mask": self.mask[chosen].copy(),
+        }
 
     def potential(self) -> Floats:
         """(N,) minus the distance to the goals."""

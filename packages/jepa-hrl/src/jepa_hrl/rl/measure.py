@@ -107,9 +107,11 @@ def _tried(agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig) -> tuple[
     decisions, actions = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     reward = np.zeros(count)
     while running.any():
-        batch = batch_of(episodes.observation(), agent.foresight, agent.world.device)
-        chosen = agent.policy(batch)[0].argmax(dim=1).cpu().numpy()
-        found = episodes.step(np.where(running, chosen, episodes.stop))
+        rows = np.flatnonzero(running)
+        batch = batch_of(episodes.observation(rows), agent.foresight, agent.world.device)
+        chosen = np.full(count, episodes.stop)
+        chosen[rows] = agent.policy(batch)[0].argmax(dim=1).cpu().numpy()
+        found = episodes.step(chosen)
         decisions += running & (found.duration > 0)
         actions += found.duration * running
         reward += found.reward * running

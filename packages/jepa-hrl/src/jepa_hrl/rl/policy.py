@@ -75,10 +75,16 @@ class Foresight(nn.Module):
 
 
 class Policy(nn.Module):
-    """Demonstrations compared one by one, pooled whatever their order, to a distribution over actions and a value."""
+    """Demonstrations compared one by one, pooled whatever their order, to a distribution over actions and a value.
 
-    def __init__(self, latent: int, actions: int, hidden: int, foresight: bool, undo: bool = False) -> None:
+    It begins, and is left, in evaluation mode: dropout would change probabilities between gathering and learning.
+    """
+
+    def __init__(
+        self, latent: int, actions: int, hidden: int, foresight: bool, undo: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self._dropout = dropout
         self._others = 1 + undo  # choices that are no actions
         self._foresight = foresight
         self.compare = nn.Sequential(
@@ -93,16 +99,21 @@ class Policy(nn.Module):
             assert isinstance(head, nn.Linear)
             nn.init.orthogonal_(head.weight, gain)
             nn.init.zeros_(head.bias)
+        self.eval()
 
     def think(self, batch: Batch) -> Tensor:
         """(N, H) what both heads read."""
         current, goal = compared(batch.current), compared(batch.goal)
-        pairs = self.compare(torch.cat([current, goal, goal - current, current * goal], dim=-1))
+        seen = torch.cat([current, goal, goal - current, current * goal], dim=-1)
+        pairs = self.compare(self._thinned(seen, self._dropout / 2))  # all else is read off these
         parts = [pairs.mean(dim=1), pairs.amax(dim=1), batch.step]
         if self._foresight:
             parts.append(batch.nearness)
-        thought: Tensor = self.decide(torch.cat(parts, dim=1))
-        return thought
+        thought: Tensor = self.decide(self._thinned(torch.cat(parts, dim=1), self._dropout))
+        return self._thinned(thought, self._dropout)
+
+    def _thinned(self, values: Tensor, share: float) -> Tensor:
+        return functional.dropout(values, share, self.training)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(N, C) log-probabilities, minus infinity where an action is not possible, and (N,) values."""

@@ -121,13 +121,15 @@ def roll_out(
     traces: dict[int, Trace] = {}
     step = 0
     while running.any():
-        log_probabilities, _ = agent.policy(batch_of(episodes.observation(), agent.foresight, agent.world.device))
+        rows = np.flatnonzero(running)
+        log_probabilities, _ = agent.policy(batch_of(episodes.observation(rows), agent.foresight, agent.world.device))
         if not greedy:
-            noise = [generator_for(seed, f"rollout {first + n}", step).gumbel(size=episodes.stop + 1)
-                     for n in range(len(puzzles))]  # fmt: skip
+            noise = [generator_for(seed, f"rollout {first + row}", step).gumbel(size=episodes.stop + 1)
+                     for row in rows.tolist()]  # fmt: skip
             log_probabilities = log_probabilities + torch.from_numpy(np.stack(noise)).float().to(agent.world.device)
-        chosen = log_probabilities.argmax(dim=1).cpu().numpy()
-        found = episodes.step(np.where(running, chosen, episodes.stop))
+        chosen = np.full(len(puzzles), episodes.stop)
+        chosen[rows] = log_probabilities.argmax(dim=1).cpu().numpy()
+        found = episodes.step(chosen)
         rewards += found.reward * running
         for row in np.flatnonzero(running & (found.terminated | found.truncated)).tolist():
             puzzle = puzzles[row]
