@@ -1,5 +1,7 @@
 """Several seeds of the active reasoner: mean and spread of held-out success, and their learning curves as a picture.
 
+The held-out tasks of a run choose its best checkpoint; --tasks measures best and last on others.
+
 uv run tools/plot_seeds.py runs/active-reasoner/seed0 runs/active-reasoner/seed1 --out curve.png
 """
 
@@ -9,8 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
+from arc_core.runs import RunFolder, read_metrics
+from jepa_hrl.rl.agent import opened_agent
+from jepa_hrl.rl.config import METHOD
 from jepa_hrl.rl.curves import write_curve
+from jepa_hrl.rl.measure import Measured, measured, try_all
+from jepa_hrl.rl.puzzles import manifest_puzzles
 
 
 def spread(values: Sequence[float]) -> str:
@@ -19,10 +28,20 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f}, standard deviation {np.std(values, ddof=1):.3f} ({shown})"
 
 
+def on_tasks(checkpoint: Path, manifest: Path) -> Measured:
+    """What a checkpoint's likeliest choices achieve on a manifest's tasks."""
+    device = torch.device("cpu")
+    agent, config = opened_agent(load_checkpoint(checkpoint, METHOD, device), checkpoint, device)
+    puzzles = manifest_puzzles(manifest, agent.jepa.actions, config.env.demonstrations)
+    return measured(try_all(agent, puzzles, config.env))
+
+
 def main() -> None:
     """Prints the figures and writes the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="two or more run folders of equal recipes")
+    parser.add_argument("--cloned", type=Path, metavar="RUN", help="of pretrain-bc that they began with, drawn beside")
+    parser.add_argument("--tasks", type=Path, metavar="MANIFEST", help="others to measure on")
     parser.add_argument("--out", type=Path, required=True, metavar="PNG")
     args = parser.parse_args()
     summaries = [json.loads((run / "summary.json").read_bytes()) for run in args.runs]
@@ -35,7 +54,13 @@ def main() -> None:
     print(f"length over the generator's: {spread([result['eval/length_ratio'] for result in results])}")
     for name in sorted(name for name in results[0] if name.startswith("eval/success_length")):
         print(f"{name}: {spread([result[name] for result in results])}")
-    write_curve(args.out, curves)
+    for which in ("best", "last") if args.tasks else ():
+        found = [on_tasks(resolve_checkpoint(run / "checkpoints" / f"{which}.json"), args.tasks) for run in args.runs]
+        print(f"{found[0].puzzles} other tasks, {which} checkpoint: success {spread([one.success for one in found])}")
+        print(f"    length over the generator's {spread([one.length_ratio for one in found])}")
+    lines = read_metrics(RunFolder(args.cloned).metrics) if args.cloned else []
+    cloned = [(int(line["step"]), line["eval/success"]) for line in lines if "eval/success" in line]
+    write_curve(args.out, curves, cloned)
     print(f"wrote {args.out.name}")
 
 
