@@ -285,12 +285,12 @@ def test_a_policy_shown_strays_learns_to_take_back(jepa: OpenedProgramJepa, puzz
     config = dataclasses.replace(GROUNDED, undo=True, max_steps=8)
     agent = Agent(jepa, PolicyConfig(64), 0, undo=True)
     with Progress(_quiet(), len(puzzles), "") as progress:
-        known = demonstrate(puzzles, agent.foresight, agent.world, config, 1, progress, 0.3, 5)
-        again = demonstrate(puzzles, agent.foresight, agent.world, config, 1, progress, 0.3, 5)
+        known = demonstrate(puzzles, agent.foresight, agent.world, config, 1, progress, 0.25, 5)
+        again = demonstrate(puzzles, agent.foresight, agent.world, config, 1, progress, 0.25, 5)
     assert torch.equal(known.actions, again.actions)
     undo = len(jepa.actions)
-    back = known.actions == undo
-    assert 0.05 < back.float().mean() < 0.5 and known.batch.mask.gather(1, known.actions[:, None]).all()
+    back = known.actions == undo  # a third at most on average: a quarter of all steps stray, also off the way
+    assert 0.05 < back.float().mean() < 0.4 and known.batch.mask.gather(1, known.actions[:, None]).all()
     log_probabilities = imitate(agent, known, 200)
     assert (log_probabilities.argmax(dim=1) == known.actions)[back].float().mean() > 0.7
     traced = [puzzle for puzzle in puzzles if puzzle.trace]
