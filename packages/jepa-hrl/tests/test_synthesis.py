@@ -14,7 +14,7 @@ from jepa_hrl.dsl.program import INPUT, evaluate, parse
 from jepa_hrl.dsl.types import grid
 from jepa_hrl.synthesis import dataset
 from jepa_hrl.synthesis.dataset import plans_of, read_config
-from jepa_hrl.synthesis.generator import is_determined, make_task, primitives_of
+from jepa_hrl.synthesis.generator import is_determined, make_task, practice_task, primitives_of
 from jepa_hrl.synthesis.steps import STEPS
 
 CONFIG = workspace_folder() / "configs" / "data" / "pilot_curriculum.yaml"
@@ -49,6 +49,14 @@ def test_an_accepted_task_is_what_its_program_makes() -> None:
             assert np.array_equal(evaluate(program, pair.input), pair.output)  # type: ignore[arg-type]
             assert not np.array_equal(pair.input, pair.output)  # type: ignore[arg-type]
         assert made.metadata["length"] in (1, 2)
+
+
+def test_tasks_that_need_not_be_determined_are_those_of_practice() -> None:
+    config = read_config(CONFIG, ["--generator.determined", "false", "--grid.max_size", "3"])
+    plan = plans_of(config)[1][0]
+    made = [make_task(plan, index, seed=5) for index in range(12)]
+    assert [str(one.program) for one in made] == [str(practice_task(plan, n, 5).program) for n in range(12)]
+    assert not all(is_determined(one.task, one.program, plan.steps) for one in made)
 
 
 def test_a_task_that_a_shorter_program_explains_otherwise_is_not_accepted() -> None:

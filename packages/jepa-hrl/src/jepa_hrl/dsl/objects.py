@@ -29,36 +29,25 @@ def _sorted(found: list[Object]) -> Objects | Refusal:
 
 def connected(grid: Array, ground: int, eight: bool, one_color: bool, most: int) -> list[Object]:
     """The connected cells that are not of the ground's colour; none where there are more than `most`."""
-    if one_color and not eight:
-        layers = [_labelled_by_color(grid, ground)]
-    elif one_color:
-        present = np.flatnonzero(np.bincount(grid.ravel(), minlength=10)).tolist()
-        layers = [ndimage.label(grid == color, EIGHT) for color in present if color != ground]
-    else:
-        layers = [ndimage.label(grid != ground, EIGHT if eight else FOUR)]
-    if sum(number for _, number in layers) > most:
-        return []
-    found = [
-        object_at(grid, box, labels[box] == label)
-        for labels, _ in layers
-        for label, box in enumerate(ndimage.find_objects(labels), 1)
-    ]
-    return sorted(found, key=lambda item: item.cells.max()) if one_color else found
-
-
-def _labelled_by_color(grid: Array, ground: int) -> tuple[npt.NDArray[np.int32], int]:
-    """(H, W) labels of cells joined at sides to others of their colour, and how many; in one pass over all colours.
-
-    Between the cells of a grid twice as fine lie links, there where neighbours have the same colour.
-    """
     height, width = grid.shape
-    shown = grid != ground
-    fine = np.zeros((2 * height - 1, 2 * width - 1), dtype=bool)
-    fine[::2, ::2] = shown
-    fine[::2, 1::2] = (grid[:, 1:] == grid[:, :-1]) & shown[:, 1:]
-    fine[1::2, ::2] = (grid[1:] == grid[:-1]) & shown[1:]
-    labels, number = ndimage.label(fine, FOUR)
-    return labels[::2, ::2], number
+    marked = np.zeros((1, height + 1, width), dtype=bool)
+    if one_color:  # each colour in a layer of its own, an empty row below it, labelled in one pass
+        counts = np.bincount(grid.ravel(), minlength=10)
+        counts[ground] = 0
+        colors = np.flatnonzero(counts)
+        marked = np.zeros((len(colors), height + 1, width), dtype=bool)
+        marked[:, :-1] = grid == colors[:, None, None]
+    else:
+        marked[0, :-1] = grid != ground
+    labels, number = ndimage.label(marked.reshape(-1, width), EIGHT if eight else FOUR)
+    if not 0 < number <= most:
+        return []
+    found = []
+    for label, (rows, columns) in enumerate(ndimage.find_objects(labels, number), 1):
+        top = rows.start % (height + 1)
+        box = slice(top, top + rows.stop - rows.start), columns
+        found.append(object_at(grid, box, labels[rows, columns] == label))
+    return found
 
 
 @lru_cache(maxsize=4096)

@@ -136,18 +136,26 @@ def names_in(program: Expression) -> list[str]:
     return [program.name] if isinstance(program, Named) else []
 
 
-def evaluate(program: Expression, grid: Array) -> Value | Refusal:
-    """The program's value for an input."""
-    return _value(program, grid, {})
+Known = dict[Expression, Value | Refusal]
 
 
-def _value(part: Expression, grid: Array, known: dict[Expression, Value | Refusal]) -> Value | Refusal:
+def evaluate(program: Expression, grid: Array, known: Known | None = None) -> Value | Refusal:
+    """The program's value for an input.
+
+    Args:
+        known: values of parts for this input, to be used and added to by programs that share parts.
+    """
+    return _value(program, grid, {} if known is None else known)
+
+
+def _value(part: Expression, grid: Array, known: Known) -> Value | Refusal:
     if isinstance(part, Input):
         return grid
     if isinstance(part, Literal):
         return part.value
     assert isinstance(part, Call)
-    if part not in known:
+    found = known.get(part)
+    if found is None:
         arguments: list[Argument] = []
         for argument in part.arguments:
             if isinstance(argument, Renaming | Named):
@@ -158,8 +166,8 @@ def _value(part: Expression, grid: Array, known: dict[Expression, Value | Refusa
                 known[part] = value
                 return value
             arguments.append(value)
-        known[part] = part.primitive.apply(*arguments)
-    return known[part]
+        found = known[part] = part.primitive.apply(*arguments)
+    return found
 
 
 def constant(part: "Literal | Named | Renaming") -> int | Callable[..., object] | Mapping[tuple[int, ...], int]:

@@ -61,9 +61,11 @@ class Action:
     @cached_property
     def run(self) -> Callable[[Array], object]:
         """The action on a grid; for `recolor` nothing is changed."""
-        primitive = PRIMITIVES.get(self.step)
+        primitive, color = PRIMITIVES.get(self.step), self.color
         if primitive is not None and primitive.takes == (Kind.GRID,):
             return primitive.apply
+        if primitive is not None and primitive.takes == (Kind.GRID, Kind.COLOR):
+            return lambda grid: primitive.apply(grid, color)
         program = self.then(INPUT)
         return lambda grid: evaluate(program, grid)
 

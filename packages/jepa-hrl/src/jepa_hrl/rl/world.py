@@ -113,11 +113,11 @@ class World:
                 self._changes = np.concatenate([self._changes, np.zeros_like(self._changes)])
                 self._marks = np.concatenate([self._marks, np.zeros_like(self._marks)])
             grid, actions = self.grids[number], self.actions
+            own = mark(grid)
             for action in range(len(actions)):
-                if action != actions.recolor:
-                    made = actions.outcome(action, grid)
-                    if made is not None and not np.array_equal(made, grid):
-                        self._changes[row, action], self._marks[row, action] = True, mark(made)
+                made = actions.outcome(action, grid) if action != actions.recolor else None
+                if made is not None and (after := mark(made)) != own:
+                    self._changes[row, action], self._marks[row, action] = True, after
         return row
 
     def shapes(self, numbers: Integers) -> Integers:

@@ -52,11 +52,14 @@ class GeneratorConfig:
     """Attributes:
     allowed_primitives: steps for phases that name none; all of them if there are none here either.
     min_demonstrations, max_demonstrations: of a task.
+    determined: accept a task only if no shorter program tells another story about its demonstrations; not to look
+        takes a hundredth of the time.
     """
 
     allowed_primitives: tuple[str, ...] = ()
     min_demonstrations: Count = 3
     max_demonstrations: Count = 4
+    determined: bool = True
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,10 @@ def plans_of(config: SynthesisConfig) -> list[tuple[PhasePlan, int]]:
         steps = tuple(map(find_step, phase.primitives or config.generator.allowed_primitives or STEPS))
         shares = config.program.length_schedule[name]
         most = (config.generator.min_demonstrations, config.generator.max_demonstrations)
-        plans.append((PhasePlan(name, steps, tuple(shares), tuple(shares.values()), config.grid, most), phase.count))
+        plan = PhasePlan(
+            name, steps, tuple(shares), tuple(shares.values()), config.grid, most, config.generator.determined
+        )
+        plans.append((plan, phase.count))
     return plans
 
 

@@ -6,14 +6,13 @@ none that gives all demonstrations' outputs and differs on the test, nor one of 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from arc_core.errors import InputError
 from arc_core.randomness import generator_for
 from arc_core.task import Pair, Task
-from jepa_hrl.dsl.program import INPUT, Expression, evaluate, names_in
+from jepa_hrl.dsl.program import INPUT, Expression, Known, evaluate, names_in
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.search.engine import Limits, Search
 from jepa_hrl.synthesis.config import GridConfig
@@ -35,6 +34,7 @@ class PhasePlan:
         steps: that programs are made of.
         lengths, shares: numbers of steps, and how often each is wanted.
         demonstrations: least and most.
+        determined: whether a shorter rule must not tell another story.
     """
 
     name: str
@@ -43,6 +43,7 @@ class PhasePlan:
     shares: tuple[float, ...]
     grid: GridConfig
     demonstrations: tuple[int, int]
+    determined: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,14 @@ def make_task(plan: PhasePlan, index: int, seed: int) -> Synthetic:
     Raises:
         InputError: no program of the phase makes an acceptable task.
     """
+    if not plan.determined:
+        return practice_task(plan, index, seed)
     rng = generator_for(seed, f"synthetic {plan.name}", index)
     return _first(plan, index, seed, rng, lambda made: is_determined(made.task, made.program, plan.steps))
 
 
 def practice_task(plan: PhasePlan, index: int, seed: int) -> Synthetic:
-    """As `make_task`, but a shorter rule may tell another story: hundreds of times faster, to practise on.
+    """A task that a shorter rule may tell another story about: hundreds of times faster, to practise on.
 
     Raises:
         InputError: no program of the phase changes its grids.
@@ -131,12 +134,12 @@ def _draw_pairs(
         grid = style(rng, height, height if square else width, colors)
         if len(np.flatnonzero(np.bincount(grid.ravel()))) < 2:
             return None
-        values = [evaluate(program, grid) for program in programs]
-        for before, after in pairwise(values):
-            if not isinstance(after, np.ndarray) or np.array_equal(before, after):  # type: ignore[arg-type]
+        output, known = grid, Known()
+        for program in programs[1:]:
+            after = evaluate(program, grid, known)
+            if not isinstance(after, np.ndarray) or np.array_equal(output, after):
                 return None
-        output = values[-1]
-        assert isinstance(output, np.ndarray)
+            output = after
         if not output.any() or np.array_equal(grid, output):
             return None
         pairs.append(Pair(grid, np.ascontiguousarray(output)))
