@@ -15,6 +15,7 @@ from jepa_hrl.rl.policy import Batch, Foresight
 from jepa_hrl.rl.puzzles import Puzzle
 
 _AT_ONCE = 256
+_REMEMBERED = 100_000  # grids that one measurement leaves for the next, of the same puzzles
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def try_all(agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig) -> Tried
 
 def _tried(agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig) -> tuple[npt.NDArray[Any], ...]:
     count = len(puzzles)
-    agent.world.forget()
+    if len(agent.world) > _REMEMBERED:
+        agent.world.forget()
     episodes = Episodes(agent.world, puzzles, config, count, agent.options)
     episodes.begin(range(count), np.arange(count))
     grounded, claimed, running = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.ones(count, dtype=bool)
