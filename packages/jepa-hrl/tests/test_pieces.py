@@ -19,10 +19,12 @@ from jepa_hrl.rl.config import CLONING_METHOD, EnvConfig, PolicyConfig, Reasoner
 CONSOLE = Console(quiet=True)
 
 
-def finish(root: Path, name: str, jepa: OpenedProgramJepa, when: int, undo: bool = False) -> Path:
+SMALL = ReasonerConfig(policy=PolicyConfig(16))
+
+
+def finish(root: Path, name: str, jepa: OpenedProgramJepa, when: int, config: ReasonerConfig = SMALL) -> Path:
     """A finished run of pretrain-bc, at some second."""
-    agent = Agent(jepa, PolicyConfig(16), 0, undo=undo)
-    config = ReasonerConfig(env=EnvConfig(undo=undo))
+    agent = Agent(jepa, config.policy, 0, undo=config.env.undo)
     checkpoint = Checkpoint(
         method=CLONING_METHOD, step=1, model=agent.policy.state_dict(), optimizer={}, scheduler={},
         extras=agent.extras(), config=config_to_dict(config), data_fingerprint="", training_data=(),
@@ -43,12 +45,14 @@ def test_a_reasoner_begins_with_a_policy_of_its_own_jepa(
     theirs = finish(tmp_path, "quick-1", jepa, 100)
     finish(tmp_path, "quick-2", jepa, 50)
     finish(tmp_path, "quick-3", other, 200)  # newer, but it thinks in another JEPA's latents
-    bold = finish(tmp_path, "quick-5", jepa, 250, undo=True)
-    assert cloning_cli.cloned_policy(None, jepa, False, CONSOLE) == theirs
-    assert cloning_cli.cloned_policy(None, jepa, True, CONSOLE) == bold
+    others = [replace(SMALL, env=EnvConfig(undo=True)), replace(SMALL, policy=PolicyConfig(24))]
+    for number, config in enumerate(others):
+        found = finish(tmp_path, f"quick-{5 + number}", jepa, 250 + number, config)
+        assert cloning_cli.cloned_policy(config, jepa, CONSOLE) == found
+    assert cloning_cli.cloned_policy(SMALL, jepa, CONSOLE) == theirs
     damaged = finish(tmp_path, "quick-4", jepa, 300)
     next((damaged / "checkpoints").glob("*.pt")).write_bytes(b"no checkpoint")
-    assert cloning_cli.cloned_policy(None, jepa, False, CONSOLE) == theirs
+    assert cloning_cli.cloned_policy(SMALL, jepa, CONSOLE) == theirs
 
 
 def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
@@ -66,5 +70,10 @@ def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
         return 0
 
     monkeypatch.setattr(cloning_cli, "main", train)
-    assert cloning_cli.cloned_policy(None, jepa, False, CONSOLE).name == "quick-2"
-    assert asked == [["--program_checkpoint", str(jepa.file), "--env.undo", "false", "--cloning.strays", "0"]]
+    assert cloning_cli.cloned_policy(SMALL, jepa, CONSOLE).name == "quick-2"
+    assert asked == [
+        [
+            "--env.undo=false", "--policy.hidden_dim=16", "--policy.foresight=true", "--cloning.strays=0",
+            f"--program_checkpoint={jepa.file}",
+        ]
+    ]  # fmt: skip

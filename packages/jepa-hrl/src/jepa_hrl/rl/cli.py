@@ -40,7 +40,7 @@ def _train(argv: Sequence[str] | None) -> int:
         path = program_jepa(config.program_checkpoint, console)
         jepa = open_program_jepa(path, fabric.device)
         if session.start.checkpoint is None and session.initial is None and config.cloning.epochs:
-            cloned = cloned_policy(config.policy_checkpoint, jepa, config.env.undo, console)
+            cloned = cloned_policy(config, jepa, console)
             session.initial = load_checkpoint(cloned, CLONING_METHOD)
         sets = load_puzzles(config.tasks, config.env, jepa.actions, practice_seed(config), console)
     run = session.begin(sets.fingerprint)

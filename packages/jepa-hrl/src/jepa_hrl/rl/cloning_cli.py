@@ -32,21 +32,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _train(argv))
 
 
-def cloned_policy(given: str | None, jepa: OpenedProgramJepa, undo: bool, console: Console) -> Path:
-    """The cloned policy that a reasoner begins with: one that thinks in the same JEPA's latents and may do the same."""
+def cloned_policy(config: ReasonerConfig, jepa: OpenedProgramJepa, console: Console) -> Path:
+    """The cloned policy that a reasoner begins with: of its size, thinking in the same latents, free to do the same."""
 
     def fits(run: RunFolder) -> bool:
         try:
             checkpoint = load_checkpoint(run.path, CLONING_METHOD)
         except CheckpointError:
             return False
-        config, _ = build_config(ReasonerConfig, checkpoint.config, str(run.path))
-        return thinks_in(checkpoint, jepa) and config.env.undo == undo
+        theirs, _ = build_config(ReasonerConfig, checkpoint.config, str(run.path))
+        return thinks_in(checkpoint, jepa) and _shape(theirs) == _shape(config)
 
-    alike = ["--program_checkpoint", str(jepa.file)]
-    if not undo:
-        alike += ["--env.undo", "false", "--cloning.strays", "0"]
-    return piece(given, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, alike, fits)
+    alike = [f"--{key}={str(value).lower()}" for key, value in _shape(config).items()]
+    if not config.env.undo:
+        alike.append("--cloning.strays=0")
+    alike.append(f"--program_checkpoint={jepa.file}")
+    return piece(config.policy_checkpoint, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, alike, fits)
+
+
+def _shape(config: ReasonerConfig) -> dict[str, object]:
+    """By key what a policy and the one that it begins with must have in common."""
+    policy = config.policy
+    return {
+        "env.undo": config.env.undo, "policy.hidden_dim": policy.hidden_dim, "policy.foresight": policy.foresight,
+    }  # fmt: skip
 
 
 def _train(argv: Sequence[str] | None) -> int:

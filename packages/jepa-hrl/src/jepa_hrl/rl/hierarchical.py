@@ -96,7 +96,7 @@ def train_variant(
     else:
         write_text(run.config, config_to_yaml(config, METHOD))
         if config.cloning.epochs:
-            cloned = cloned_policy(config.policy_checkpoint, pieces.jepa, config.env.undo, console)
+            cloned = cloned_policy(config, pieces.jepa, console)
             trainer.init_from(load_checkpoint(cloned, CLONING_METHOD, fabric.device))
     if trainer.step < trainer.total_steps:
         progress = Progress(console, trainer.total_steps, f"{name}, seed {seed}", trainer.step)
