@@ -67,16 +67,19 @@ def long_tasks(tried: Tried) -> dict[str, float]:
     }  # fmt: skip
 
 
+def worth_having(without: Mapping[str, float], using: Mapping[str, float]) -> bool:
+    """Whether options take fewer decisions at equal success."""
+    return using["decisions"] < without["decisions"] and using["success"] >= without["success"] - _EQUAL
+
+
 def verdict(without: Mapping[str, float], using: Mapping[str, float]) -> str:
     """A sentence on whether options are worth having."""
-    fewer = without["decisions"] - using["decisions"]
-    numbers = (
-        f"on tasks of {_LONG} actions and more they take {using['decisions']:.2f} decisions against "
-        f"{without['decisions']:.2f}, with success {using['success']:.3f} against {without['success']:.3f}"
+    found = "worth having" if worth_having(without, using) else "not worth having"
+    return (
+        f"the options are {found}: on tasks of {_LONG} actions and more they take "
+        f"{using['decisions']:.2f} decisions against {without['decisions']:.2f}, with success "
+        f"{using['success']:.3f} against {without['success']:.3f}"
     )
-    if fewer > 0 and using["success"] >= without["success"] - _EQUAL:
-        return f"the options are worth having: {numbers}"
-    return f"the options are not worth having: {numbers}"
 
 
 def train_variant(
@@ -185,6 +188,7 @@ def _conclude(
     }
     long = {name: {key: value["mean"] for key, value in figures[name]["long"].items()} for name in VARIANTS}
     sentence = verdict(long["primitives"], long["options"])
+    better = "options" if worth_having(long["primitives"], long["options"]) else "primitives"
     names = pieces.jepa.actions.names
     write_json(
         root / "hierarchical.json",
@@ -201,7 +205,7 @@ def _conclude(
     console.print(table)
     console.print(
         f"{sentence}\nall of it in {show_path(root / 'hierarchical.json')}\n"
-        f"next: uv run eval compare --methods active-reasoner={show_path(root / f'options-seed{args.seeds[0]}')} "
+        f"next: uv run eval compare --methods active-reasoner={show_path(root / f'{better}-seed{args.seeds[0]}')} "
         "--data arc1:train --limit 40",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
