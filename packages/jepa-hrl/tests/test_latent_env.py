@@ -185,6 +185,11 @@ def test_what_is_taken_back_is_as_before_but_for_the_step(world: World, puzzles:
     episodes.begin(range(len(long)), np.arange(len(long)))
     undo = episodes.undo
     assert undo == len(world.actions) == episodes.stop - 1 and not episodes.mask[:, undo].any()
+    begun = episodes.grids.copy()
+    nothing = episodes.step(np.full(episodes.count, undo))  # impossible, but an environment may be asked to
+    assert nothing.refused.all() and not nothing.success.any() and (nothing.reward < 0).all()
+    assert np.array_equal(episodes.grids, begun) and (episodes.steps == 1).all()
+    episodes.begin(range(episodes.count), episodes.puzzle.copy())
     generator, ended = np.random.default_rng(0), np.zeros(len(long), dtype=bool)
     history, tried = [], []
     for _ in range(3):

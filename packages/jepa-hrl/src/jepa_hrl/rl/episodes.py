@@ -180,10 +180,12 @@ class Episodes:
         """Takes an action in the active episodes; what is paid, whether the goals are reached, what was refused."""
         config, reward, world = self.config, self.config.reward, self.world
         before = self.potential() if reward.shaping_weight else 0.0
-        undone = active & (actions == self._back)
+        undoing = active & (actions == self._back)
+        undone = undoing & np.array([len(trail) > 0 for trail in self._trails])
         back = np.flatnonzero(undone).tolist()
         masks = [self._take_back(row) for row in back]
-        changed, refused = self._act(actions, active & ~undone)
+        changed, refused = self._act(actions, active & ~undoing)
+        refused |= undoing & ~undone  # there is nothing to take back at the beginning
         if config.dynamics == "grounded":
             self.latents[changed] = world.latents(self.grids[changed])
         elif len(changed):
@@ -195,7 +197,7 @@ class Episodes:
         else:
             distances = cosine_distance(self.latents, self.goal_latents)
             reached = (distances.max(axis=1) < reward.success_distance) & active
-        reached &= ~undone  # the beginning may be near the goals, and nothing is solved by going back to it
+        reached &= ~undoing  # the beginning may be near the goals, and nothing is solved by going back to it
         self._look([row for row in changed.tolist() if not reached[row]] + back)
         for row, mask in zip(back, masks, strict=True):
             self.mask[row] &= mask  # what was refused there still is
