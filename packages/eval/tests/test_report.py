@@ -12,6 +12,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from arc_core.task import Task, task_to_json
 from arc_eval.cli import main
+from arc_eval.report.plots import plots
 
 Make = Callable[..., Task]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -40,6 +41,16 @@ def test_a_report_fetches_nothing_and_holds_every_grid_once(report: Path) -> Non
     peeking = next(method for method in data["methods"] if method["label"] == "peeking")
     assert peeking["answers"]["t4"] == {"error": "RuntimeError: cannot bear t4"}
     assert len(peeking["answers"]["t1"]["tests"]) == 2
+
+
+@pytest.mark.parametrize("seconds", [9.999999999999999e-06, 1e-05, 0.0, 3.7])
+def test_one_time_is_drawn_whatever_it_is(report: Path, seconds: float) -> None:
+    methods = [
+        method for method in json.loads((report.parent / "results.json").read_text())["methods"] if method["scores"]
+    ]
+    for place, method in enumerate(methods):
+        method["scores"]["seconds_per_task"] = 0.0 if place else seconds
+    assert len(plots(methods)) > 3
 
 
 def test_ids_labels_and_errors_are_text(world: Any, random_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,9 @@ def _cost(axes: Axes, methods: Methods) -> None:
         x, y = method["scores"]["seconds_per_task"], 100 * method["scores"]["score"]
         axes.plot(x, y, "o", color=color_of(place), label=_short(method["label"]))
     if shown:
+        # Limits of our own, a decade's tick within: matplotlib finds none for a power of ten that rounding missed.
+        times = [method["scores"]["seconds_per_task"] for _, method in shown]
+        axes.set_xlim(min(times) / 4, max(times) * 4)
         axes.set_xscale("log")
         axes.legend(fontsize=8)
     axes.set_xlabel("seconds a task")
