@@ -19,7 +19,7 @@ from arc_core.checkpoint import list_checkpoints, load_checkpoint
 from arc_core.errors import ConfigError, InputError
 from arc_core.runs import read_metrics
 from jepa_hrl.dsl.program import INPUT, evaluate
-from jepa_hrl.programs.actions import ActionSet, inferred_table, make_action_set, renamed
+from jepa_hrl.programs.actions import ARGUMENT_FEATURES, ActionSet, inferred_table, make_action_set, renamed
 from jepa_hrl.programs.cli import main
 from jepa_hrl.programs.config import STEPS
 from jepa_hrl.programs.data import Starts, read_triples
@@ -186,6 +186,12 @@ def test_a_programs_vector_is_that_of_its_steps(jepa: OpenedProgramJepa) -> None
     alone = model.action_vectors(actions)
     for number in range(len(actions)):
         torch.testing.assert_close(model.program_vector(actions, [number]), alone[number : number + 1])
+    numbers = torch.randint(len(actions), (3, 4))
+    padded = model.programs(numbers, torch.zeros(3, 4, ARGUMENT_FEATURES), [2, 4, 1])
+    for row, length in enumerate([2, 4, 1]):
+        wanted = model.programs(numbers[row : row + 1, :length], torch.zeros(1, length, ARGUMENT_FEATURES))[0]
+        torch.testing.assert_close(padded[row, :length], wanted)
+    assert not padded[0, 2:].any()
     table = {1: 3, 4: 0}
     feature = torch.from_numpy(actions.argument_features(actions.recolor or 0, table))
     wanted = model.programs(torch.tensor([[actions.recolor]]), feature[None, None])[:, 0]

@@ -15,7 +15,7 @@ from jepa_hrl.jepa.encoder import Encoder
 from jepa_hrl.jepa.token_table import TokenTable
 from jepa_hrl.objects.tokens import MOST_OBJECTS
 
-_PARTS = 4  # that a batch's grids are split into by their number of objects, so that little is padded
+_PARTS = 8  # that a batch's grids are split into by their number of objects, so that little is padded
 
 Integers = npt.NDArray[np.int64]
 

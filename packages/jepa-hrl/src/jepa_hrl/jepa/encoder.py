@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from jepa_hrl.jepa.augment import TokenBatch
 from jepa_hrl.jepa.config import EncoderConfig
+from jepa_hrl.jepa.packed import part_of, transform
 from jepa_hrl.jepa.quantizer import VectorQuantizer
 from jepa_hrl.objects.tokens import GRID_FIELDS, OBJECT_FIELDS
 
@@ -71,16 +72,18 @@ class Encoder(nn.Module):
             standardize.fit(values)
 
     def forward(self, parts: list[TokenBatch]) -> Encoded:
-        """Encodes grids in parts, each padded to its own most objects; latents in the order of the parts."""
-        owns, objects, places, first = [], [], [], 0
-        for part in parts:
-            own, embedded = self._contextual(part)
-            owns.append(own)
-            rows, columns = torch.nonzero(part.present, as_tuple=True)
-            objects.append(embedded[rows, columns])
-            places.append(rows + first)
-            first += len(own)
-        own, flat, place = torch.cat(owns), torch.cat(objects).float(), torch.cat(places)
+        """Encodes grids in parts, in each of which numbers of objects are alike; latents in the order of the parts."""
+        seen = [torch.cat([part.present.new_ones(len(part.present), 1), part.present], dim=1) for part in parts]
+        is_own = torch.cat(
+            [torch.arange(rows.shape[1], device=rows.device).expand_as(rows)[rows] == 0 for rows in seen]
+        )
+        owns, others = torch.nonzero(is_own)[:, 0], torch.nonzero(~is_own)[:, 0]
+        grids = self.embed_grid(torch.cat([part.grids for part in parts]))
+        objects = self.embed_object(torch.cat([part.objects[part.present] for part in parts]))
+        tokens = grids.new_empty(len(is_own), grids.shape[1]).index_copy(0, owns, grids).index_copy(0, others, objects)
+        found = transform(self.transformer, tokens, [part_of(rows) for rows in seen])
+        own, flat = found[owns], found[others].float()
+        place = (is_own.cumsum(0) - 1)[others]
         quantized, commitment = flat, flat.new_zeros(())
         if self.quantizer is not None:
             quantized, _, commitment = self.quantizer(flat)
@@ -89,10 +92,3 @@ class Encoder(nn.Module):
         # The sum says how many objects there are, the mean what they are like.
         pooled = torch.cat([own.float(), total / count.clamp_min(1), total / 8], dim=1)
         return Encoded(self.pool(pooled).float(), flat, quantized, commitment)
-
-    def _contextual(self, part: TokenBatch) -> tuple[Tensor, Tensor]:
-        """(B, H) the grids' own and (B, N, H) the objects' embeddings."""
-        tokens = torch.cat([self.embed_grid(part.grids)[:, None], self.embed_object(part.objects)], dim=1)
-        absent = torch.cat([part.present.new_zeros(len(part.present), 1), ~part.present], dim=1)
-        found = self.transformer(tokens, src_key_padding_mask=absent)
-        return found[:, 0], found[:, 1:]

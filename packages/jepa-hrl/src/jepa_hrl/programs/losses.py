@@ -49,10 +49,11 @@ def info_nce_of_grids(
     Source: van den Oord et al. 2018, arXiv:1807.03748, eq. 4, without the negatives that equal the positive.
     """
     others = functional.normalize(torch.cat([keys.float(), queue]), dim=1)
-    logits = functional.normalize(queries.float(), dim=1) @ others.T / temperature
+    # Queries over the temperature, and filled in place: a pass over (B, K + Q) logits is what this costs.
+    logits = functional.normalize(queries.float(), dim=1) / temperature @ others.T
     same = names[own][:, None] == torch.cat([names, queued])
     same[torch.arange(len(own), device=own.device), own] = False
-    logits = logits.masked_fill(same, -torch.inf)
+    logits.masked_fill_(same, -torch.inf)
     loss = mean_of_all(functional.cross_entropy(logits, own, reduction="none"))
     right = mean_of_all((logits[:, : len(keys)].argmax(dim=1) == own).float())
     return loss, right

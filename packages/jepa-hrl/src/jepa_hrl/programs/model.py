@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import rnn
 
 from jepa_hrl.jepa.augment import TokenBatch
 from jepa_hrl.jepa.encoder import Encoder
@@ -21,15 +22,20 @@ class ProgramEncoder(nn.Module):
         self.arguments = nn.Linear(ARGUMENT_FEATURES, embedding, bias=False)
         self.gru = nn.GRU(embedding, hidden, layers, batch_first=True)
 
-    def forward(self, numbers: Tensor, arguments: Tensor) -> Tensor:
+    def forward(self, numbers: Tensor, arguments: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
         """(B, S, hidden) what the program has been up to and with each step.
 
         Args:
             numbers: (B, S) of the actions.
             arguments: (B, S, ARGUMENT_FEATURES).
+            lengths: (B,) of the programs, after which nothing is computed and 0 returned; None where all have S.
         """
-        states: Tensor = self.gru(self.embed(numbers) + self.arguments(arguments))[0]
-        return states
+        steps = self.embed(numbers) + self.arguments(arguments)
+        if lengths is None:
+            states: Tensor = self.gru(steps)[0]
+            return states
+        packed = rnn.pack_padded_sequence(steps, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
+        return rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=numbers.shape[1])[0]
 
 
 class Transition(nn.Module):
@@ -107,19 +113,21 @@ class ProgramJepa(nn.Module):
         return torch.empty_like(latents).index_copy(0, order, latents)
 
     def forward(
-        self, parts: list[TokenBatch], order: Tensor, sources: Tensor, numbers: Tensor, arguments: Tensor,
+        self, parts: list[TokenBatch], order: Tensor, numbers: Tensor, arguments: Tensor, lengths: Sequence[int],
         froms: Tensor, tos: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """(G, D) latents of the grids, (B, S, D) predicted ones of what programs make of some, (n, A) inverse logits.
+        """(G, D) latents of the grids, (n, D) predicted ones after each step of programs, (n, A) inverse logits.
 
         Args:
-            sources: (B,) the grid that each program is applied to.
-            numbers, arguments: see `ProgramEncoder`.
-            froms, tos: (n,) grids between which the inverse model is asked for the first action.
+            numbers, arguments, lengths: see `ProgramEncoder`; n is the sum of the lengths.
+            froms: (n,) the grid that each step's program is applied to.
+            tos: (n,) what it has made of it, for the inverse model, which is asked for the first action.
         """
         latents = self.encode(parts, order)
-        states = self.programs(numbers, arguments)
-        return latents, self.transition(latents[sources][:, None], states), self.inverse(latents[froms], latents[tos])
+        states = self.programs(numbers, arguments, lengths)
+        there = torch.arange(states.shape[1]) < torch.tensor(lengths)[:, None]
+        before = latents[froms]
+        return latents, self.transition(before, states[there.to(states.device)]), self.inverse(before, latents[tos])
 
     @torch.no_grad()
     def action_vectors(self, actions: ActionSet) -> Tensor:

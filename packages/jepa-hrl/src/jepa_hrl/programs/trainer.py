@@ -176,16 +176,15 @@ class Trainer(EpochTrainer):
         split = self.table.by_size(grids)
         owners = np.broadcast_to(np.arange(len(there))[:, None], there.shape)[there]
         froms = places[: len(programs.sources)][torch.from_numpy(owners).to(device)]
-        latents, predicted, first = cast(ProgramJepa, self.forward)(
+        latents, queries, first = cast(ProgramJepa, self.forward)(
             [self.table.tokens(grids[part]) for part in split],
             torch.from_numpy(np.concatenate(split)).to(device),
-            places[: len(programs.sources)],
             torch.from_numpy(programs.actions).to(device),
             self._rows[torch.from_numpy(programs.arguments).to(device)],
+            there.sum(axis=1).tolist(),
             froms,
             places[len(programs.sources) :],
         )
-        queries = predicted[torch.from_numpy(there).to(device)]
         # The grids themselves are outcomes too, of doing nothing: they follow the targets as negatives.
         keys = latents[torch.cat([places[len(programs.sources) :], places[: len(programs.sources)]])]
         names = torch.from_numpy(np.concatenate([targets, programs.sources])).to(device)
