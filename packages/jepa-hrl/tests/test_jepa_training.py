@@ -87,13 +87,13 @@ def test_a_table_gives_back_every_grids_tokens(tasks: list[Task]) -> None:
     tokens = DeviceTable(table, torch.device("cpu")).tokens(chosen)
     for row, place in enumerate(chosen.tolist()):
         assert grids[place] is not None
-        wanted = tokenize(grids[place])  # type: ignore[arg-type]
+        wanted = tokenize([grids[place]])  # type: ignore[list-item]
         assert int(tokens.present[row].sum()) == len(wanted.objects)
         torch.testing.assert_close(
             tokens.objects[row, : len(wanted.objects)], torch.from_numpy(wanted.objects), atol=1e-3, rtol=0
         )
         assert not tokens.objects[row, len(wanted.objects) :].any()
-        torch.testing.assert_close(tokens.grids[row], torch.from_numpy(wanted.grid), atol=1e-3, rtol=0)
+        torch.testing.assert_close(tokens.grids[row], torch.from_numpy(wanted.grids[0]), atol=1e-3, rtol=0)
     halves = joined([build_table(tasks[:10]), build_table(tasks[10:])], table.fingerprint)
     for name in ("objects", "grids", "starts", "tasks"):
         assert np.array_equal(getattr(table, name), getattr(halves, name))

@@ -12,6 +12,7 @@ from arc_core.augment import dihedral
 from arc_core.grid import most_common_color
 from jepa_hrl.dsl.types import grid
 from jepa_hrl.jepa.augment import TokenBatch, hidden, moved, recolored, turned
+from jepa_hrl.objects.extraction import extract_objects
 from jepa_hrl.objects.tokens import (
     AREA,
     BORDER,
@@ -28,7 +29,6 @@ from jepa_hrl.objects.tokens import (
     SHAPE,
     SIZE,
     SYMMETRY,
-    extract_objects,
     tokenize,
 )
 
@@ -61,23 +61,41 @@ def flood(cells: np.ndarray, eight: bool, one_color: bool) -> set[frozenset[tupl
 @settings(max_examples=60, deadline=None)
 @given(GRIDS, st.booleans(), st.booleans())
 def test_objects_are_those_of_a_flood_fill(cells: np.ndarray, eight: bool, one_color: bool) -> None:
-    found = extract_objects(cells, eight, one_color)
-    parts = {frozenset((item.top + r, item.left + c) for r, c in np.argwhere(item.mask).tolist()) for item in found}
-    assert parts == flood(cells, eight, one_color)
-    assert len(found) == len(parts)
-    corners = [(item.top, item.left) for item in found]
+    found = extract_objects([cells], eight, one_color)
+    corners = list(zip(found.tops.tolist(), found.lefts.tolist(), strict=True))
+    parts = [
+        frozenset((top + r, left + c) for r, c in np.argwhere(mask).tolist())
+        for (top, left), mask in zip(corners, found.masks, strict=True)
+    ]
+    assert set(parts) == flood(cells, eight, one_color)
+    assert len(set(parts)) == len(parts)
     assert corners == sorted(corners)
+    for part, palette in zip(parts, found.palettes.tolist(), strict=True):
+        assert palette == [sum(cells[cell] == color for cell in part) for color in range(10)]
 
 
 def test_objects_of_many_colours_are_as_many_as_ndimage_labels() -> None:
     rng = np.random.default_rng(0)
     cells = rng.choice(np.array([0, 0, 0, 3, 4], dtype=np.uint8), (20, 17))
     for eight, structure in ((True, np.ones((3, 3))), (False, None)):
-        assert len(extract_objects(cells, eight, one_color=False)) == ndimage.label(cells != 0, structure)[1]
+        found = extract_objects([cells], eight, one_color=False)
+        assert len(found.masks) == ndimage.label(cells != 0, structure)[1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(GRIDS, min_size=1, max_size=40), st.booleans(), st.booleans())
+def test_grids_together_have_the_tokens_that_each_has_alone(
+    grids: list[np.ndarray], eight: bool, one_color: bool
+) -> None:
+    together = tokenize(grids, eight, one_color)
+    alone = [tokenize([cells], eight, one_color) for cells in grids]
+    np.testing.assert_array_equal(together.objects, np.concatenate([tokens.objects for tokens in alone]))
+    np.testing.assert_array_equal(together.grids, np.concatenate([tokens.grids for tokens in alone]))
+    assert together.counts.tolist() == [len(tokens.objects) for tokens in alone]
 
 
 def test_a_ring_and_a_dot_have_the_tokens_that_one_would_write_by_hand() -> None:
-    tokens = tokenize(grid("22200/20200/22203/00000"))
+    tokens = tokenize([grid("22200/20200/22203/00000")])
     ring, dot = tokens.objects
     assert ring[COLORS].tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
     np.testing.assert_allclose(ring[BOX] * 30, [0, 0, 3, 3], atol=1e-5)
@@ -92,26 +110,26 @@ def test_a_ring_and_a_dot_have_the_tokens_that_one_would_write_by_hand() -> None
     np.testing.assert_allclose(dot[BOX] * 30, [2, 4, 3, 5], atol=1e-5)
     assert dot[BORDER].tolist() == [0, 0, 0, 1]
     assert dot[SHAPE].min() == 1
-    np.testing.assert_allclose(tokens.grid[SIZE] * 30, [4, 5], atol=1e-5)
-    np.testing.assert_allclose(tokens.grid[PALETTE] * 20, [11, 0, 8, 1, 0, 0, 0, 0, 0, 0], atol=1e-5)
-    assert tokens.grid[GROUND].argmax() == 0 and tokens.grid[GROUND].sum() == 1
-    assert tokens.grid[COUNT] * 32 == 2
+    np.testing.assert_allclose(tokens.grids[0, SIZE] * 30, [4, 5], atol=1e-5)
+    np.testing.assert_allclose(tokens.grids[0, PALETTE] * 20, [11, 0, 8, 1, 0, 0, 0, 0, 0, 0], atol=1e-5)
+    assert tokens.grids[0, GROUND].argmax() == 0 and tokens.grids[0, GROUND].sum() == 1
+    assert tokens.grids[0, COUNT] * 32 == 2
 
 
 def test_the_ground_is_the_commonest_colour_and_black_can_be_an_object() -> None:
-    tokens = tokenize(grid("5555/5005/5555"))
+    tokens = tokenize([grid("5555/5005/5555")])
     assert len(tokens.objects) == 1
     assert tokens.objects[0, COLORS].argmax() == 0
-    assert tokens.grid[GROUND].argmax() == 5
+    assert tokens.grids[0, GROUND].argmax() == 5
 
 
 def test_of_more_than_32_objects_the_largest_are_kept_in_reading_order() -> None:
     cells = np.zeros((20, 20), dtype=np.uint8)
     cells[::3, ::3] = 1  # 49 single cells
     cells[18:20, 13:15] = 2
-    tokens = tokenize(cells)
+    tokens = tokenize([cells])
     assert len(tokens.objects) == MOST_OBJECTS
-    assert tokens.grid[COUNT] == 1
+    assert tokens.grids[0, COUNT] == 1
     assert tokens.objects[:, 2].max() == 1
     corners = [tuple(row) for row in tokens.objects[:, BOX.start : BOX.start + 2].tolist()]
     assert corners == sorted(corners)
@@ -120,29 +138,29 @@ def test_of_more_than_32_objects_the_largest_are_kept_in_reading_order() -> None
 @settings(max_examples=60, deadline=None)
 @given(GRIDS)
 def test_every_field_lies_between_0_and_1(cells: np.ndarray) -> None:
-    tokens = tokenize(cells)
-    assert tokens.objects.shape[1] == OBJECT_FIELDS and tokens.grid.shape == (GRID_FIELDS,)
-    for values in (tokens.objects, tokens.grid):
+    tokens = tokenize([cells])
+    assert tokens.objects.shape[1] == OBJECT_FIELDS and tokens.grids.shape == (1, GRID_FIELDS)
+    for values in (tokens.objects, tokens.grids):
         assert np.isfinite(values).all() and values.min(initial=0) >= 0 and values.max(initial=0) <= 1 + 1e-6
 
 
 def test_a_moved_object_changes_position_fields_alone_and_a_renamed_one_colour_fields_alone() -> None:
     before = grid("000000/022000/002000/000000/000000")
     after, renamed = np.roll(before, (1, 2), (0, 1)), np.where(before == 2, np.uint8(6), before)
-    one, two, three = (tokenize(cells).objects[0] for cells in (before, after, renamed))
+    one, two, three = (tokenize([cells]).objects[0] for cells in (before, after, renamed))
     assert set(np.flatnonzero(one != two)) <= set(POSITION)
     assert (one != two).any()
     assert set(np.flatnonzero(one != three)) == {2, 6}
 
 
 def batch(*grids: np.ndarray) -> TokenBatch:
-    tokens = [tokenize(cells) for cells in grids]
+    tokens = [tokenize([cells]) for cells in grids]
     most = max(len(one.objects) for one in tokens)
     objects, present = torch.zeros(len(tokens), most, OBJECT_FIELDS), torch.zeros(len(tokens), most, dtype=torch.bool)
     for row, one in enumerate(tokens):
         objects[row, : len(one.objects)] = torch.from_numpy(one.objects)
         present[row, : len(one.objects)] = True
-    return TokenBatch(objects, present, torch.from_numpy(np.stack([one.grid for one in tokens])))
+    return TokenBatch(objects, present, torch.from_numpy(np.concatenate([one.grids for one in tokens])))
 
 
 def assert_same_tokens(first: TokenBatch, second: TokenBatch) -> None:

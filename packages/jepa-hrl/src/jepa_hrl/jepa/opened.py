@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,14 +54,12 @@ class OpenedJepa:
     def grid_latents(self, grids: Sequence[Grid]) -> Tensor:
         """(B, D) latents of grids as outputs."""
         encoder = self.config.object_encoder
-        tokens = [tokenize(grid, encoder.connectivity == 8, encoder.one_color) for grid in grids]
-        most = max(len(one.objects) for one in tokens)
-        objects = torch.zeros(len(grids), most, OBJECT_FIELDS)
-        present = torch.zeros(len(grids), most, dtype=torch.bool)
-        for row, one in enumerate(tokens):
-            objects[row, : len(one.objects)], present[row, : len(one.objects)] = torch.from_numpy(one.objects), True
-        summaries = torch.from_numpy(np.stack([one.grid for one in tokens]))
-        batch = TokenBatch(*(part.to(self.device) for part in (objects, present, summaries)))
+        tokens = tokenize(grids, encoder.connectivity == 8, encoder.one_color)
+        present = torch.arange(int(tokens.counts.max())) < torch.from_numpy(tokens.counts)[:, None]
+        objects = torch.zeros(*present.shape, OBJECT_FIELDS)
+        objects[present] = torch.from_numpy(tokens.objects)
+        parts = (objects, present, torch.from_numpy(tokens.grids))
+        batch = TokenBatch(*(part.to(self.device) for part in parts))
         encoded: Encoded = (self.target or self.model.encoder)([batch])
         return encoded.latents
 

@@ -13,11 +13,13 @@ from joblib import delayed
 from arc_core.datasets import fingerprint
 from arc_core.errors import InputError
 from arc_core.task import Task
-from jepa_hrl.objects.tokens import tokenize
+from jepa_hrl.objects.tokens import Tokens, tokenize
 from jepa_hrl.workers import in_workers
 
 Floats = npt.NDArray[np.float16]
 Integers = npt.NDArray[np.int64]
+
+_GRIDS_A_JOB = 1000
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,18 @@ class TokenTable:
     def __len__(self) -> int:
         """T."""
         return len(self.tasks) - 1
+
+
+def table_of_tokens(tokens: Tokens, tasks: Integers, fingerprint: str) -> TokenTable:
+    """Tokens as a table.
+
+    Args:
+        tasks: see `TokenTable`.
+    """
+    return TokenTable(
+        tokens.objects.astype(np.float16), tokens.grids.astype(np.float16),
+        np.concatenate([[0], np.cumsum(tokens.counts)]), tasks, fingerprint,
+    )  # fmt: skip
 
 
 def joined(parts: Sequence[TokenTable], fingerprint: str) -> TokenTable:
@@ -66,13 +80,13 @@ def build_table(tasks: Sequence[Task], eight: bool = True, one_color: bool = Tru
     grids = [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
     if len(grids) < 2 * len(pairs):
         raise InputError("the JEPA learns from pairs: every test must have its output")
-    jobs = (delayed(tokenize)(grid, eight, one_color) for grid in grids)
-    found = list(in_workers(jobs, workers, return_as="list", batch_size=256))
-    lengths = [len(tokens.objects) for tokens in found]
-    return TokenTable(
-        np.concatenate([tokens.objects for tokens in found]).astype(np.float16),
-        np.stack([tokens.grid for tokens in found]).astype(np.float16),
-        np.concatenate([[0], np.cumsum(lengths)]),
-        np.concatenate([[0], np.cumsum([len(task.train) + len(task.test) for task in tasks])]),
-        fingerprint(tasks),
+    starts = range(0, len(grids), _GRIDS_A_JOB)
+    jobs = (delayed(tokenize)(grids[s : s + _GRIDS_A_JOB], eight, one_color) for s in starts)
+    found = list(in_workers(jobs, workers, return_as="list"))
+    tokens = Tokens(
+        np.concatenate([part.objects for part in found]),
+        np.concatenate([part.grids for part in found]),
+        np.concatenate([part.counts for part in found]),
     )
+    pairs_of = np.concatenate([[0], np.cumsum([len(task.train) + len(task.test) for task in tasks])])
+    return table_of_tokens(tokens, pairs_of, fingerprint(tasks))

@@ -4,16 +4,16 @@ The ground is the grid's most frequent colour; objects are the connected cells o
 Moving an object within its grid changes its position fields alone, renaming its colours its colour fields alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from arc_core.grid import MAX_SIDE, Grid, most_common_color
+from arc_core.grid import MAX_SIDE, NUM_COLORS, Grid
 from jepa_hrl.dsl.measures import hole_number
-from jepa_hrl.dsl.objects import connected
-from jepa_hrl.dsl.types import Object
+from jepa_hrl.objects.extraction import Integers, extract_objects
 
 Floats = npt.NDArray[np.float32]
 
@@ -39,65 +39,79 @@ COUNT = 22  # of its objects, at most 32, over 32
 GRID_FIELDS = COUNT + 1
 
 _MOST_HOLES = 4
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
-class GridTokens:
-    """Tokens of one grid.
+class Tokens:
+    """Tokens of G grids.
 
     Attributes:
-        objects: (n, OBJECT_FIELDS), n at most 32: where there are more, the ones with most cells; in reading order.
-        grid: (GRID_FIELDS,).
+        objects: (N, OBJECT_FIELDS) grid after grid, of each at most 32: where there are more, the ones with most cells;
+            in reading order.
+        grids: (G, GRID_FIELDS).
+        counts: (G,) objects of each.
     """
 
     objects: Floats
-    grid: Floats
+    grids: Floats
+    counts: Integers
 
 
-def extract_objects(grid: Grid, eight: bool = True, one_color: bool = True) -> list[Object]:
-    """The objects of a grid, in reading order of their boxes' corners.
+def tokenize(grids: Sequence[Grid], eight: bool = True, one_color: bool = True) -> Tokens:
+    """The tokens of grids.
 
     Args:
-        eight: cells that touch at corners are connected too.
-        one_color: neighbours of different colours are different objects.
+        eight, one_color: see `extract_objects`.
     """
-    found = connected(grid, most_common_color(grid), eight, one_color, grid.size)
-    return sorted(found, key=lambda item: (item.top, item.left))
+    order = sorted(range(len(grids)), key=lambda place: grids[place].shape)  # like ones together: little is padded
+    parts = [order[first : first + _AT_ONCE] for first in range(0, len(order), _AT_ONCE)]
+    found = [_tokenize([grids[place] for place in part], eight, one_color) for part in parts]
+    back = np.argsort(order)
+    counts = np.concatenate([tokens.counts for tokens in found])
+    of_objects = np.argsort(np.repeat(order, counts), kind="stable")
+    return Tokens(
+        np.concatenate([tokens.objects for tokens in found])[of_objects],
+        np.concatenate([tokens.grids for tokens in found])[back],
+        counts[back],
+    )
 
 
-def tokenize(grid: Grid, eight: bool = True, one_color: bool = True) -> GridTokens:
-    """The tokens of a grid."""
-    found = extract_objects(grid, eight, one_color)
-    shown = found
-    if len(found) > MOST_OBJECTS:
-        largest = sorted(range(len(found)), key=lambda place: -np.count_nonzero(found[place].mask))[:MOST_OBJECTS]
-        shown = [found[place] for place in sorted(largest)]
-    objects = np.zeros((len(shown), OBJECT_FIELDS), dtype=np.float32)
-    for row, item in zip(objects, shown, strict=True):
-        _fill(row, item)
-    summary = np.zeros(GRID_FIELDS, dtype=np.float32)
-    counts = np.bincount(grid.ravel(), minlength=10)
-    summary[SIZE] = np.array(grid.shape) / MAX_SIDE
-    summary[PALETTE] = counts / grid.size
-    summary[GROUND][most_common_color(grid)] = 1.0
-    summary[COUNT] = min(len(found), MOST_OBJECTS) / MOST_OBJECTS
-    return GridTokens(objects, summary)
+def _tokenize(grids: Sequence[Grid], eight: bool, one_color: bool) -> Tokens:
+    found = extract_objects(grids, eight, one_color)
+    sides = np.array([grid.shape for grid in grids])
+    summaries = np.zeros((len(grids), GRID_FIELDS), dtype=np.float32)
+    summaries[:, SIZE] = sides / MAX_SIDE
+    summaries[:, PALETTE] = found.counts / sides.prod(axis=1)[:, None]
+    summaries[:, GROUND] = found.grounds[:, None] == np.arange(NUM_COLORS)
+    counts = np.bincount(found.owners, minlength=len(grids))
+    summaries[:, COUNT] = np.minimum(counts, MOST_OBJECTS) / MOST_OBJECTS
+
+    objects = np.zeros((len(found.owners), OBJECT_FIELDS), dtype=np.float32)
+    if len(objects):
+        forms = [_form(mask.shape, mask.tobytes()) for mask in found.masks]
+        corners = np.stack([found.tops, found.lefts], axis=1)
+        ends = corners + [mask.shape for mask in found.masks]
+        objects[:, COLORS] = found.palettes / found.palettes.sum(axis=1, keepdims=True)
+        objects[:, BOX] = np.concatenate([corners, ends], axis=1) / MAX_SIDE
+        objects[:, CENTER] = (corners + [(down, across) for down, across, _ in forms]) / MAX_SIDE
+        objects[:, BORDER] = np.concatenate([corners == 0, ends == sides[found.owners]], axis=1)
+        objects[:, AREA:] = [form for _, _, form in forms]
+    if counts.max() > MOST_OBJECTS:
+        objects = objects[_largest(found.owners, found.palettes.sum(axis=1), counts)]
+    return Tokens(objects, summaries, np.minimum(counts, MOST_OBJECTS))
 
 
-def _fill(row: Floats, item: Object) -> None:
-    mask = item.mask
-    (tall, wide), (height, width) = mask.shape, item.source.shape
-    cells, down, across, form = _form(mask.shape, mask.tobytes())
-    row[COLORS] = np.bincount(item.cells[mask], minlength=10) / cells
-    row[BOX] = np.array([item.top, item.left, item.top + tall, item.left + wide]) / MAX_SIDE
-    row[CENTER] = (item.top + down) / MAX_SIDE, (item.left + across) / MAX_SIDE
-    row[BORDER] = item.top == 0, item.left == 0, item.top + tall == height, item.left + wide == width
-    row[AREA:] = form
+def _largest(owners: Integers, cells: Integers, counts: Integers) -> Integers:
+    """Places of each grid's objects with most cells, the first on a tie; in order."""
+    by_size = np.lexsort((-cells, owners))
+    ranks = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(by_size[ranks < MOST_OBJECTS])
 
 
 @lru_cache(maxsize=1 << 15)
-def _form(shape: tuple[int, int], mask_bytes: bytes) -> tuple[int, float, float, Floats]:
-    """Cells of a mask, their middle, and the fields that neither place nor colour change; forms come again and again.
+def _form(shape: tuple[int, int], mask_bytes: bytes) -> tuple[float, float, Floats]:
+    """The middle of a mask's cells and the fields that neither place nor colour change; forms come again and again.
 
     Args:
         mask_bytes: (H, W) bool.
@@ -113,7 +127,7 @@ def _form(shape: tuple[int, int], mask_bytes: bytes) -> tuple[int, float, float,
     turns = mask[:, ::-1], mask[::-1], mask.T, mask[::-1, ::-1].T
     found[SYMMETRY] = [np.array_equal(mask, turned) for turned in turns]
     found[SHAPE] = (_pooling(tall) @ mask @ _pooling(wide).T).ravel()
-    return cells, *middle, found[AREA:]
+    return *middle, found[AREA:]
 
 
 @lru_cache(maxsize=MAX_SIDE)
