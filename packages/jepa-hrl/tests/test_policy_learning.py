@@ -1,5 +1,6 @@
 """What learns in the latent environment: mathematics, and that learning works; options, and the guided search."""
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -309,18 +310,23 @@ def test_redrawn_demonstrations_stay_pairs_of_their_task() -> None:
     assert torch.equal(redrawn(batch, 0.0, np.random.default_rng(0)).current, code)
 
 
+def cloning_trainer(
+    jepa: OpenedProgramJepa, puzzles: list[Puzzle], folder: Path, config: ReasonerConfig
+) -> CloningTrainer:
+    agent = Agent(jepa, config.policy, 0)
+    with Progress(_quiet(), len(puzzles), "") as progress:
+        known = demonstrate(puzzles, agent.foresight, agent.world, GROUNDED, 1, progress)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    return CloningTrainer(config, agent, PuzzleSets(puzzles, puzzles, (), ""), known, RunFolder(folder), fabric)
+
+
 def test_dropout_is_of_cloning_alone_and_the_same_each_time(
     jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
 ) -> None:
     weights, config = [], ReasonerConfig(GROUNDED, policy=PolicyConfig(16, dropout=0.5), cloning=CloningConfig(2, 8))
     for name in ("one", "other"):
-        agent = Agent(jepa, config.policy, 0)
-        with Progress(_quiet(), len(puzzles), "") as progress:
-            known = demonstrate(puzzles, agent.foresight, agent.world, GROUNDED, 1, progress)
-        sets = PuzzleSets(puzzles, puzzles, (), "")
-        fabric = Fabric(accelerator="cpu", devices=1)
-        fabric.launch()
-        trainer = CloningTrainer(config, agent, sets, known, RunFolder(tmp_path / name), fabric)
+        trainer = cloning_trainer(jepa, puzzles, tmp_path / name, config)
         torch.rand(len(name))  # whatever else has drawn
         trainer.training_step()
         weights.append(trainer.agent.policy.state_dict()["decide.0.weight"].clone())
@@ -329,6 +335,29 @@ def test_dropout_is_of_cloning_alone_and_the_same_each_time(
         policy.train()
         assert not torch.equal(policy(batch)[0], policy(batch)[0])
     assert torch.equal(*weights)
+
+
+def test_averaged_weights_of_cloning_are_resumed_and_taken_over(
+    jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
+) -> None:
+    config = ReasonerConfig(GROUNDED, policy=PolicyConfig(16), cloning=CloningConfig(2, 8, ema_decay=0.5))
+    trainer = cloning_trainer(jepa, puzzles, tmp_path / "one", config)
+    weight = trainer.agent.policy.act.weight
+    wanted = weight.detach().clone()
+    for step in range(3):
+        trainer.training_step()
+        decay = min(0.5, (1 + step) / (10 + step))
+        wanted = decay * wanted + (1 - decay) * weight.detach()
+    assert not torch.allclose(wanted, weight)
+    taker = Agent(jepa, config.policy, 1)
+    taker.take(trainer.state())
+    torch.testing.assert_close(taker.policy.act.weight, wanted)
+    resumed = cloning_trainer(jepa, puzzles, tmp_path / "two", config)
+    resumed.load(copy.deepcopy(trainer.state()))
+    for one in (trainer, resumed):
+        one.training_step()
+    for one_average, other in zip(trainer.state().ema.values(), resumed.state().ema.values(), strict=True):
+        assert torch.equal(one_average, other)
 
 
 def _quiet() -> Any:

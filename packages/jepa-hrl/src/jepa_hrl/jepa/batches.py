@@ -1,7 +1,7 @@
 """Batches of pairs as padded tokens on a device. B pairs, G = 2 B grids."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -173,6 +173,7 @@ def changed(batch: Batch, change: str, rng: np.random.Generator) -> list[TokenBa
     return found
 
 
-def epoch_order(seed: int, epoch: int, tasks: int) -> Integers:
-    """(tasks,) the order of an epoch."""
-    return generator_for(seed, "jepa epoch", epoch).permutation(tasks)
+@lru_cache(maxsize=1)  # every step asks for its epoch's
+def epoch_order(seed: int, epoch: int, count: int, purpose: str = "jepa epoch") -> Integers:
+    """(count,) the order of an epoch, to be read only."""
+    return generator_for(seed, purpose, epoch).permutation(count)

@@ -53,7 +53,7 @@ class Agent:
         if not thinks_in(checkpoint, self.jepa):
             raise InputError("the policy to begin with must have been trained with the same program-conditioned JEPA")
         try:
-            weights = dict(checkpoint.model)
+            weights = policy_weights(checkpoint)
             if self.options and not checkpoint.extras.get("options"):
                 weights = self._widened(weights)
             self.policy.load_state_dict(weights)
@@ -71,6 +71,11 @@ class Agent:
             seen = weights["decide.0.weight"]
             weights["decide.0.weight"] = torch.cat([seen, seen.new_zeros(len(seen), more)], dim=1)
         return weights
+
+
+def policy_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """A policy's weights as they are to be used: averaged where they were averaged."""
+    return {**checkpoint.model, **checkpoint.ema}
 
 
 def thinks_in(checkpoint: Checkpoint, jepa: OpenedProgramJepa) -> bool:
@@ -91,5 +96,5 @@ def opened_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tu
     options = extras.get("options", [])
     assert isinstance(options, list)
     agent = Agent(jepa, config.policy, 0, tuple(map(tuple, options)), config.env.undo)
-    agent.policy.load_state_dict(dict(checkpoint.model))
+    agent.policy.load_state_dict(policy_weights(checkpoint))
     return agent, config

@@ -11,11 +11,12 @@ from torch import Tensor
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.errors import InputError
-from arc_core.loop import Ended, check_finite, stop_asked
+from arc_core.loop import Ended, ExponentialAverage, check_finite, stop_asked
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
+from jepa_hrl.jepa.batches import epoch_order
 from jepa_hrl.jepa.losses import mean_of_all
 from jepa_hrl.jepa.schedule import rate_factor
 from jepa_hrl.rl.agent import Agent
@@ -48,6 +49,7 @@ class CloningTrainer:
         self.known = known
         optimizer = torch.optim.AdamW(agent.policy.parameters(), cloning.lr, weight_decay=cloning.weight_decay)
         self.forward, self.optimizer = fabric.setup(agent.policy, optimizer)
+        self.average = ExponentialAverage(agent.policy, cloning.ema_decay) if cloning.ema_decay is not None else None
         self.steps_per_epoch = len(known) // cloning.batch_size
         self.total_steps = self.steps_per_epoch * cloning.epochs
         self.training_data = tuple(dict.fromkeys((*agent.jepa.training_data, *sets.specs)))
@@ -60,6 +62,7 @@ class CloningTrainer:
             method=CLONING_METHOD,
             step=self.step,
             model=self.agent.policy.state_dict(),
+            ema=self.average.state_dict() if self.average else {},
             optimizer=self.optimizer.state_dict(),
             scheduler={},
             extras=self.agent.extras(),
@@ -72,6 +75,8 @@ class CloningTrainer:
     def load(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint of the same config and data."""
         self.agent.policy.load_state_dict(dict(checkpoint.model))
+        if self.average:
+            self.average.load_state_dict(checkpoint.ema)
         self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
         best = checkpoint.best_metric
         self.best = None if best is None else (best[0], best[1])
@@ -80,6 +85,8 @@ class CloningTrainer:
     def init_from(self, checkpoint: Checkpoint) -> None:
         """Takes over another run's policy; see `Agent.take`."""
         self.agent.take(checkpoint)
+        if self.average:
+            self.average.load_state_dict(dict(self.agent.policy.named_parameters()))
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
 
     def train(self, progress: Progress) -> Ended:
@@ -121,7 +128,7 @@ class CloningTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         epoch, within = divmod(self.step, self.steps_per_epoch)
-        order = generator_for(seed, "cloning", epoch).permutation(len(self.known))
+        order = epoch_order(seed, epoch, len(self.known), "cloning")
         part = order[within * config.batch_size : (within + 1) * config.batch_size]
         rows = torch.from_numpy(part[fabric.global_rank :: fabric.world_size]).to(fabric.device)
         torch.manual_seed(seed_for(seed, f"dropout of rank {fabric.global_rank}", self.step))
@@ -139,13 +146,16 @@ class CloningTrainer:
         self.optimizer.zero_grad()
         fabric.backward(loss + 0.0 * values.sum())  # processes together need a gradient of every parameter
         self.optimizer.step()
+        if self.average:
+            self.average.update(self.step)
         self.step += 1
         means = cast(Tensor, fabric.all_reduce(torch.stack([loss.detach(), right]))).tolist()
         return means[0], means[1]
 
     def score(self) -> Measured:
-        """Held-out puzzles."""
-        return measured(try_all(self.agent, self.sets.held_out, self.config.env))
+        """Held-out puzzles, with averaged weights if there are any."""
+        with self.average.applied() if self.average else nullcontext():
+            return measured(try_all(self.agent, self.sets.held_out, self.config.env))
 
     def _end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
         found = self.score()

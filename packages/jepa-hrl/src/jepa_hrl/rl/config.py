@@ -139,6 +139,7 @@ class CloningConfig:
             it is foreseen to lead; then to take it back is right. Needs env.undo.
         redraw: share of steps, others in every epoch, whose demonstrations are drawn from themselves anew, some of them
             twice and others not at all, so that none is relied on alone.
+        ema_decay: of averaged weights, which are measured and taken over; null for none.
     """
 
     epochs: CountOrZero = 20
@@ -147,6 +148,7 @@ class CloningConfig:
     weight_decay: NonNegative = 0.01
     strays: Fraction = 0.0
     redraw: Fraction = 0.0
+    ema_decay: Annotated[float, Range(0, 1)] | None = None
 
 
 @dataclass(frozen=True)
