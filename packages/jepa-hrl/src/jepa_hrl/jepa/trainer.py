@@ -58,6 +58,7 @@ class Trainer(EpochTrainer):
         optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
             config.optimizer.lr, weight_decay=config.optimizer.weight_decay, betas=(0.9, 0.95),
+            fused=fabric.device.type == "cpu",  # on a GPU, where a scaler may be, it cannot be clipped
         )  # fmt: skip
         self.forward, self.optimizer = fabric.setup(self.model, optimizer)
         self.table = DeviceTable(data.table, fabric.device)

@@ -65,6 +65,7 @@ class Trainer(EpochTrainer):
         optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
             config.optimizer.lr, weight_decay=config.optimizer.weight_decay, betas=(0.9, 0.95),
+            fused=fabric.device.type == "cpu",  # on a GPU, where a scaler may be, it cannot be clipped
         )  # fmt: skip
         self.forward, self.optimizer = fabric.setup(self.model, optimizer)
         size, width = config.loss.queue_size, config.object_encoder.latent_dim

@@ -47,7 +47,9 @@ class CloningTrainer:
             )
         self.config, self.agent, self.sets, self.run, self.fabric = config, agent, sets, run, fabric
         self.known = known
-        optimizer = torch.optim.AdamW(agent.policy.parameters(), cloning.lr, weight_decay=cloning.weight_decay)
+        optimizer = torch.optim.AdamW(
+            agent.policy.parameters(), cloning.lr, weight_decay=cloning.weight_decay, fused=True
+        )
         self.forward, self.optimizer = fabric.setup(agent.policy, optimizer)
         self.average = ExponentialAverage(agent.policy, cloning.ema_decay) if cloning.ema_decay is not None else None
         self.steps_per_epoch = len(known) // cloning.batch_size
