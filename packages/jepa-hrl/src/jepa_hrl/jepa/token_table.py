@@ -4,7 +4,7 @@ T tasks, P pairs, G = 2 P grids: grid 2p is pair p's input and 2p + 1 its output
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ from joblib import delayed
 
 from arc_core.datasets import fingerprint
 from arc_core.errors import InputError
+from arc_core.grid import Grid
 from arc_core.task import Task
-from jepa_hrl.objects.tokens import Tokens, tokenize
+from jepa_hrl.objects.tokens import tokenize
 from jepa_hrl.workers import in_workers
 
 Floats = npt.NDArray[np.float16]
@@ -43,18 +44,6 @@ class TokenTable:
         return len(self.tasks) - 1
 
 
-def table_of_tokens(tokens: Tokens, tasks: Integers, fingerprint: str) -> TokenTable:
-    """Tokens as a table.
-
-    Args:
-        tasks: see `TokenTable`.
-    """
-    return TokenTable(
-        tokens.objects.astype(np.float16), tokens.grids.astype(np.float16),
-        np.concatenate([[0], np.cumsum(tokens.counts)]), tasks, fingerprint,
-    )  # fmt: skip
-
-
 def joined(parts: Sequence[TokenTable], fingerprint: str) -> TokenTable:
     """The tables of parts of a data set as one."""
     lengths = np.concatenate([np.diff(part.starts) for part in parts])
@@ -66,6 +55,26 @@ def joined(parts: Sequence[TokenTable], fingerprint: str) -> TokenTable:
         np.concatenate([[0], np.cumsum(counts)]),
         fingerprint,
     )
+
+
+def table_of_grids(
+    grids: Sequence[Grid], eight: bool, one_color: bool, fingerprint: str, workers: int = 1
+) -> TokenTable:
+    """The table of grids that are of no task.
+
+    Args:
+        eight, one_color: see `extract_objects`.
+    """
+    starts = range(0, len(grids), _GRIDS_A_JOB)
+    jobs = (delayed(_table)(grids[s : s + _GRIDS_A_JOB], eight, one_color) for s in starts)
+    return joined(list(in_workers(jobs, workers if len(starts) > 1 else 1, return_as="list")), fingerprint)
+
+
+def _table(grids: Sequence[Grid], eight: bool, one_color: bool) -> TokenTable:
+    tokens = tokenize(grids, eight, one_color)
+    starts = np.concatenate([[0], np.cumsum(tokens.counts)])
+    no_task = np.zeros(1, dtype=np.int64)
+    return TokenTable(tokens.objects.astype(np.float16), tokens.grids.astype(np.float16), starts, no_task, "")
 
 
 def build_table(tasks: Sequence[Task], eight: bool = True, one_color: bool = True, workers: int = 1) -> TokenTable:
@@ -80,13 +89,5 @@ def build_table(tasks: Sequence[Task], eight: bool = True, one_color: bool = Tru
     grids = [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
     if len(grids) < 2 * len(pairs):
         raise InputError("the JEPA learns from pairs: every test must have its output")
-    starts = range(0, len(grids), _GRIDS_A_JOB)
-    jobs = (delayed(tokenize)(grids[s : s + _GRIDS_A_JOB], eight, one_color) for s in starts)
-    found = list(in_workers(jobs, workers, return_as="list"))
-    tokens = Tokens(
-        np.concatenate([part.objects for part in found]),
-        np.concatenate([part.grids for part in found]),
-        np.concatenate([part.counts for part in found]),
-    )
-    pairs_of = np.concatenate([[0], np.cumsum([len(task.train) + len(task.test) for task in tasks])])
-    return table_of_tokens(tokens, pairs_of, fingerprint(tasks))
+    places = np.concatenate([[0], np.cumsum([len(task.train) + len(task.test) for task in tasks])])
+    return replace(table_of_grids(grids, eight, one_color, fingerprint(tasks), workers), tasks=places)

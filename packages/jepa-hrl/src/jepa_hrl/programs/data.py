@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from joblib import delayed
 from rich.console import Console
 
 from arc_core.config import workspace_folder
@@ -21,18 +20,14 @@ from arc_core.grid import grid_from_rows
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.jepa.tasks import curriculum_manifest
-from jepa_hrl.jepa.token_table import TokenTable, joined, table_of_tokens
-from jepa_hrl.objects.tokens import tokenize
+from jepa_hrl.jepa.token_table import TokenTable, table_of_grids
 from jepa_hrl.programs.actions import ActionSet
 from jepa_hrl.programs.config import ProgramJepaConfig
 from jepa_hrl.programs.triples import source_file, table_of, write_triples
 from jepa_hrl.synthesis.steps import Arguments
-from jepa_hrl.workers import in_workers
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-
-_GRIDS_A_JOB = 2000
 
 
 @dataclass(frozen=True)
@@ -105,8 +100,6 @@ def read_triples(path: Path, spec: str, actions: ActionSet, held_out: float) -> 
     keys: list[tuple[str, int, int] | None] = []
     digest = hashlib.sha256()
 
-    before: tuple[object, int] = None, -1  # records of one grid follow each other
-
     def intern(cells: object) -> int:
         grid = grid_from_rows(cells)
         key = grid.shape, grid.tobytes()
@@ -125,10 +118,7 @@ def read_triples(path: Path, spec: str, actions: ActionSet, held_out: float) -> 
                 action = actions.number_of(step, arguments)
                 if action is None:
                     continue
-                cells = record["input"]
-                if cells != before[0]:
-                    before = cells, intern(cells)
-                source, outcome = before[1], intern(record["output"])
+                source, outcome = intern(record["input"]), intern(record["output"])
                 argument = _row(actions, action, arguments, rows, features)
                 task_id, explored = str(about.get("task_id", number)), bool(about.get("explored", False))
                 place = (task_id, int(about.get("pair", 0)), int(about.get("step", 0)))
@@ -176,16 +166,7 @@ def _row(
 
 def token_table(grids: Sequence[Array], encoder: EncoderConfig, fingerprint: str, workers: int = 1) -> TokenTable:
     """The tokens of grids as a table, which knows of no tasks."""
-    if len(grids) < _GRIDS_A_JOB:
-        workers = 1
-    eight, one_color = encoder.connectivity == 8, encoder.one_color
-    starts = range(0, len(grids), _GRIDS_A_JOB)
-    jobs = (delayed(_table)(grids[s : s + _GRIDS_A_JOB], eight, one_color) for s in starts)
-    return joined(list(in_workers(jobs, workers, return_as="list")), fingerprint)
-
-
-def _table(grids: Sequence[Array], eight: bool, one_color: bool) -> TokenTable:
-    return table_of_tokens(tokenize(grids, eight, one_color), np.zeros(1, dtype=np.int64), "")
+    return table_of_grids(grids, encoder.connectivity == 8, encoder.one_color, fingerprint, workers)
 
 
 @dataclass(frozen=True)
