@@ -157,22 +157,28 @@ def test_programs_follow_their_traces(triples: Path, actions: ActionSet) -> None
             assert np.array_equal(grid, found.grids[outcome])
 
 
-def test_the_loss_is_cross_entropy_over_other_grids() -> None:
+@pytest.mark.parametrize("temperature", [0.3, 0.01])
+def test_the_loss_is_cross_entropy_over_other_grids(temperature: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    queries, keys, queue = (torch.randn(n, 5, generator=generator) for n in (4, 7, 3))
+    queries, keys, queue = (torch.randn(n, 5, generator=generator).requires_grad_() for n in (4, 7, 3))
     own, names, queued = torch.tensor([2, 0, 5, 6]), torch.tensor([8, 1, 8, 3, 4, 8, 9]), torch.tensor([9, 2, 8])
-    temperature = torch.tensor(0.3)
-    loss, right = info_nce_of_grids(queries, keys, own, names, queue, queued, temperature)
-    total, hits = 0.0, 0
+    loss, right = info_nce_of_grids(queries, keys, own, names, queue, queued, torch.tensor(temperature))
+    losses, hits = [], 0
     for row, place in enumerate(own.tolist()):
         scores = {}
         for number, (key, name) in enumerate(zip([*keys, *queue], [*names.tolist(), *queued.tolist()], strict=True)):
             if number == place or name != int(names[place]):
-                scores[number] = float(torch.cosine_similarity(queries[row], key, dim=0)) / 0.3
-        total += float(torch.logsumexp(torch.tensor(list(scores.values())), 0)) - scores[place]
-        hits += max((n for n in scores if n < 7), key=lambda n: scores[n]) == place
-    assert float(loss) == pytest.approx(total / 4, rel=1e-5)
+                cosine = torch.cosine_similarity(queries[row].double(), key.double(), dim=0)
+                scores[number] = cosine / temperature
+        losses.append(torch.logsumexp(torch.stack(list(scores.values())), 0) - scores[place])
+        hits += max((n for n in scores if n < 7), key=lambda n: scores[n].item()) == place
+    expected = torch.stack(losses).mean()
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
     assert float(right) == pytest.approx(hits / 4)
+    for found, wanted in zip(
+        torch.autograd.grad(loss, (queries, keys)), torch.autograd.grad(expected, (queries, keys)), strict=True
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_one_process_gathers_its_own_keys() -> None:

@@ -10,6 +10,10 @@ from torch.nn import functional
 
 from jepa_hrl.jepa.losses import mean_of_all
 
+# Beside the greatest, what is e^-50 of it is nothing in float32; but its gradient is near the smallest number there is,
+# and a CPU takes many times as long over those.
+_FAR = 50
+
 
 def gathered_with_gradient(keys: Tensor, names: Tensor, fabric: Fabric) -> tuple[Tensor, Tensor, int]:
     """(K, D) keys and (K,) names of all processes, one after another, and where this one's begin.
@@ -51,9 +55,13 @@ def info_nce_of_grids(
     others = functional.normalize(torch.cat([keys.float(), queue]), dim=1)
     # Queries over the temperature, and filled in place: a pass over (B, K + Q) logits is what this costs.
     logits = functional.normalize(queries.float(), dim=1) / temperature @ others.T
+    rows = torch.arange(len(own), device=own.device)
     same = names[own][:, None] == torch.cat([names, queued])
-    same[torch.arange(len(own), device=own.device), own] = False
+    same[rows, own] = False
     logits.masked_fill_(same, -torch.inf)
+    far = logits.detach() < logits.detach().amax(dim=1, keepdim=True) - _FAR
+    far[rows, own] = False
+    logits.masked_fill_(far, -torch.inf)
     loss = mean_of_all(functional.cross_entropy(logits, own, reduction="none"))
     right = mean_of_all((logits[:, : len(keys)].argmax(dim=1) == own).float())
     return loss, right
