@@ -2,6 +2,8 @@
 
 import copy
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,3 +79,9 @@ def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
             f"--program_checkpoint={jepa.file}",
         ]
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("work", ["programs.triples", "jepa.token_table", "rl.puzzles", "synthesis.dataset"])
+def test_workers_that_compute_grids_start_without_torch(work: str) -> None:
+    code = f"import sys, jepa_hrl.{work}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -14,28 +14,10 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 
 from arc_core.device import require_device
 from arc_core.errors import InputError, RunFailure
+from arc_core.settings import Device, Precision, Schedule
 from arc_core.signals import StopSignals
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Schedule = Literal["onecycle", "cosine", "constant"]
-Precision = Literal["float32", "bfloat16", "float16"]
-
 _FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
-
-
-@dataclass(frozen=True)
-class DeviceConfig:
-    """Where and how to compute; the CPU always computes in float32. The section `device` of every trainer's config."""
-
-    name: Device = "auto"
-    mixed_precision: bool = True
-    dtype: Precision = "bfloat16"
-    compile: bool = False
-
-    @property
-    def precision(self) -> Precision:
-        """Of autocast."""
-        return self.dtype if self.mixed_precision else "float32"
 
 
 def open_fabric(device: Device, precision: Precision) -> Fabric:

@@ -25,9 +25,10 @@ from arc_core.config import (
 )
 from arc_core.errors import InputError, RunFailure
 from arc_core.files import locked, show_path, write_json, write_text
-from arc_core.loop import Device, Ended, Precision, close_fabric, open_fabric
+from arc_core.loop import Ended, close_fabric, open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit, new_run, newest_run
+from arc_core.settings import Device, Precision
 from arc_core.solver import training_commands
 from arc_core.trainer_arguments import TrainerArguments, first_process_console, parse_trainer_arguments
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
 from arc_core.errors import ConfigError
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import DeviceConfig, Precision
+from arc_core.settings import DeviceConfig, Precision
 
 METHOD = "hrm"
 TRAIN_COMMAND = "uv run --package hrm train-hrm"

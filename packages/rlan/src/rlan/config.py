@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
 from arc_core.errors import ConfigError
-from arc_core.loop import DeviceConfig, Precision, Schedule
+from arc_core.settings import DeviceConfig, Precision, Schedule
 
 METHOD = "rlan"
 TRAIN_COMMAND = "uv run --package rlan train"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from arc_core.config import Count, CountOrZero, Fraction, NonNegative, OldKeys, Positive, Range
 from arc_core.errors import ConfigError
-from arc_core.loop import Device, Precision
+from arc_core.settings import Device, Precision
 
 METHOD = "jepa"
 TRAIN_COMMAND = "uv run --package jepa-hrl train-jepa"

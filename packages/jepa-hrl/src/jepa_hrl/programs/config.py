@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from arc_core.config import Count, CountOrZero, NonNegative, OldKeys, Range
 from arc_core.errors import ConfigError
-from arc_core.loop import Precision
+from arc_core.settings import Precision
 from jepa_hrl.jepa.config import OLD_KEYS as JEPA_OLD_KEYS
 from jepa_hrl.jepa.config import DeviceChoice, EncoderConfig, OptimizerConfig, SigregConfig
 
