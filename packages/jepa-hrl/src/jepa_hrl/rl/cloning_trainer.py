@@ -92,7 +92,7 @@ class CloningTrainer:
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
 
     def train(self, progress: Progress) -> Ended:
-        """Trains to the end or a signal; measures, logs and saves after each epoch."""
+        """Trains to the end or a signal; logs and saves after each epoch, and measures after some."""
         main = self.fabric.is_global_zero
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
             if self.step == 0:
@@ -160,13 +160,16 @@ class CloningTrainer:
             return measured(try_all(self.agent, self.sets.held_out, self.config.env))
 
     def _end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
+        epoch, epochs = self.step // self.steps_per_epoch, self.config.cloning.epochs
+        if epoch % self.config.report.every and epoch < epochs:
+            self._save(is_best=False)
+            return
         found = self.score()
         if log is not None:
             log.log(self.step, found.metrics("eval"))
-        epoch = self.step // self.steps_per_epoch
         progress.say(
-            f"epoch {epoch}/{self.config.cloning.epochs}: grounded success on {found.puzzles} held-out tasks "
-            f"{found.success:.3f}, length {found.length:.2f}"
+            f"epoch {epoch}/{epochs}: grounded success on {found.puzzles} held-out tasks {found.success:.3f}, "
+            f"length {found.length:.2f}"
         )
         quality = (found.success, -found.length)
         is_best = self.best is None or quality > self.best

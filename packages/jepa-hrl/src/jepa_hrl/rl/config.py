@@ -154,7 +154,7 @@ class CloningConfig:
 @dataclass(frozen=True)
 class ReportConfig:
     """Attributes:
-    every: iterations between measurements on held-out tasks.
+    every: iterations, or epochs of cloning, between measurements on held-out tasks.
     keep_last: checkpoints to keep beside the best.
     """
 
