@@ -56,12 +56,13 @@ def info_nce_of_grids(
     # Queries over the temperature, and filled in place: a pass over (B, K + Q) logits is what this costs.
     logits = functional.normalize(queries.float(), dim=1) / temperature @ others.T
     rows = torch.arange(len(own), device=own.device)
-    same = names[own][:, None] == torch.cat([names, queued])
-    same[rows, own] = False
-    logits.masked_fill_(same, -torch.inf)
-    far = logits.detach() < logits.detach().amax(dim=1, keepdim=True) - _FAR
-    far[rows, own] = False
-    logits.masked_fill_(far, -torch.inf)
+    with torch.no_grad():  # what is filled has no gradient in any case
+        same = names[own][:, None] == torch.cat([names, queued])
+        same[rows, own] = False
+        logits.masked_fill_(same, -torch.inf)
+        far = logits < logits.amax(dim=1, keepdim=True) - _FAR
+        far[rows, own] = False
+        logits.masked_fill_(far, -torch.inf)
     loss = mean_of_all(functional.cross_entropy(logits, own, reduction="none"))
     right = mean_of_all((logits[:, : len(keys)].argmax(dim=1) == own).float())
     return loss, right
