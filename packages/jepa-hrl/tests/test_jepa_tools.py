@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from scipy import stats
 
 from arc_core.datasets import load_tasks
@@ -16,17 +17,19 @@ from arc_core.errors import InputError
 from arc_core.solver import Budget
 from arc_core.task import Task
 from arc_core.voting import voting_views
-from jepa_hrl.jepa import correlation
+from jepa_hrl.jepa import correlation, solvable
 from jepa_hrl.jepa.ablation import main as ablate
 from jepa_hrl.jepa.ablation import variants_of
 from jepa_hrl.jepa.cli import main as train
-from jepa_hrl.jepa.config import JepaConfig
+from jepa_hrl.jepa.config import DataConfig, JepaConfig
 from jepa_hrl.jepa.correlation import correlate
 from jepa_hrl.jepa.distances import distance, latent_distances, pixel_distances
 from jepa_hrl.jepa.guide import LatentGuide
 from jepa_hrl.jepa.opened import open_jepa
+from jepa_hrl.jepa.tasks import training_tasks
 from jepa_hrl.search.engine import Limits, Search
 from jepa_hrl.search.evaluate import main as evaluate
+from jepa_hrl.search.results import result_of
 from jepa_hrl.search.solver import latent
 from jepa_hrl.synthesis.dataset import main as generate
 
@@ -211,3 +214,25 @@ def test_the_ablation_compares_all_variants_and_goes_on_after_a_stop(
     assert ablate(arguments) == 0
     assert capsys.readouterr().out.count("trained before") == 5
     assert json.loads(output.read_text())["variants"] == found
+
+
+def test_only_tasks_that_search_solves_are_learnt_from(
+    made: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, others, _ = made
+    monkeypatch.setattr(solvable, "workspace_folder", lambda: tmp_path)
+    config = DataConfig(tasks=f"manifest:{others}", solved_within=3)
+    every = load_tasks(f"manifest:{others}")
+    limits = Limits(seconds=None, programs=3)
+    expected = [task.task_id for task in every if result_of(task, Search(task.without_answers(), limits).run()).solved]
+    assert 0 < len(expected) < len(every)
+    assert [task.task_id for task in training_tasks(config, Console(quiet=True))[1]] == expected
+    monkeypatch.setattr(solvable, "solved_by_search", None)  # it is known now
+    assert [task.task_id for task in training_tasks(config, Console(quiet=True))[1]] == expected
+    (remembered,) = (tmp_path / "data" / "solved_by_search").iterdir()
+    remembered.write_text('{"solved": []}')
+    with pytest.raises(InputError, match="no task is solved within 3 programs"):
+        training_tasks(config, Console(quiet=True))
+    remembered.write_text("{")
+    with pytest.raises(InputError, match="delete it to search again"):
+        training_tasks(config, Console(quiet=True))

@@ -157,12 +157,15 @@ class DataConfig:
     curriculum: file in configs/data; its tasks are generated if they are not in data/ yet.
     held_out: share of the tasks, chosen by their content, that is kept for validation.
     max_tasks: use only the first of the tasks; null for all.
+    solved_within: learn only from tasks that a search of so many programs solves, which is told nothing of latents, so
+        that the others lie far; null for all.
     """
 
     tasks: str | None = None
     curriculum: str = "jepa_quick"
     held_out: Annotated[float, Range(0, 0.9)] = 0.1
     max_tasks: Count | None = None
+    solved_within: Count | None = None
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,14 @@ from arc_core.datasets import evenly_spaced, fingerprint, load_tasks, overlap
 from arc_core.device import solving_device
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_atomically, write_json
-from arc_core.progress import Progress
 from arc_core.render import figure_to_png
 from arc_core.runs import git_commit, newest_run
 from arc_core.task import Task
 from jepa_hrl.jepa.config import METHOD, TRAIN_COMMAND
 from jepa_hrl.jepa.distances import latent_distances, pixel_distances
 from jepa_hrl.jepa.opened import open_jepa
+from jepa_hrl.jepa.solvable import solved_by_search
 from jepa_hrl.jepa.tasks import curriculum_manifest
-from jepa_hrl.search.engine import Limits
-from jepa_hrl.search.many import search_tasks
-from jepa_hrl.search.results import result_of
 
 Floats = npt.NDArray[np.float64]
 _PROGRAMS = 60  # of the search by default: of the pilot curriculum two thirds are solved
@@ -72,24 +69,13 @@ def correlate(distances: Floats, solved: npt.NDArray[np.bool_]) -> Correlation:
     )  # fmt: skip
 
 
-def solved_by_search(tasks: Sequence[Task], programs: int, workers: int, console: Console) -> npt.NDArray[np.bool_]:
-    """(T,) which tasks a search of so many programs solves in two attempts."""
-    solved = np.zeros(len(tasks), dtype=bool)
-    limits = Limits(seconds=None, programs=programs)
-    with Progress(console, len(tasks), "searches") as progress:
-        for done, (number, outcome) in enumerate(search_tasks(tasks, limits, None, workers), 1):
-            solved[number] = result_of(tasks[number], outcome).solved
-            progress.update(done, f"{int(solved.sum())} solved")
-    return solved
-
-
 def draw(measured: Sequence[tuple[str, Floats, Correlation]], solved: npt.NDArray[np.bool_], path: Path) -> None:
     """Histograms of two distances, solved and failed tasks apart, as a PNG."""
     # Imported here: matplotlib takes most of a second.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=110)
-    axes = figure.subplots(1, 2, sharey=True)
+    axes = figure.subplots(1, 2)
     for axis, (name, values, found) in zip(axes, measured, strict=True):
         edges = np.linspace(float(values.min()), float(values.max()) + 1e-9, 31)
         axis.hist(values[solved], edges, alpha=0.65, label=f"solved ({int(solved.sum())})", color="#2a7f62")

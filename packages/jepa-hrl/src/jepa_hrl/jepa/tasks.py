@@ -10,6 +10,7 @@ from arc_core.errors import InputError
 from arc_core.files import show_path
 from arc_core.task import Task
 from jepa_hrl.jepa.config import DataConfig
+from jepa_hrl.jepa.solvable import tasks_solved_within
 from jepa_hrl.synthesis.dataset import generate, read_config
 
 
@@ -31,7 +32,7 @@ def training_tasks(config: DataConfig, console: Console) -> tuple[str, list[Task
     """The data spec and its tasks.
 
     Raises:
-        InputError: a task has fewer than two pairs, or a test without output.
+        InputError: a task has fewer than two pairs, or a test without output; or see `tasks_solved_within`.
     """
     spec = config.tasks
     if spec is None:
@@ -40,4 +41,6 @@ def training_tasks(config: DataConfig, console: Console) -> tuple[str, list[Task
     for task in tasks:
         if len(task.train) < 2 or not task.has_answers:
             raise InputError(f"data.tasks: task {task.task_id} must have two demonstrations and every test's output")
+    if config.solved_within is not None:
+        tasks = tasks_solved_within(config.solved_within, tasks, console)
     return spec, tasks
