@@ -173,7 +173,7 @@ def test_the_loss_is_cross_entropy_over_other_grids(temperature: float) -> None:
         losses.append(torch.logsumexp(torch.stack(list(scores.values())), 0) - scores[place])
         hits += max((n for n in scores if n < 7), key=lambda n: scores[n].item()) == place
     expected = torch.stack(losses).mean()
-    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert float(right) == pytest.approx(hits / 4)
     for found, wanted in zip(
         torch.autograd.grad(loss, (queries, keys)), torch.autograd.grad(expected, (queries, keys)), strict=True
