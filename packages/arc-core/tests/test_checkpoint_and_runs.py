@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -179,8 +180,13 @@ def test_commands_report_errors_in_one_line(capsys: pytest.CaptureFixture[str]) 
     def interrupted() -> int:
         raise KeyboardInterrupt
 
-    assert [run_command(command) for command in (bad, failed, interrupted)] == [2, 3, 130]
-    assert capsys.readouterr().err == "error: x must be y; got z\nstopped: went wrong\ninterrupted\n"
+    def terminated() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    assert [run_command(command) for command in (bad, failed, interrupted, terminated)] == [2, 3, 130, 143]
+    assert capsys.readouterr().err == "error: x must be y; got z\nstopped: went wrong\ninterrupted\nterminated\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_pointers_hold_names_not_copies(tmp_path: Path) -> None:

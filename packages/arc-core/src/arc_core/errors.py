@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
+from arc_core.signals import Terminated, sigterm_raises
+
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 class InputError(ValueError):
@@ -37,8 +40,9 @@ def run_command(command: Callable[[], int]) -> int:
     A reader that closed the pipe (`| head`) ends the command quietly, as it does for other tools.
     """
     try:
-        status = command()
-        sys.stdout.flush()
+        with sigterm_raises():
+            status = command()
+            sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -52,6 +56,9 @@ def run_command(command: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return EXIT_FAILED
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return EXIT_TERMINATED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
