@@ -31,6 +31,7 @@ from jepa_hrl.jepa.data import load_data
 from jepa_hrl.jepa.shards import write_shards
 from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
 from jepa_hrl.jepa.tasks import training_tasks
+from jepa_hrl.jepa.token_table import build_table
 from jepa_hrl.jepa.trainer import Trainer
 
 QUIET = Console(quiet=True)
@@ -125,7 +126,7 @@ def bench_sigreg(repeats: int) -> None:
 
 
 def bench_shards(repeats: int) -> None:
-    """A run of one epoch and of five, tokens computed at the start against tokens read from shards."""
+    """Epochs that compute their tokens, and runs that do so at their start, against tokens read from shards."""
     config = recipe("quick")
     _, tasks = training_tasks(config.data, QUIET)
     fabric = open_fabric("auto", "float32")
@@ -133,7 +134,11 @@ def bench_shards(repeats: int) -> None:
         write_shards(tasks, config.object_encoder, Path(name), -1, QUIET)
         read = dataclasses.replace(config, pre_tokenized=dataclasses.replace(config.pre_tokenized, path=name))
         loads: dict[str, list[float]] = {"computed": [], "read": []}
+        eight, one_color = config.object_encoder.connectivity == 8, config.object_encoder.one_color
+        tokens: dict[int, list[float]] = {1: [], -1: []}
         for _ in range(repeats):
+            for workers, taken in tokens.items():
+                taken.append(synchronised(lambda n=workers: build_table(tasks, eight, one_color, n)))  # type: ignore[misc]
             for kind, one in (("computed", config), ("read", read)):
                 loads[kind].append(synchronised(lambda one=one: load_data(one, QUIET)))  # type: ignore[misc]
         trainer = Trainer(config, load_data(read, QUIET), RunFolder(Path(name) / "run"), fabric)
@@ -145,6 +150,9 @@ def bench_shards(repeats: int) -> None:
         f"epoch {epoch:.2f} s; with shards a run of one epoch is {(made + epoch) / (kept + epoch):.2f} times faster, "
         f"of five {(made + 5 * epoch) / (kept + 5 * epoch):.2f} times"
     )
+    for workers, taken in tokens.items():
+        each, who = median(taken), "one process" if workers == 1 else "all cores"
+        print(f"tokens by {who} {each:.2f} s; an epoch that computes them takes {1 + each / epoch:.2f} times as long")
 
 
 def main() -> None:

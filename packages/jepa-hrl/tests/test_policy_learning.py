@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,7 @@ from jepa_hrl.rl.config import CloningConfig, EnvConfig, PolicyConfig, ReasonerC
 from jepa_hrl.rl.data import PuzzleSets
 from jepa_hrl.rl.episodes import Episodes
 from jepa_hrl.rl.guided_search import GuidedLimits, GuidedSearch
-from jepa_hrl.rl.hierarchical import verdict
-from jepa_hrl.rl.measure import batch_of, measured, try_all
+from jepa_hrl.rl.measure import Tried, batch_of, measured, try_all
 from jepa_hrl.rl.options import main as discover
 from jepa_hrl.rl.options import mine, read_options
 from jepa_hrl.rl.policy import Batch, Foresight, entropy
@@ -36,6 +36,7 @@ from jepa_hrl.rl.rollouts import Header, roll_out
 from jepa_hrl.rl.trainer import Trainer
 from jepa_hrl.rl.tutor import Tutor, farthest, walked
 from jepa_hrl.rl.world import World
+from jepa_hrl.rl.worth import worth
 
 GROUNDED = EnvConfig(dynamics="grounded", max_steps=5)
 
@@ -248,7 +249,7 @@ def test_a_tutor_leads_to_the_goals_from_wherever_a_pupil_went(world: World, puz
         chosen = np.full(len(traced), episodes.stop)
         for row in np.flatnonzero(running):
             advice = tutors[row].advice()
-            chosen[row] = episodes.undo if advice is None else advice
+            chosen[row] = advice[0] if advice else episodes.undo
             if not episodes.mask[row, chosen[row]]:  # strayed onto the way before, and back
                 running[row], barred = False, barred + 1
                 continue
@@ -272,14 +273,14 @@ def test_a_tutor_goes_on_where_an_action_was_only_taken_earlier(world: World) ->
     start = world.number(grid)
     goal = world.outcome(world.outcome(start, flip), keep)
     tutor = Tutor(Puzzle("made", (grid,), (world.grids[goal],), 2, (flip, keep)), world)
-    assert tutor.advice() == flip
+    assert (tutor.advice(), tutor.advice(2)) == ((flip,), (flip, keep))
     tutor.saw(keep, [world.outcome(start, keep)])
-    assert tutor.advice() == flip  # the two may change places
+    assert tutor.advice(2) == (flip,)  # the two may change places
     tutor.saw_undone()
     tutor.saw(tile, [world.outcome(start, tile)])
-    assert tutor.advice() is None
+    assert tutor.advice(2) == ()
     tutor.saw_undone()
-    assert tutor.advice() == flip
+    assert tutor.advice() == (flip,)
 
 
 def test_a_policy_shown_strays_learns_to_take_back(jepa: OpenedProgramJepa, puzzles: list[Puzzle]) -> None:
@@ -418,11 +419,49 @@ def test_rollouts_are_read_back_and_options_found(
     assert read_options(output, actions)[0] == tuple(actions.numbers[name] for name in found[0]["actions"])
 
 
-def test_the_verdict_on_options_asks_for_fewer_decisions_at_equal_success() -> None:
-    plain = {"decisions": 3.0, "success": 0.8, "actions": 3.0}
-    assert verdict(plain, plain | {"decisions": 2.0}).startswith("the options are worth")
-    assert verdict(plain, plain | {"decisions": 2.0, "success": 0.7}).startswith("the options are not worth")
-    assert verdict(plain, plain | {"decisions": 3.1}).startswith("the options are not worth")
+def test_a_tutors_options_are_shown_wherever_one_begins_the_rest(
+    jepa: OpenedProgramJepa, puzzles: list[Puzzle], world: World
+) -> None:
+    traced = [puzzle for puzzle in puzzles if len(puzzle.trace) > 1]
+    ways = [Tutor(puzzle, world).advice(4) for puzzle in traced]
+    options = (ways[0][:1] * 3, *dict.fromkeys(way[:2] for way in ways if len(way) > 1))
+    agent = Agent(jepa, PolicyConfig(32), 0, options)
+    with Progress(_quiet(), len(traced), "") as progress:
+        known = demonstrate(traced, agent.foresight, agent.world, GROUNDED, 1, progress, options=options)
+        plain = demonstrate(traced, agent.foresight, agent.world, GROUNDED, 1, progress)
+    first = len(jepa.actions)
+    assert len(known) == len(plain) and known.batch.mask.gather(1, known.actions[:, None]).all()
+    for one, other in zip(known.actions.tolist(), plain.actions.tolist(), strict=True):
+        assert (options[one - first][0] if first <= one < first + len(options) else one) == other
+    assert (known.actions[: len(traced)] > first).sum() == sum(len(way) > 1 for way in ways)  # the first is in none
+    imitate(agent, known, 200)
+    tried = try_all(agent, traced, GROUNDED)
+    assert (tried.decisions < tried.actions)[tried.grounded].mean() > 0.5
+
+
+def tried(decisions: Sequence[int], actions: int, solved: Sequence[bool]) -> Tried:
+    """Of tasks of three actions and, the last, of one."""
+    count = len(decisions)
+    wanted = np.array([3] * (count - 1) + [1])
+    right = np.array(solved)
+    return Tried(right, right, np.full(count, actions), np.array(decisions), wanted, np.zeros(count))
+
+
+def test_options_are_worth_having_if_chosen_ones_save_decisions_beyond_chance() -> None:
+    everything = [True] * 9
+    plain = tried([3] * 9, 3, everything)
+    one_less = tried([2, 3, 2, 2, 2, 3, 2, 2, 9], 3, everything)
+    found = worth([plain, plain], [one_less, plain])
+    assert (found.both, found.fewer, found.used) == (8, 6 / 16, 6 / 16) and found.having
+    assert found.fewer_95 is not None and 0 < found.fewer_95[0] < 6 / 16 < found.fewer_95[1] <= 0.5
+    assert found.sentence.startswith("the options are worth having")
+    by_chance = tried([2, 4, 3, 3, 2, 4, 2, 3, 1], 3, everything)
+    fewer_solved = tried([2] * 9, 3, [False, *everything[1:]])
+    never_chosen = tried([2] * 9, 2, everything)
+    for using in (plain, by_chance, fewer_solved, never_chosen):
+        assert worth([plain], [using]).sentence.startswith("the options are not worth having")
+    nothing = tried([3] * 9, 3, [False] * 9)
+    assert worth([plain], [nothing]).fewer_95 is None
 
 
 def test_guided_search_answers_with_programs_that_fit(jepa: OpenedProgramJepa, rows: list[dict[str, Any]]) -> None:

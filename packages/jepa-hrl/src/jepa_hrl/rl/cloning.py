@@ -13,7 +13,7 @@ from torch.nn import functional
 from arc_core.progress import Progress
 from arc_core.randomness import seed_for
 from jepa_hrl.rl.config import EnvConfig
-from jepa_hrl.rl.episodes import Episodes
+from jepa_hrl.rl.episodes import Episodes, Options
 from jepa_hrl.rl.measure import batch_of
 from jepa_hrl.rl.policy import Batch, Foresight
 from jepa_hrl.rl.puzzles import Puzzle
@@ -30,7 +30,7 @@ class Demonstrated:
 
     Attributes:
         batch: what was seen.
-        actions: (n,) taken.
+        actions: (n,) right, options among them if there are any.
     """
 
     batch: Batch
@@ -43,7 +43,7 @@ class Demonstrated:
 
 def demonstrate(
     puzzles: Sequence[Puzzle], foresight: Foresight | None, world: World, config: EnvConfig, workers: int,
-    progress: Progress, strays: float = 0.0, seed: int = 0,
+    progress: Progress, strays: float = 0.0, seed: int = 0, options: Options = (),
 ) -> Demonstrated:  # fmt: skip
     """What an agent sees, and what a tutor who knows the programs would do, on real grids.
 
@@ -52,6 +52,7 @@ def demonstrate(
     Args:
         strays: share of steps at which another action is taken; see `CloningConfig`.
         seed: of these.
+        options: the longest one that begins what is left of a program is shown in place of its first action.
     Source: states beside the teacher's way as in Ross, Gordon and Bagnell 2011 (arXiv:1011.0686), but drawn by the
         model's foresight.
     """
@@ -60,7 +61,7 @@ def demonstrate(
     world.forget()
     parts = [known[first : first + _AT_ONCE] for first in range(0, len(known), _AT_ONCE)]
     jobs = (
-        delayed(_followed)(part, foresight, world, grounded, strays, seed_for(seed, "strays", number))
+        delayed(_followed)(part, foresight, world, grounded, strays, seed_for(seed, "strays", number), options)
         for number, part in enumerate(parts)
     )
     found = []
@@ -73,29 +74,35 @@ def demonstrate(
 
 @torch.no_grad()
 def _followed(
-    puzzles: Sequence[Puzzle], foresight: Foresight | None, world: World, config: EnvConfig, strays: float, seed: int
-) -> tuple[Batch, Tensor]:
+    puzzles: Sequence[Puzzle], foresight: Foresight | None, world: World, config: EnvConfig, strays: float, seed: int,
+    options: Options,
+) -> tuple[Batch, Tensor]:  # fmt: skip
     """What is seen and right on the way through some puzzles."""
     world.forget()
     random = np.random.default_rng(seed)
-    episodes = Episodes(world, puzzles, config, len(puzzles))
+    episodes = Episodes(world, puzzles, config, len(puzzles), options)
     episodes.begin(range(len(puzzles)), np.arange(len(puzzles)))
     tutors = [Tutor(puzzle, world) for puzzle in puzzles]
+    most = max(map(len, options), default=1)
     running = np.ones(len(puzzles), dtype=bool)
     batches: list[Batch] = []
     actions: list[Tensor] = []
     while running.any():
         right = np.full(len(puzzles), episodes.stop)
+        shown = right.copy()
         for row in np.flatnonzero(running).tolist():
-            advice = tutors[row].advice()
-            right[row] = episodes.undo if advice is None else advice
+            advice = tutors[row].advice(most)
+            right[row] = advice[0] if advice else episodes.undo
+            begun = [number for number, option in enumerate(options) if advice[: len(option)] == option]
+            longest = max(begun, key=lambda number: len(options[number]), default=None)
+            shown[row] = right[row] if longest is None else len(world.actions) + longest
             running[row] = episodes.mask[row, right[row]]  # not where the way has been strayed onto before
         if not running.any():
             break
         rows = np.flatnonzero(running)
         batch = batch_of(episodes.observation(rows), foresight, world.device)
         batches.append(batch)
-        actions.append(torch.from_numpy(right[rows]).to(world.device))
+        actions.append(torch.from_numpy(shown[rows]).to(world.device))
         taken = np.full(len(puzzles), episodes.stop)
         taken[rows] = _strayed(right[rows], batch, random, strays, len(world.actions)) if strays else right[rows]
         found = episodes.step(taken)
@@ -113,7 +120,7 @@ def _strayed(right: Integers, batch: Batch, random: np.random.Generator, share: 
     others = batch.mask[:, :actions].cpu().numpy().copy()
     on_way = np.flatnonzero(right < actions)
     others[on_way, right[on_way]] = False
-    nearness = batch.nearness.cpu().numpy() if batch.nearness.shape[1] else np.zeros(others.shape)
+    nearness = batch.nearness[:, :actions].cpu().numpy() if batch.nearness.shape[1] else np.zeros(others.shape)
     scores = np.where(others, nearness + random.gumbel(size=others.shape), -np.inf)
     strays = (random.random(len(right)) < share) & others.any(axis=1)
     found: Integers = np.where(strays, scores.argmax(axis=1), right)

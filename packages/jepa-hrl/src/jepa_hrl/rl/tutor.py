@@ -34,10 +34,17 @@ class Tutor:
         assert way is not None, "a puzzle's trace solves it"
         self._places: list[_Place | None] = [_Place(puzzle.trace, way, 0)]
 
-    def advice(self) -> int | None:
-        """The action that is right; None where the last one had better be taken back."""
+    def advice(self, most: int = 1) -> tuple[int, ...]:
+        """The next actions that are right, so many at the most; none where the last one had better be taken back."""
         place = self._places[-1]
-        return None if place is None else farthest(place.trace, place.way, place.at, self._world)[0]
+        if place is None:
+            return ()
+        actions: list[int] = []
+        at = place.at
+        while len(actions) < most and at < len(place.trace):
+            action, at = farthest(place.trace, place.way, at, self._world)
+            actions.append(action)
+        return tuple(actions)
 
     def saw(self, action: int, numbers: Sequence[int]) -> None:
         """The pupil took an action.
