@@ -122,16 +122,27 @@ def test_two_processes_learn_as_one(
 def test_options_and_primitives_are_compared_and_a_stopped_comparison_goes_on(
     tmp_path: Path, jepa_file: Path, curriculum: Path, held_out: Path
 ) -> None:
-    config = recipe(tmp_path, "active-reasoner", jepa_file, curriculum, held_out, trainer={"iterations": 2})
+    cloning = {"epochs": 1, "batch_size": 16}
+    config = recipe(tmp_path, "active-reasoner-bc", jepa_file, curriculum, held_out, cloning=cloning)
+    assert launch("cloning_cli", "--config", config, "--run-dir", tmp_path / "cloned").returncode == 0
+    more: dict[str, dict[str, object]] = {"trainer": {"iterations": 2}, "cloning": cloning}
+    config = recipe(tmp_path, "active-reasoner", jepa_file, curriculum, held_out, **more)
+    config.write_text(f"policy_checkpoint: {tmp_path / 'cloned'}\n{config.read_text()}")
     options = tmp_path / "options.json"
-    options.write_text(json.dumps({"format": 1, "options": [{"actions": ["flip_horizontal", "transpose"]}]}))
+    options.write_text(json.dumps({"format": 1, "options": [{"actions": ["flip_horizontal", "tile_across"]}]}))
     arguments = ("--options", options, "--config", config, "--seeds", 0, 1, "--run-dir", tmp_path / "both")
     done = launch("hierarchical", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "both" / "hierarchical.json").read_text())
-    assert found["options"] == [["flip_horizontal", "transpose"]] and found["seeds"] == [0, 1]
+    assert found["options"] == [["flip_horizontal", "tile_across"]] and found["seeds"] == [0, 1]
     assert found["verdict"].startswith("the options are") and found["verdict"] in done.stdout.replace("\n", " ")
     assert set(found["variants"]) == {"primitives", "options"}
+    shown = {
+        name: json.loads((tmp_path / "both" / f"{name}-shown" / "summary.json").read_text())["results"]
+        for name in found["variants"]
+    }
+    assert shown["primitives"]["steps"] == shown["options"]["steps"]
+    assert shown["primitives"]["share_options"] == 0 < shown["options"]["share_options"]
     again = launch("hierarchical", *arguments)
     assert again.returncode == 0 and "iteration" not in again.stdout
     assert json.loads((tmp_path / "both" / "hierarchical.json").read_text()) == found
