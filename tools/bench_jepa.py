@@ -129,30 +129,43 @@ def bench_shards(repeats: int) -> None:
     """Epochs that compute their tokens, and runs that do so at their start, against tokens read from shards."""
     config = recipe("quick")
     _, tasks = training_tasks(config.data, QUIET)
+    eight, one_color = config.object_encoder.connectivity == 8, config.object_encoder.one_color
     fabric = open_fabric("auto", "float32")
     with tempfile.TemporaryDirectory() as name:
         write_shards(tasks, config.object_encoder, Path(name), -1, QUIET)
-        read = dataclasses.replace(config, pre_tokenized=dataclasses.replace(config.pre_tokenized, path=name))
-        loads: dict[str, list[float]] = {"computed": [], "read": []}
-        eight, one_color = config.object_encoder.connectivity == 8, config.object_encoder.one_color
-        tokens: dict[int, list[float]] = {1: [], -1: []}
+        seconds: dict[str, list[float]] = {"one process": [], "all cores": [], "computed": [], "read": []}
+        calls: dict[str, Callable[[], object]] = {
+            "one process": lambda: build_table(tasks, eight, one_color, 1),
+            "all cores": lambda: build_table(tasks, eight, one_color, -1),
+            "computed": lambda: load_data(config, QUIET),
+            "read": lambda: load_data(with_shards(config, name), QUIET),
+        }
         for _ in range(repeats):
-            for workers, taken in tokens.items():
-                taken.append(synchronised(lambda n=workers: build_table(tasks, eight, one_color, n)))  # type: ignore[misc]
-            for kind, one in (("computed", config), ("read", read)):
-                loads[kind].append(synchronised(lambda one=one: load_data(one, QUIET)))  # type: ignore[misc]
-        trainer = Trainer(config, load_data(read, QUIET), RunFolder(Path(name) / "run"), fabric)
-        trainer.training_step()
-        epoch = trainer.steps_per_epoch * median(synchronised(trainer.training_step) for _ in range(3 * repeats))
-    made, kept = median(loads["computed"]), median(loads["read"])
-    print(
-        f"{len(tasks)} tasks: load and compute tokens {made:.2f} s, load and read shards {kept:.2f} s\n"
-        f"epoch {epoch:.2f} s; with shards a run of one epoch is {(made + epoch) / (kept + epoch):.2f} times faster, "
-        f"of five {(made + 5 * epoch) / (kept + 5 * epoch):.2f} times"
-    )
-    for workers, taken in tokens.items():
-        each, who = median(taken), "one process" if workers == 1 else "all cores"
-        print(f"tokens by {who} {each:.2f} s; an epoch that computes them takes {1 + each / epoch:.2f} times as long")
+            for kind, call in calls.items():
+                seconds[kind].append(synchronised(call))
+        taken = {kind: median(some) for kind, some in seconds.items()}
+        print(
+            f"{len(tasks)} tasks: tokens by one process {taken['one process']:.2f} s, by all cores "
+            f"{taken['all cores']:.2f} s; load and compute tokens {taken['computed']:.2f} s, load and read shards "
+            f"{taken['read']:.2f} s"
+        )
+        for network in ("tiny", "quick"):
+            read = with_shards(recipe(network), name)
+            trainer = Trainer(read, load_data(read, QUIET), RunFolder(Path(name) / network), fabric)
+            trainer.training_step()
+            epoch = trainer.steps_per_epoch * median(synchronised(trainer.training_step) for _ in range(3 * repeats))
+            made, kept = taken["computed"], taken["read"]
+            print(
+                f"{network}: epoch {epoch:.2f} s; one that computes its tokens takes "
+                f"{1 + taken['one process'] / epoch:.2f} times as long (one process); with shards a run of one epoch "
+                f"is {(made + epoch) / (kept + epoch):.2f} times faster, "
+                f"of five {(made + 5 * epoch) / (kept + 5 * epoch):.2f} times"
+            )
+
+
+def with_shards(config: JepaConfig, folder: str) -> JepaConfig:
+    """The recipe with tokens read from a folder."""
+    return dataclasses.replace(config, pre_tokenized=dataclasses.replace(config.pre_tokenized, path=folder))
 
 
 def main() -> None:
