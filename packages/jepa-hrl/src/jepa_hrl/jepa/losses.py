@@ -5,6 +5,8 @@ import torch.distributed
 from torch import Tensor
 from torch.nn import functional
 
+_GRIDS_AT_ONCE = 64  # padded to the most objects among them
+
 
 def gathered(keys: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """(world B, D) the rows of all processes in the order of the global batch, and (B,) where this one's stand there.
@@ -87,14 +89,33 @@ def relational(embedded: Tensor, fields: Tensor, grids: Tensor) -> Tensor:
         The mean over all pairs of different objects of one grid, of all processes; 0 if there are none.
     Source: Park et al. 2019, Relational knowledge distillation, arXiv:1904.05068, with cosines for distances.
     """
-    # Only neighbours in the list up to the longest grid away can share a grid: M x 31 pairs, not M x M.
-    one, other = functional.normalize(embedded.float(), dim=1), functional.normalize(fields.float(), dim=1)
-    longest = int(torch.bincount(grids).max()) if len(grids) else 0
-    differences = []
-    for step in range(1, longest):
-        same = torch.nonzero(grids[step:] == grids[:-step]).squeeze(1)
-        differences.append((one[same] * one[same + step]).sum(dim=1) - (other[same] * other[same + step]).sum(dim=1))
-    return mean_of_all(torch.cat([embedded[:0].sum(dim=1).float(), *differences]).square())
+    vectors = functional.normalize(embedded.float(), dim=1), functional.normalize(fields.float(), dim=1)
+    counts = torch.bincount(grids)
+    starts = counts.cumsum(0) - counts
+    differences, first_object = [embedded[:0].sum(dim=1).float()], 0
+    # Grids after one another are of like numbers of objects, so that few are padded much.
+    for first, some in enumerate(torch.split(counts.cpu(), _GRIDS_AT_ONCE)):
+        objects = slice(first_object, first_object + int(some.sum()))
+        first_object, longest = objects.stop, int(some.max())
+        if longest < 2:
+            continue
+        rows = grids[objects]
+        places = (rows - first * _GRIDS_AT_ONCE) * longest + torch.arange(
+            objects.start, objects.stop, device=rows.device
+        )
+        cosines = [_products(part[objects], places - starts[rows], len(some), longest) for part in vectors]
+        order = torch.arange(longest, device=rows.device)
+        present = order < some.to(rows.device)[:, None]
+        pairs = present[:, :, None] & present[:, None, :] & (order[:, None] < order)
+        differences.append((cosines[0] - cosines[1]).masked_select(pairs))
+    return mean_of_all(torch.cat(differences).square())
+
+
+def _products(vectors: Tensor, places: Tensor, count: int, longest: int) -> Tensor:
+    """(count, longest, longest) inner products of vectors at some places of (count, longest), 0 elsewhere."""
+    padded = vectors.new_zeros(count * longest, vectors.shape[1]).index_copy(0, places, vectors)
+    padded = padded.view(count, longest, -1)
+    return padded @ padded.mT
 
 
 def invariance(latents: Tensor, changed: Tensor) -> Tensor:
