@@ -132,7 +132,7 @@ def bench_shards(repeats: int) -> None:
     eight, one_color = config.object_encoder.connectivity == 8, config.object_encoder.one_color
     fabric = open_fabric("auto", "float32")
     with tempfile.TemporaryDirectory() as name:
-        write_shards(tasks, config.object_encoder, Path(name), -1, QUIET)
+        write_shards(config, Path(name), -1, QUIET)
         seconds: dict[str, list[float]] = {"one process": [], "all cores": [], "computed": [], "read": []}
         calls: dict[str, Callable[[], object]] = {
             "one process": lambda: build_table(tasks, eight, one_color, 1),

@@ -16,15 +16,18 @@ import yaml
 from rich.console import Console
 
 from arc_core.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
+from arc_core.config import load_config
+from arc_core.datasets import fingerprint
 from arc_core.runs import RunFolder, read_metrics
 from arc_core.task import Task, task_to_json
+from jepa_hrl.jepa import shards as shards_module
 from jepa_hrl.jepa.batches import DeviceTable, draw_pairs, make_batch
 from jepa_hrl.jepa.cli import main
-from jepa_hrl.jepa.config import EarlyStoppingConfig, EncoderConfig
+from jepa_hrl.jepa.config import EarlyStoppingConfig, JepaConfig
 from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
 from jepa_hrl.jepa.schedule import rate_factor
+from jepa_hrl.jepa.shards import content_draws, read_shards
 from jepa_hrl.jepa.shards import main as pretokenize
-from jepa_hrl.jepa.shards import read_shards
 from jepa_hrl.jepa.token_table import build_table, joined
 from jepa_hrl.objects.tokens import tokenize
 
@@ -241,8 +244,16 @@ def test_shards_give_the_same_run_and_stale_or_damaged_ones_are_refused(
     written = (shards / "tokens_0000.npz").stat().st_mtime_ns
     assert pretokenize(["--config", str(path), "--output", str(shards), "--workers", "1"]) == 0
     assert (shards / "tokens_0000.npz").stat().st_mtime_ns == written  # whole ones are kept
-    table = read_shards(shards, tasks, EncoderConfig())
-    assert np.array_equal(table.objects, build_table(tasks).objects)
+    config, _ = load_config(JepaConfig, "jepa", {}, path, {})
+    for changed in (False, True):  # the same file, whose tasks are not read; another file of the same tasks
+        with pytest.MonkeyPatch.context() as patch:
+            if not changed:
+                patch.setattr(shards_module, "training_tasks", None)
+            table, draws = read_shards(shards, config, Console(quiet=True))
+        assert np.array_equal(table.objects, build_table(tasks).objects)
+        assert np.array_equal(draws, content_draws(tasks)) and table.fingerprint == fingerprint(tasks)
+        if not changed:
+            manifest.write_text(manifest.read_text() + "\n")
     for arguments, problem in (
         (("--data.max_tasks", 20), "stale: of tasks"),
         (("--object_encoder.connectivity", 4), "another kind"),

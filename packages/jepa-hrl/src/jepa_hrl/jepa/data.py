@@ -8,8 +8,8 @@ from rich.console import Console
 
 from arc_core.errors import InputError
 from jepa_hrl.jepa.config import JepaConfig
-from jepa_hrl.jepa.shards import read_shards
-from jepa_hrl.jepa.tasks import training_tasks
+from jepa_hrl.jepa.shards import content_draws, read_shards
+from jepa_hrl.jepa.tasks import training_spec, training_tasks
 from jepa_hrl.jepa.token_table import Integers, TokenTable, build_table
 
 
@@ -33,16 +33,16 @@ def load_data(config: JepaConfig, console: Console) -> JepaData:
     Raises:
         InputError: the tasks cannot be learnt from, or the pre-tokenised shards are of others.
     """
-    spec, tasks = training_tasks(config.data, console)
     encoder = config.object_encoder
     if config.pre_tokenized.path is not None:
-        table = read_shards(Path(config.pre_tokenized.path), tasks, encoder)
+        spec = training_spec(config.data, console)
+        table, draws = read_shards(Path(config.pre_tokenized.path), config, console)
     else:
+        spec, tasks = training_tasks(config.data, console)
         console.print(f"tokens of {len(tasks):,} tasks ...", highlight=False)
         table = build_table(tasks, encoder.connectivity == 8, encoder.one_color, workers=-1)
-    # A task's content decides, so that more tasks or another order leave the others where they are.
-    draws = np.array([int(task.content_hash[:8], 16) / 16**8 for task in tasks])
+        draws = content_draws(tasks)
     held = draws < config.data.held_out
-    if held.all() or len(tasks) - held.sum() < 2:
-        raise InputError(f"{spec} must leave at least two tasks to learn from; it has {len(tasks)}")
+    if held.all() or len(table) - held.sum() < 2:
+        raise InputError(f"{spec} must leave at least two tasks to learn from; it has {len(table)}")
     return JepaData(spec, table, np.flatnonzero(~held), np.flatnonzero(held))

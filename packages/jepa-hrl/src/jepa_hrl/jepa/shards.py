@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from arc_core.config import load_config, workspace_folder
@@ -18,28 +19,37 @@ from arc_core.progress import Progress
 from arc_core.solver import training_commands
 from arc_core.task import Task
 from jepa_hrl.jepa.config import METHOD, OLD_KEYS, EncoderConfig, JepaConfig
-from jepa_hrl.jepa.tasks import training_tasks
+from jepa_hrl.jepa.tasks import source_digest, training_tasks
 from jepa_hrl.jepa.token_table import TokenTable, build_table, joined
 from jepa_hrl.objects.tokens import GRID_FIELDS, MOST_OBJECTS, OBJECT_FIELDS
 
 _TASKS_A_SHARD = 2000
 _INDEX = "index.json"
 
+Draws = npt.NDArray[np.float64]
+
 
 def _token_kind(encoder: EncoderConfig) -> dict[str, object]:
     """What tokens depend on beside the tasks."""
     return {
         "object_fields": OBJECT_FIELDS, "grid_fields": GRID_FIELDS, "most_objects": MOST_OBJECTS,
-        "connectivity": encoder.connectivity, "one_color": encoder.one_color, "version": 1,
+        "connectivity": encoder.connectivity, "one_color": encoder.one_color, "version": 2,
     }  # fmt: skip
 
 
-def write_shards(tasks: Sequence[Task], encoder: EncoderConfig, folder: Path, workers: int, console: Console) -> int:
+def content_draws(tasks: Sequence[Task]) -> Draws:
+    """(T,) numbers in 0..1 by the tasks' content, so that more tasks or another order leave each its own."""
+    return np.array([int(task.content_hash[:8], 16) / 16**8 for task in tasks])
+
+
+def write_shards(config: JepaConfig, folder: Path, workers: int, console: Console) -> tuple[int, int]:
     """Writes shards and then the index; shards of the same tasks that are there already are kept.
 
     Returns:
-        Bytes of all shards.
+        Tasks, and bytes of all shards.
     """
+    encoder, source = config.object_encoder, source_digest(config.data, console)
+    _, tasks = training_tasks(config.data, console)
     folder.mkdir(parents=True, exist_ok=True)
     index, kind, names = folder / _INDEX, _token_kind(encoder), []
     index.unlink(missing_ok=True)
@@ -53,13 +63,18 @@ def write_shards(tasks: Sequence[Task], encoder: EncoderConfig, folder: Path, wo
                 table = build_table(some, encoder.connectivity == 8, encoder.one_color, workers)
                 arrays = {
                     "objects": table.objects, "grids": table.grids, "starts": table.starts, "tasks": table.tasks,
-                    "stamp": np.frombuffer(stamp.encode(), dtype=np.uint8),
+                    "draws": content_draws(some), "stamp": np.frombuffer(stamp.encode(), dtype=np.uint8),
                 }  # fmt: skip
                 write_atomically(path, lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
             names.append(path.name)
             progress.update(start + len(some))
-    write_json(index, {"tasks": len(tasks), "fingerprint": fingerprint(tasks), "tokens": kind, "shards": names})
-    return sum((folder / name).stat().st_size for name in names)
+    write_json(
+        index,
+        {
+            "tasks": len(tasks), "fingerprint": fingerprint(tasks), "source": source, "tokens": kind, "shards": names,
+        },
+    )  # fmt: skip
+    return len(tasks), sum((folder / name).stat().st_size for name in names)
 
 
 def _is_whole(path: Path, stamp: str) -> bool:
@@ -70,8 +85,10 @@ def _is_whole(path: Path, stamp: str) -> bool:
         return False
 
 
-def read_shards(folder: Path, tasks: Sequence[Task], encoder: EncoderConfig) -> TokenTable:
-    """The table of tasks from their shards.
+def read_shards(folder: Path, config: JepaConfig, console: Console) -> tuple[TokenTable, Draws]:
+    """The table of a config's tasks, and their `content_draws`, from shards.
+
+    The tasks themselves are read only where they are not of the very manifest that the shards are of.
 
     Raises:
         InputError: there are none, they are of other tasks or another kind of tokens, or they are damaged.
@@ -82,19 +99,22 @@ def read_shards(folder: Path, tasks: Sequence[Task], encoder: EncoderConfig) -> 
         found, kind, names = index["fingerprint"], index["tokens"], index["shards"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"pre_tokenized.path {folder} has no index of shards; {again}") from None
-    wanted = fingerprint(tasks)
-    if found != wanted:
-        raise InputError(f"the shards in {folder} are stale: of tasks {found}, not {wanted}; {again}")
-    if kind != _token_kind(encoder):
+    source = source_digest(config.data, console)
+    if source is None or source != index.get("source"):
+        wanted = fingerprint(training_tasks(config.data, console)[1])
+        if found != wanted:
+            raise InputError(f"the shards in {folder} are stale: of tasks {found}, not {wanted}; {again}")
+    if kind != _token_kind(config.object_encoder):
         raise InputError(f"the shards in {folder} are stale: their tokens are of another kind; {again}")
-    parts = []
+    parts, draws = [], []
     for name in names:
         try:
             with np.load(folder / Path(str(name)).name) as arrays:
-                parts.append(TokenTable(arrays["objects"], arrays["grids"], arrays["starts"], arrays["tasks"], wanted))
+                parts.append(TokenTable(arrays["objects"], arrays["grids"], arrays["starts"], arrays["tasks"], found))
+                draws.append(arrays["draws"])
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             raise InputError(f"shard {folder / str(name)} is absent or damaged; {again}") from None
-    return joined(parts, wanted)
+    return joined(parts, found), np.concatenate(draws)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,10 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _pretokenize(args: argparse.Namespace, console: Console) -> int:
     config, _ = load_config(JepaConfig, METHOD, training_commands(), args.config, {}, OLD_KEYS)
     began = time.perf_counter()
-    _, tasks = training_tasks(config.data, console)
-    size = write_shards(tasks, config.object_encoder, args.output, args.workers, console)
+    tasks, size = write_shards(config, args.output, args.workers, console)
     console.print(
-        f"{len(tasks):,} tasks in {time.perf_counter() - began:.0f} s, {size / 2**20:.1f} MiB in "
+        f"{tasks:,} tasks in {time.perf_counter() - began:.0f} s, {size / 2**20:.1f} MiB in "
         f"{show_path(args.output)}\nnext: uv run train-jepa --pre_tokenized.path {show_path(args.output)}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -1,11 +1,12 @@
 """The tasks that a JEPA learns from; synthetic ones are generated where they are missing."""
 
+import hashlib
 from pathlib import Path
 
 from rich.console import Console
 
 from arc_core.config import workspace_folder
-from arc_core.datasets import load_training_tasks
+from arc_core.datasets import load_training_tasks, split_spec
 from arc_core.errors import InputError
 from arc_core.files import show_path
 from arc_core.task import Task
@@ -28,15 +29,20 @@ def curriculum_manifest(name: str, console: Console) -> Path:
     return folder / "manifest.jsonl"
 
 
+def training_spec(config: DataConfig, console: Console) -> str:
+    """The data spec of the tasks; a curriculum's are generated if they are missing."""
+    if config.tasks is not None:
+        return config.tasks
+    return f"manifest:{show_path(curriculum_manifest(config.curriculum, console))}"
+
+
 def training_tasks(config: DataConfig, console: Console) -> tuple[str, list[Task]]:
     """The data spec and its tasks.
 
     Raises:
         InputError: a task has fewer than two pairs, or a test without output; or see `tasks_solved_within`.
     """
-    spec = config.tasks
-    if spec is None:
-        spec = f"manifest:{show_path(curriculum_manifest(config.curriculum, console))}"
+    spec = training_spec(config, console)
     tasks = load_training_tasks(spec)[: config.max_tasks]
     for task in tasks:
         if len(task.train) < 2 or not task.has_answers:
@@ -44,3 +50,20 @@ def training_tasks(config: DataConfig, console: Console) -> tuple[str, list[Task
     if config.solved_within is not None:
         tasks = tasks_solved_within(config.solved_within, tasks, console)
     return spec, tasks
+
+
+def source_digest(config: DataConfig, console: Console) -> str | None:
+    """Of a manifest's bytes and how many of its tasks are taken; None where tasks are of anything else.
+
+    Tasks of equal digests are equal, which is told much faster than by reading them.
+    """
+    spec = training_spec(config, console)
+    if not spec.startswith("manifest:") or len(split_spec(spec)) > 1 or config.solved_within is not None:
+        return None
+    try:
+        with Path(spec.removeprefix("manifest:")).expanduser().open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError:
+        return None
+    digest.update(f" {config.max_tasks}".encode())
+    return digest.hexdigest()
