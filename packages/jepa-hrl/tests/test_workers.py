@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 WORK = """
-import os, sys, time
+import os, signal, sys, time
 from joblib import delayed
 from arc_core.errors import run_command
 from jepa_hrl.workers import in_workers
@@ -23,6 +23,7 @@ def work():
     return len(list(in_workers((delayed(nap)() for _ in range(10_000)), 2)))
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test that runs in the background ignores it
     sys.exit(run_command(work))
 """
 

@@ -82,7 +82,7 @@ class Encoder(nn.Module):
         objects = self.embed_object(torch.cat([part.objects[part.present] for part in parts]))
         tokens = grids.new_empty(len(is_own), grids.shape[1]).index_copy(0, owns, grids).index_copy(0, others, objects)
         found = transform(self.transformer, tokens, [part_of(rows) for rows in seen])
-        own, flat = found[owns], found[others].float()
+        own, flat = found.index_select(0, owns), found.index_select(0, others).float()
         place = (is_own.cumsum(0) - 1)[others]
         quantized, commitment = flat, flat.new_zeros(())
         if self.quantizer is not None:

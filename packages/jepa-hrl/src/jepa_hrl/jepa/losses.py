@@ -89,25 +89,25 @@ def relational(embedded: Tensor, fields: Tensor, grids: Tensor) -> Tensor:
         The mean over all pairs of different objects of one grid, of all processes; 0 if there are none.
     Source: Park et al. 2019, Relational knowledge distillation, arXiv:1904.05068, with cosines for distances.
     """
-    vectors = functional.normalize(embedded.float(), dim=1), functional.normalize(fields.float(), dim=1)
+    one, other = functional.normalize(embedded.float(), dim=1), functional.normalize(fields.float(), dim=1)
     counts = torch.bincount(grids)
-    starts = counts.cumsum(0) - counts
-    differences, first_object = [embedded[:0].sum(dim=1).float()], 0
+    numbers = torch.arange(len(grids), device=grids.device) - (counts.cumsum(0) - counts)[grids]
+    chunks = torch.split(counts.cpu(), _GRIDS_AT_ONCE)
+    parts = zip(
+        *(torch.split(rows, [int(some.sum()) for some in chunks]) for rows in (one, other, grids, numbers)),
+        strict=False,
+    )
+    differences = [embedded[:0].sum(dim=1).float()]
     # Grids after one another are of like numbers of objects, so that few are padded much.
-    for first, some in enumerate(torch.split(counts.cpu(), _GRIDS_AT_ONCE)):
-        objects = slice(first_object, first_object + int(some.sum()))
-        first_object, longest = objects.stop, int(some.max())
-        if longest < 2:
-            continue
-        rows = grids[objects]
-        places = (rows - first * _GRIDS_AT_ONCE) * longest + torch.arange(
-            objects.start, objects.stop, device=rows.device
-        )
-        cosines = [_products(part[objects], places - starts[rows], len(some), longest) for part in vectors]
-        order = torch.arange(longest, device=rows.device)
-        present = order < some.to(rows.device)[:, None]
-        pairs = present[:, :, None] & present[:, None, :] & (order[:, None] < order)
-        differences.append((cosines[0] - cosines[1]).masked_select(pairs))
+    for some, (mine, theirs, own, number) in zip(chunks, parts, strict=True):
+        longest = int(some.max())
+        if longest > 1:
+            places = own % _GRIDS_AT_ONCE * longest + number
+            order = torch.arange(longest, device=own.device)
+            present = order < some.to(own.device)[:, None]
+            pairs = present[:, :, None] & present[:, None, :] & (order[:, None] < order)
+            gap = _products(mine, places, len(some), longest) - _products(theirs, places, len(some), longest)
+            differences.append(gap.masked_select(pairs))
     return mean_of_all(torch.cat(differences).square())
 
 

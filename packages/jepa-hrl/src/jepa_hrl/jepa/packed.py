@@ -60,6 +60,6 @@ def _attended(attention: nn.MultiheadAttention, tokens: Tensor, parts: Sequence[
         query, key, value = padded.view(*part.shape, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=part.seen)
         mixed = mixed.transpose(1, 2).reshape(count, width)
-        found.append(mixed if part.places is None else mixed[part.places])
+        found.append(mixed if part.places is None else mixed.index_select(0, part.places))
     projected_back: Tensor = attention.out_proj(torch.cat(found))
     return projected_back
