@@ -101,7 +101,13 @@ def test_relational_compares_cosines_of_objects_of_the_same_grid_only() -> None:
                 wanted.append(float((mine - theirs) ** 2))
     assert len(wanted) == 4
     assert relational(embedded, fields, grids).item() == pytest.approx(np.mean(wanted), rel=1e-5)
-    assert relational(embedded[:1], fields[:1], grids[:1]).item() == 0
+    for objects in (0, 1):
+        assert relational(embedded[:objects], fields[:objects], grids[:objects]).item() == 0
+    many = noise(900, 4, seed=8)
+    of_three = torch.arange(900) // 3  # grids of several chunks
+    found = relational(many, many.abs(), of_three)
+    each = [relational(many[n : n + 3], many[n : n + 3].abs(), of_three[:3]) for n in range(0, 900, 3)]
+    assert found.item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-5)
     assert relational(fields, fields, grids).item() == pytest.approx(0, abs=1e-10)
 
 

@@ -93,14 +93,12 @@ def relational(embedded: Tensor, fields: Tensor, grids: Tensor) -> Tensor:
     counts = torch.bincount(grids)
     numbers = torch.arange(len(grids), device=grids.device) - (counts.cumsum(0) - counts)[grids]
     chunks = torch.split(counts.cpu(), _GRIDS_AT_ONCE)
-    parts = zip(
-        *(torch.split(rows, [int(some.sum()) for some in chunks]) for rows in (one, other, grids, numbers)),
-        strict=False,
-    )
+    lengths = [int(some.sum()) for some in chunks]
+    parts = zip(*(torch.split(rows, lengths) for rows in (one, other, grids, numbers)), strict=True)
     differences = [embedded[:0].sum(dim=1).float()]
     # Grids after one another are of like numbers of objects, so that few are padded much.
     for some, (mine, theirs, own, number) in zip(chunks, parts, strict=True):
-        longest = int(some.max())
+        longest = int(some.max()) if len(some) else 0
         if longest > 1:
             places = own % _GRIDS_AT_ONCE * longest + number
             order = torch.arange(longest, device=own.device)
