@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -126,41 +127,49 @@ def bench_sigreg(repeats: int) -> None:
 
 
 def bench_shards(repeats: int) -> None:
-    """Epochs that compute their tokens, and runs that do so at their start, against tokens read from shards."""
-    config = recipe("quick")
-    _, tasks = training_tasks(config.data, QUIET)
-    eight, one_color = config.object_encoder.connectivity == 8, config.object_encoder.one_color
+    """Runs that compute their tokens, and epochs that would, against tokens read from shards."""
     fabric = open_fabric("auto", "float32")
-    with tempfile.TemporaryDirectory() as name:
-        write_shards(config, Path(name), -1, QUIET)
-        seconds: dict[str, list[float]] = {"one process": [], "all cores": [], "computed": [], "read": []}
-        calls: dict[str, Callable[[], object]] = {
-            "one process": lambda: build_table(tasks, eight, one_color, 1),
-            "all cores": lambda: build_table(tasks, eight, one_color, -1),
-            "computed": lambda: load_data(config, QUIET),
-            "read": lambda: load_data(with_shards(config, name), QUIET),
-        }
-        for _ in range(repeats):
-            for kind, call in calls.items():
-                seconds[kind].append(synchronised(call))
-        taken = {kind: median(some) for kind, some in seconds.items()}
-        print(
-            f"{len(tasks)} tasks: tokens by one process {taken['one process']:.2f} s, by all cores "
-            f"{taken['all cores']:.2f} s; load and compute tokens {taken['computed']:.2f} s, load and read shards "
-            f"{taken['read']:.2f} s"
-        )
-        for network in ("tiny", "quick"):
-            read = with_shards(recipe(network), name)
-            trainer = Trainer(read, load_data(read, QUIET), RunFolder(Path(name) / network), fabric)
-            trainer.training_step()
-            epoch = trainer.steps_per_epoch * median(synchronised(trainer.training_step) for _ in range(3 * repeats))
-            made, kept = taken["computed"], taken["read"]
+    for spec in (None, "arc1:train", "arc2:train"):
+        config = on_tasks(recipe("quick"), spec)
+        _, tasks = training_tasks(config.data, QUIET)
+        eight, one_color = config.object_encoder.connectivity == 8, config.object_encoder.one_color
+        with tempfile.TemporaryDirectory() as name:
+            write_shards(config, Path(name), -1, QUIET)
+            calls: dict[str, Callable[[], object]] = {
+                "one process": partial(build_table, tasks, eight, one_color, 1),
+                "all cores": partial(build_table, tasks, eight, one_color, -1),
+                "computed": partial(load_data, config, QUIET),
+                "read": partial(load_data, with_shards(config, name), QUIET),
+            }
+            seconds: dict[str, list[float]] = {kind: [] for kind in calls}
+            for _ in range(repeats):
+                for kind, call in calls.items():
+                    seconds[kind].append(synchronised(call))
+            taken = {kind: median(some) for kind, some in seconds.items()}
             print(
-                f"{network}: epoch {epoch:.2f} s; one that computes its tokens takes "
-                f"{1 + taken['one process'] / epoch:.2f} times as long (one process); with shards a run of one epoch "
-                f"is {(made + epoch) / (kept + epoch):.2f} times faster, "
-                f"of five {(made + 5 * epoch) / (kept + 5 * epoch):.2f} times"
+                f"{len(tasks)} tasks of {spec or config.data.curriculum}: tokens by one process "
+                f"{taken['one process']:.2f} s, by all cores {taken['all cores']:.2f} s; load and compute tokens "
+                f"{taken['computed']:.2f} s, load and read shards {taken['read']:.2f} s"
             )
+            for network in ("tiny", "quick"):
+                read = with_shards(on_tasks(recipe(network), spec), name)
+                trainer = Trainer(read, load_data(read, QUIET), RunFolder(Path(name) / network), fabric)
+                trainer.training_step()
+                epoch = trainer.steps_per_epoch * median(
+                    synchronised(trainer.training_step) for _ in range(3 * repeats)
+                )
+                made, kept = taken["computed"], taken["read"]
+                print(
+                    f"  {network}: epoch {epoch:.2f} s; one that computes its tokens takes "
+                    f"{1 + taken['one process'] / epoch:.2f} times as long (one process); with shards a run of one "
+                    f"epoch is {(made + epoch) / (kept + epoch):.2f} times faster, "
+                    f"of five {(made + 5 * epoch) / (kept + 5 * epoch):.2f} times"
+                )
+
+
+def on_tasks(config: JepaConfig, spec: str | None) -> JepaConfig:
+    """The recipe on a data spec's tasks; on its own for None."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, tasks=spec))
 
 
 def with_shards(config: JepaConfig, folder: str) -> JepaConfig:

@@ -12,6 +12,7 @@ from arc_core.datasets import (
     load_tasks,
     load_training_tasks,
     overlap,
+    source_digest,
     split_spec,
 )
 from arc_core.task import Task, TaskError, task_to_json
@@ -126,6 +127,29 @@ def test_the_fingerprint_depends_on_content_and_not_on_order() -> None:
     assert fingerprint(tasks) == fingerprint(tasks[::-1])
     assert fingerprint(tasks) != fingerprint(tasks[1:])
     assert fingerprint(tasks) != fingerprint([tasks[0].without_answers(), *tasks[1:]])
+
+
+def test_the_digest_of_a_source_changes_with_whatever_changes_its_tasks(tmp_path: Path, random_task: Make) -> None:
+    tasks = [random_task([((2, 2), (2, 2)), ((3, 3), (3, 3))], seed=seed, task_id=f"t{seed}") for seed in range(3)]
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        _write(folder, tasks[:2])
+    same = source_digest(f"dir:{one}")
+    assert same is not None and same == source_digest(f"dir:{two}")
+    (two / "t1.json").rename(two / "t9.json")  # another id
+    assert source_digest(f"dir:{two}") != same
+    _write(one, tasks[2:])
+    assert source_digest(f"dir:{one}") not in (None, same)
+    challenges, solutions = tmp_path / "c.json", tmp_path / "s.json"
+    challenges.write_text("{}")
+    solutions.write_text("{}")
+    specs = (
+        "arc1:train", "arc1:eval", "arc2:train", "arc1:train+arc2:train", "arc2:train+arc1:train", f"dir:{one}",
+        f"dir:{one}@train", f"kaggle:{challenges}", f"kaggle:{challenges},{solutions}", f"manifest:{challenges}",
+    )  # fmt: skip
+    assert len({source_digest(spec) for spec in specs} - {None}) == len(specs)
+    assert source_digest(f"manifest:{tmp_path}/none") is None
 
 
 def test_the_numpy_part_does_not_import_torch() -> None:

