@@ -23,7 +23,7 @@ from arc_core.task import Task, task_to_json
 from jepa_hrl.jepa import shards as shards_module
 from jepa_hrl.jepa.batches import DeviceTable, draw_pairs, make_batch
 from jepa_hrl.jepa.cli import main
-from jepa_hrl.jepa.config import EarlyStoppingConfig, JepaConfig
+from jepa_hrl.jepa.config import AugmentationConfig, EarlyStoppingConfig, JepaConfig
 from jepa_hrl.jepa.epochs import EpochRecord, link_epoch
 from jepa_hrl.jepa.schedule import rate_factor
 from jepa_hrl.jepa.shards import content_draws, read_shards
@@ -91,29 +91,35 @@ def test_a_table_gives_back_every_grids_tokens(tasks: list[Task]) -> None:
     for row, place in enumerate(chosen.tolist()):
         assert grids[place] is not None
         wanted = tokenize([grids[place]])  # type: ignore[list-item]
-        assert int(tokens.present[row].sum()) == len(wanted.objects)
-        torch.testing.assert_close(
-            tokens.objects[row, : len(wanted.objects)], torch.from_numpy(wanted.objects), atol=1e-3, rtol=0
-        )
-        assert not tokens.objects[row, len(wanted.objects) :].any()
+        found = tokens.objects[tokens.owners == row]
+        torch.testing.assert_close(found, torch.from_numpy(wanted.objects), atol=1e-3, rtol=0)
         torch.testing.assert_close(tokens.grids[row], torch.from_numpy(wanted.grids[0]), atol=1e-3, rtol=0)
     halves = joined([build_table(tasks[:10]), build_table(tasks[10:])], table.fingerprint)
     for name in ("objects", "grids", "starts", "tasks"):
         assert np.array_equal(getattr(table, name), getattr(halves, name))
 
 
-def test_two_shares_of_a_batch_are_the_whole(tasks: list[Task]) -> None:
+@pytest.mark.parametrize("augmentations", [None, AugmentationConfig(mask_ratio=0.5, palette_permutation=True)])
+def test_two_shares_of_a_batch_are_the_whole(tasks: list[Task], augmentations: AugmentationConfig | None) -> None:
     table = DeviceTable(build_table(tasks), torch.device("cpu"))
     drawn = draw_pairs(table.table, np.array([3, 8, 1, 20]), 3, np.random.default_rng(0))
     assert np.bincount(drawn.tasks).tolist() == [3, 3, 3, 3]
     whole, *halves = (
-        make_batch(table, drawn, None, np.random.default_rng(1), share)
+        make_batch(table, drawn, augmentations, np.random.default_rng(1), share)
         for share in (slice(None), slice(0, None, 2), slice(1, None, 2))
     )
-    rows = [sorted(row for part in batch.parts for row in part.grids.tolist()) for batch in (whole, *halves)]
-    assert rows[0] == sorted(rows[1] + rows[2])
+    for half in halves:
+        assert torch.equal(half.tokens.grids, whole.tokens.grids[torch.from_numpy(half.places)])
+        ours = np.isin(whole.owner_places.numpy(), half.places)
+        assert torch.equal(half.owner_places, whole.owner_places[torch.from_numpy(ours)])
+        assert torch.equal(half.tokens.objects, whole.tokens.objects[torch.from_numpy(ours)])
+    plain = table.tokens(np.concatenate([2 * drawn.pairs, 2 * drawn.pairs + 1]))
+    outputs = len(drawn.pairs)
+    left = [int((tokens.owners < outputs).sum()) for tokens in (whole.tokens, plain)]
+    assert left[0] < 0.8 * left[1] if augmentations else left[0] == left[1]
+    assert torch.equal(whole.tokens.owners[left[0] :], plain.owners[left[1] :])  # nothing of an output is hidden
     assert [len(half.tasks) for half in halves] == [6, 6]
-    assert sorted(np.concatenate([*halves[0].places, *halves[1].places]).tolist()) == list(range(whole.total))
+    assert sorted(np.concatenate([halves[0].places, halves[1].places]).tolist()) == list(range(whole.total))
 
 
 def test_the_rate_rises_falls_to_a_tenth_and_reaches_its_height_in_short_runs() -> None:

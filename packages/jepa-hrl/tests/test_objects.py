@@ -11,7 +11,7 @@ from scipy import ndimage
 from arc_core.augment import dihedral
 from arc_core.grid import most_common_color
 from jepa_hrl.dsl.types import grid
-from jepa_hrl.jepa.augment import TokenBatch, hidden, moved, recolored, turned
+from jepa_hrl.jepa.augment import Tokens, hidden, moved, recolored, turned
 from jepa_hrl.objects.extraction import extract_objects
 from jepa_hrl.objects.tokens import (
     AREA,
@@ -153,22 +153,20 @@ def test_a_moved_object_changes_position_fields_alone_and_a_renamed_one_colour_f
     assert set(np.flatnonzero(one != three)) == {2, 6}
 
 
-def batch(*grids: np.ndarray) -> TokenBatch:
-    tokens = [tokenize([cells]) for cells in grids]
-    most = max(len(one.objects) for one in tokens)
-    objects, present = torch.zeros(len(tokens), most, OBJECT_FIELDS), torch.zeros(len(tokens), most, dtype=torch.bool)
-    for row, one in enumerate(tokens):
-        objects[row, : len(one.objects)] = torch.from_numpy(one.objects)
-        present[row, : len(one.objects)] = True
-    return TokenBatch(objects, present, torch.from_numpy(np.concatenate([one.grids for one in tokens])))
+def batch(*grids: np.ndarray) -> Tokens:
+    tokens = tokenize(grids)
+    owners = np.repeat(np.arange(len(grids)), tokens.counts)
+    return Tokens(*map(torch.from_numpy, (tokens.objects, owners, tokens.grids)))
 
 
-def assert_same_tokens(first: TokenBatch, second: TokenBatch) -> None:
-    """Equal as bags of objects."""
+def assert_same_tokens(first: Tokens, second: Tokens) -> None:
+    """Equal as bags of objects of each grid."""
     torch.testing.assert_close(first.grids, second.grids, atol=1e-6, rtol=0)
-    for one, two, here in zip(first.objects, second.objects, first.present, strict=True):
-        rows = [sorted([round(v, 4) + 0.0 for v in row] for row in part[here].tolist()) for part in (one, two)]
-        assert rows[0] == rows[1]
+    rows = [
+        sorted([owner, *(round(v, 4) + 0.0 for v in row)] for owner, row in zip(*part, strict=True))
+        for part in ((tokens.owners.tolist(), tokens.objects.tolist()) for tokens in (first, second))
+    ]
+    assert rows[0] == rows[1]
 
 
 def scattered(seed: int, height: int, width: int) -> np.ndarray:
@@ -216,5 +214,7 @@ def test_a_grid_without_objects_can_be_moved_turned_and_hidden() -> None:
     flag = torch.tensor([True, True])
     assert_same_tokens(moved(tokens, torch.zeros(2, 2)), batch(grid("00/00"), grid("10/00")))
     assert torch.isfinite(turned(tokens, flag, flag, flag).objects).all()
-    nothing = hidden(tokens, torch.zeros(2, 1, dtype=torch.bool))
-    assert not nothing.present.any() and not nothing.objects.any()
+    nothing = hidden(tokens, torch.zeros(1, dtype=torch.bool))
+    assert not len(nothing.owners) and not len(nothing.objects) and len(nothing.grids) == 2
+    for part in (recolored(nothing, torch.arange(10).repeat(2, 1)), moved(nothing, torch.ones(2, 2))):
+        assert torch.equal(part.grids, nothing.grids)

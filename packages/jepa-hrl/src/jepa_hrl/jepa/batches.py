@@ -1,7 +1,7 @@
-"""Batches of pairs as padded tokens on a device. B pairs, G = 2 B grids."""
+"""Batches of pairs as tokens on a device. B pairs, G = 2 B grids, M objects."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from arc_core.randomness import generator_for
-from jepa_hrl.jepa.augment import TokenBatch, hidden, moved, recolored, turned
+from jepa_hrl.jepa.augment import Tokens, hidden, moved, recolored, turned
 from jepa_hrl.jepa.config import AugmentationConfig
-from jepa_hrl.jepa.encoder import Encoder
 from jepa_hrl.jepa.token_table import TokenTable
 from jepa_hrl.objects.tokens import MOST_OBJECTS
-
-_PARTS = 8  # that a batch's grids are split into by their number of objects, so that little is padded
 
 Integers = npt.NDArray[np.int64]
 
@@ -27,23 +24,16 @@ class DeviceTable:
         self.table, self.device = table, device
         self._objects = torch.from_numpy(table.objects).to(device)
         self._grids = torch.from_numpy(table.grids).to(device)
-        self._starts = torch.from_numpy(table.starts).to(device)
         self._counts = np.diff(table.starts)
 
-    def tokens(self, grids: Integers) -> TokenBatch:
-        """The tokens of some grids, padded to the most objects among them."""
-        most = int(self._counts[grids].max(initial=0))
+    def tokens(self, grids: Integers) -> Tokens:
+        """The tokens of some grids."""
+        counts = self._counts[grids]
+        shifts = self.table.starts[grids] - (counts.cumsum() - counts)
+        rows = torch.from_numpy(np.arange(counts.sum()) + np.repeat(shifts, counts)).to(self.device)
+        owners = torch.from_numpy(np.repeat(np.arange(len(grids)), counts)).to(self.device)
         chosen = torch.from_numpy(grids).to(self.device)
-        starts, ends = self._starts[chosen], self._starts[chosen + 1]
-        places = starts[:, None] + torch.arange(most, device=self.device)
-        present = places < ends[:, None]
-        objects = self._objects[places.clamp_max(len(self._objects) - 1)].float()
-        return TokenBatch(objects * present[..., None], present, self._grids[chosen].float())
-
-    def by_size(self, grids: Integers) -> list[Integers]:
-        """Places in a list of grids, split into parts of like numbers of objects."""
-        order = np.argsort(self._counts[grids], kind="stable")
-        return [part for part in np.array_split(order, _PARTS) if len(part)]
+        return Tokens(self._objects.index_select(0, rows).float(), owners, self._grids.index_select(0, chosen).float())
 
 
 @dataclass(frozen=True)
@@ -74,37 +64,23 @@ class Batch:
     """What one process computes on.
 
     Attributes:
-        parts: tokens of the inputs and outputs as the context encoder sees them.
-        order: (G,) where the parts' grids stand among the inputs followed by the outputs.
+        tokens: of the inputs followed by the outputs, as the context encoder sees them.
         tasks: (B,) which task each pair is of.
-        targets, target_order: the outputs' tokens as the target encoder sees them, and their places.
-        places: of the parts' grids among those of all processes, of which there are `total`.
+        targets: the outputs' tokens as the target encoder sees them.
+        places: (G,) of the grids among those of all processes, of which there are `total`.
     """
 
-    parts: list[TokenBatch]
-    order: Tensor
+    tokens: Tokens
     tasks: Tensor
-    targets: list[TokenBatch]
-    target_order: Tensor
-    places: list[Integers]
+    targets: Tokens
+    places: Integers
     total: int
-
-    @cached_property
-    def owners(self) -> Tensor:
-        """(M,) the grid of each object among those of the parts, one part after another."""
-        first = np.cumsum([0, *(len(part.grids) for part in self.parts)])
-        found = [torch.nonzero(part.present)[:, 0] + int(f) for part, f in zip(self.parts, first, strict=False)]
-        return torch.cat(found)
 
     @property
     def owner_places(self) -> Tensor:
         """(M,) the grid of each object among those of all processes."""
-        return torch.from_numpy(np.concatenate(self.places)).to(self.owners.device)[self.owners]
-
-    def target_latents(self, encoder: Encoder) -> Tensor:
-        """(B, D) latents of the outputs by a target encoder."""
-        latents: Tensor = encoder(self.targets).latents
-        return torch.empty_like(latents).index_copy(0, self.target_order, latents)
+        owners = self.tokens.owners
+        return torch.from_numpy(self.places).to(owners.device)[owners]
 
 
 def make_batch(
@@ -122,34 +98,28 @@ def make_batch(
     keep = rng.random((number, MOST_OBJECTS))
     mine = np.isin(drawn.tasks, np.arange(count)[share])
     pairs, tasks = drawn.pairs[mine], np.unique(drawn.tasks[mine], return_inverse=True)[1]
-    grids = np.concatenate([2 * pairs, 2 * pairs + 1])
-    own_names = np.concatenate([names[mine]] * 2)
-    ratio = augmentations.mask_ratio if augmentations is not None else 0.0
-    seen = np.concatenate([keep[mine] >= ratio, np.ones_like(keep[mine], dtype=bool)])
-    palette = augmentations is not None and augmentations.palette_permutation
-    device = table.device
-
-    def part(places: Integers, masked: bool) -> TokenBatch:
-        tokens = table.tokens(grids[places])
-        if palette:
-            tokens = recolored(tokens, torch.from_numpy(own_names[places]).to(device))
-        if masked:
-            shown = torch.from_numpy(seen[places, : tokens.present.shape[1]]).to(device)
-            tokens = hidden(tokens, shown)
-        return tokens
-
-    chosen = table.by_size(grids)
-    half = len(pairs)
-    outputs = [places + half for places in table.by_size(grids[half:])]
+    tokens, targets = table.tokens(np.concatenate([2 * pairs, 2 * pairs + 1])), table.tokens(2 * pairs + 1)
+    if augmentations is not None and augmentations.palette_permutation:
+        own = torch.from_numpy(names[mine]).to(table.device)
+        tokens, targets = recolored(tokens, torch.cat([own, own])), recolored(targets, own)
+    if augmentations is not None and augmentations.mask_ratio:
+        tokens = hidden(tokens, _kept(tokens, keep[mine] >= augmentations.mask_ratio))
+    first = np.flatnonzero(mine)
     return Batch(
-        [part(places, augmentations is not None) for places in chosen],
-        torch.from_numpy(np.concatenate(chosen)).to(device),
-        torch.from_numpy(tasks).to(device),
-        [part(places, False) for places in outputs],
-        torch.from_numpy(np.concatenate(outputs) - half).to(device),
-        [np.concatenate([np.flatnonzero(mine), np.flatnonzero(mine) + number])[places] for places in chosen],
-        2 * number,
+        tokens, torch.from_numpy(tasks).to(table.device), targets, np.concatenate([first, first + number]), 2 * number
     )
+
+
+def _kept(tokens: Tokens, inputs: npt.NDArray[np.bool_]) -> Tensor:
+    """(M,) which objects are kept, all those of outputs among them.
+
+    Args:
+        inputs: (B, MOST_OBJECTS) which objects of the inputs are.
+    """
+    owners = tokens.owners.cpu().numpy()
+    numbers = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    kept = np.concatenate([inputs, np.ones_like(inputs)])[owners, numbers]
+    return torch.from_numpy(kept).to(tokens.owners.device)
 
 
 def _renamings(draws: npt.NDArray[np.float64]) -> Integers:
@@ -158,19 +128,15 @@ def _renamings(draws: npt.NDArray[np.float64]) -> Integers:
     return draws.argsort(axis=1)
 
 
-def changed(batch: Batch, change: str, rng: np.random.Generator) -> list[TokenBatch]:
-    """A batch's parts with every grid changed at random: "color", "translation" or "symmetry"."""
-    draws = rng.random((batch.total, 10))  # for the grids of all processes
-    found = []
-    for part, places in zip(batch.parts, batch.places, strict=True):
-        own, device = draws[places], part.grids.device
-        if change == "color":
-            found.append(recolored(part, torch.from_numpy(_renamings(own)).to(device)))
-        elif change == "translation":
-            found.append(moved(part, torch.from_numpy(own[:, :2].astype(np.float32)).to(device)))
-        else:
-            found.append(turned(part, *torch.from_numpy(own[:, :3].T < 0.5).to(device)))
-    return found
+def changed(batch: Batch, change: str, rng: np.random.Generator) -> Tokens:
+    """A batch's tokens with every grid changed at random: "color", "translation" or "symmetry"."""
+    draws = rng.random((batch.total, 10))[batch.places]  # for the grids of all processes
+    tokens, device = batch.tokens, batch.tokens.grids.device
+    if change == "color":
+        return recolored(tokens, torch.from_numpy(_renamings(draws)).to(device))
+    if change == "translation":
+        return moved(tokens, torch.from_numpy(draws[:, :2].astype(np.float32)).to(device))
+    return turned(tokens, *torch.from_numpy(draws[:, :3].T < 0.5).to(device))
 
 
 @lru_cache(maxsize=1)  # every step asks for its epoch's

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from jepa_hrl.jepa.augment import TokenBatch
+from jepa_hrl.jepa.augment import Tokens
 from jepa_hrl.jepa.config import EncoderConfig
-from jepa_hrl.jepa.packed import part_of, transform
+from jepa_hrl.jepa.packed import rows_of, transform
 from jepa_hrl.jepa.quantizer import VectorQuantizer
 from jepa_hrl.objects.tokens import GRID_FIELDS, OBJECT_FIELDS
 
@@ -71,24 +71,21 @@ class Encoder(nn.Module):
             assert isinstance(standardize, Standardize)
             standardize.fit(values)
 
-    def forward(self, parts: list[TokenBatch]) -> Encoded:
-        """Encodes grids in parts, in each of which numbers of objects are alike; latents in the order of the parts."""
-        seen = [torch.cat([part.present.new_ones(len(part.present), 1), part.present], dim=1) for part in parts]
-        is_own = torch.cat(
-            [torch.arange(rows.shape[1], device=rows.device).expand_as(rows)[rows] == 0 for rows in seen]
-        )
-        owns, others = torch.nonzero(is_own)[:, 0], torch.nonzero(~is_own)[:, 0]
-        grids = self.embed_grid(torch.cat([part.grids for part in parts]))
-        objects = self.embed_object(torch.cat([part.objects[part.present] for part in parts]))
-        tokens = grids.new_empty(len(is_own), grids.shape[1]).index_copy(0, owns, grids).index_copy(0, others, objects)
-        found = transform(self.transformer, tokens, [part_of(rows) for rows in seen])
+    def forward(self, tokens: Tokens) -> Encoded:
+        """Encodes grids."""
+        counts = torch.bincount(tokens.owners, minlength=len(tokens.grids))
+        before = counts.cumsum(0) - counts
+        owns = torch.arange(len(counts), device=counts.device) + before
+        others = torch.arange(len(tokens.owners), device=counts.device) + tokens.owners + 1
+        grids, objects = self.embed_grid(tokens.grids), self.embed_object(tokens.objects)
+        embedded = grids.new_empty(len(grids) + len(objects), grids.shape[1])
+        embedded = embedded.index_copy(0, owns, grids).index_copy(0, others, objects)
+        found = transform(self.transformer, embedded, rows_of(counts + 1))
         own, flat = found.index_select(0, owns), found.index_select(0, others).float()
-        place = (is_own.cumsum(0) - 1)[others]
         quantized, commitment = flat, flat.new_zeros(())
         if self.quantizer is not None:
             quantized, _, commitment = self.quantizer(flat)
-        total = torch.zeros_like(own, dtype=torch.float32).index_add(0, place, quantized)
-        count = torch.zeros(len(own), 1, device=own.device).index_add(0, place, torch.ones_like(flat[:, :1]))
+        total = torch.zeros_like(own, dtype=torch.float32).index_add(0, tokens.owners, quantized)
         # The sum says how many objects there are, the mean what they are like.
-        pooled = torch.cat([own.float(), total / count.clamp_min(1), total / 8], dim=1)
+        pooled = torch.cat([own.float(), total / counts.clamp_min(1)[:, None], total / 8], dim=1)
         return Encoded(self.pool(pooled).float(), flat, quantized, commitment)

@@ -5,7 +5,7 @@ import torch.distributed
 from torch import Tensor
 from torch.nn import functional
 
-_GRIDS_AT_ONCE = 64  # padded to the most objects among them
+from jepa_hrl.jepa.packed import Rows, rows_of
 
 
 def gathered(keys: Tensor, block: int) -> tuple[Tensor, Tensor]:
@@ -89,31 +89,17 @@ def relational(embedded: Tensor, fields: Tensor, grids: Tensor) -> Tensor:
         The mean over all pairs of different objects of one grid, of all processes; 0 if there are none.
     Source: Park et al. 2019, Relational knowledge distillation, arXiv:1904.05068, with cosines for distances.
     """
-    one, other = functional.normalize(embedded.float(), dim=1), functional.normalize(fields.float(), dim=1)
-    counts = torch.bincount(grids)
-    numbers = torch.arange(len(grids), device=grids.device) - (counts.cumsum(0) - counts)[grids]
-    chunks = torch.split(counts.cpu(), _GRIDS_AT_ONCE)
-    lengths = [int(some.sum()) for some in chunks]
-    parts = zip(*(torch.split(rows, lengths) for rows in (one, other, grids, numbers)), strict=True)
-    differences = [embedded[:0].sum(dim=1).float()]
-    # Grids after one another are of like numbers of objects, so that few are padded much.
-    for some, (mine, theirs, own, number) in zip(chunks, parts, strict=True):
-        longest = int(some.max()) if len(some) else 0
-        if longest > 1:
-            places = own % _GRIDS_AT_ONCE * longest + number
-            order = torch.arange(longest, device=own.device)
-            present = order < some.to(own.device)[:, None]
-            pairs = present[:, :, None] & present[:, None, :] & (order[:, None] < order)
-            gap = _products(mine, places, len(some), longest) - _products(theirs, places, len(some), longest)
-            differences.append(gap.masked_select(pairs))
-    return mean_of_all(torch.cat(differences).square())
+    rows = rows_of(torch.bincount(grids))
+    gaps = _cosines(embedded, rows) - _cosines(fields, rows)
+    later = torch.ones(gaps.shape[1:], dtype=torch.bool, device=gaps.device).triu(1)
+    pairs = rows.together & (rows.sequences >= 0)[..., None] & later
+    return mean_of_all(gaps.masked_select(pairs).square())
 
 
-def _products(vectors: Tensor, places: Tensor, count: int, longest: int) -> Tensor:
-    """(count, longest, longest) inner products of vectors at some places of (count, longest), 0 elsewhere."""
-    padded = vectors.new_zeros(count * longest, vectors.shape[1]).index_copy(0, places, vectors)
-    padded = padded.view(count, longest, -1)
-    return padded @ padded.mT
+def _cosines(vectors: Tensor, rows: Rows) -> Tensor:
+    """(R, L, L) cosines of the vectors of a row."""
+    spread = rows.spread(functional.normalize(vectors.float(), dim=1))
+    return spread @ spread.mT
 
 
 def invariance(latents: Tensor, changed: Tensor) -> Tensor:

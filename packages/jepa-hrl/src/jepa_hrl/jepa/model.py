@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from jepa_hrl.jepa.augment import TokenBatch
+from jepa_hrl.jepa.augment import Tokens
 from jepa_hrl.jepa.config import JepaConfig
 from jepa_hrl.jepa.encoder import Encoded, Encoder
 
@@ -80,17 +80,15 @@ class Jepa(nn.Module):
         temperature = self.log_temperature.exp()
         return temperature.clamp(0.01, 1.0) if self.log_temperature.requires_grad else temperature
 
-    def forward(self, parts: list[TokenBatch], order: Tensor, tasks: Tensor, shown: Tensor | None = None) -> Predicted:
+    def forward(self, tokens: Tokens, tasks: Tensor, shown: Tensor | None = None) -> Predicted:
         """Encodes inputs and outputs and predicts each pair's output.
 
         Args:
-            parts: the tokens of 2 B grids.
-            order: (2 B,) where the parts' grids stand among the inputs followed by the outputs.
+            tokens: of the B inputs followed by the outputs.
             tasks, shown: (B,) see `Predictor`.
         """
-        encoded = self.encoder(parts)
-        latents = torch.empty_like(encoded.latents).index_copy(0, order, encoded.latents)
-        inputs, outputs = latents.chunk(2)
+        encoded = self.encoder(tokens)
+        inputs, outputs = encoded.latents.chunk(2)
         return Predicted(inputs, outputs, self.predictor(inputs, outputs, tasks, shown), encoded)
 
     @property

@@ -61,8 +61,7 @@ class Objective:
             tests = [epps_pulley(latents, slices, *self._rule) for latents in (predicted.inputs, predicted.outputs)]
             parts["sigreg"] = torch.stack(tests).mean()
         if self._weights["relational"]:
-            fields = torch.cat([part.objects[part.present] for part in batch.parts])
-            parts["relational"] = relational(encoded.quantized, fields, batch.owners)
+            parts["relational"] = relational(encoded.quantized, batch.tokens.objects, batch.tokens.owners)
         if self._weights["commitment"]:
             parts["commitment"] = encoded.commitment
         for name, weight in self._changes.items():

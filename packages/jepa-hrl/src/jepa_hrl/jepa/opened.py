@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,14 +13,14 @@ from arc_core.config import build_config
 from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.task import Task
-from jepa_hrl.jepa.augment import TokenBatch
+from jepa_hrl.jepa.augment import Tokens
 from jepa_hrl.jepa.batches import DeviceTable
 from jepa_hrl.jepa.config import METHOD, TRAIN_COMMAND, JepaConfig
 from jepa_hrl.jepa.encoder import Encoded, Encoder
 from jepa_hrl.jepa.model import Jepa
 from jepa_hrl.jepa.token_table import build_table
 from jepa_hrl.jepa.validation import Latents, latents_of
-from jepa_hrl.objects.tokens import OBJECT_FIELDS, tokenize
+from jepa_hrl.objects.tokens import tokenize
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,9 @@ class OpenedJepa:
         """(B, D) latents of grids as outputs."""
         encoder = self.config.object_encoder
         tokens = tokenize(grids, encoder.connectivity == 8, encoder.one_color)
-        present = torch.arange(int(tokens.counts.max())) < torch.from_numpy(tokens.counts)[:, None]
-        objects = torch.zeros(*present.shape, OBJECT_FIELDS)
-        objects[present] = torch.from_numpy(tokens.objects)
-        parts = (objects, present, torch.from_numpy(tokens.grids))
-        batch = TokenBatch(*(part.to(self.device) for part in parts))
-        encoded: Encoded = (self.target or self.model.encoder)([batch])
+        owners = np.repeat(np.arange(len(grids)), tokens.counts)
+        parts = (torch.from_numpy(part).to(self.device) for part in (tokens.objects, owners, tokens.grids))
+        encoded: Encoded = (self.target or self.model.encoder)(Tokens(*parts))
         return encoded.latents
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 _REACH = 3.0  # of the integral; doubled by symmetry
-_SLICES_AT_ONCE = 64  # so that memory is B x 64 x Q whatever S is
+# Components of vectors along slices, so that memory is this times Q: what a CPU's cache holds, what keeps a GPU busy.
+_AT_ONCE = {"cpu": 2**14, "cuda": 2**20}
 
 
 def draw_slices(channels: int, slices: int, rng: np.random.Generator) -> Tensor:
@@ -42,25 +43,24 @@ class _EppsPulley(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, slices: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
         world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-        gauss = torch.exp(-nodes.square() / 2)
-        weights = weights * gauss
+        gauss = torch.exp(-nodes.square() / 2)[:, None]
+        weights = weights[:, None] * gauss
+        # The mean over this process's vectors alone: data-parallel training averages over processes.
+        slope = 2 * weights * nodes[:, None] / len(vectors)
         scale = len(vectors) * world / slices.shape[1]
         total, gradient = vectors.new_zeros(()), torch.zeros_like(vectors)
-        for first in range(0, slices.shape[1], _SLICES_AT_ONCE):
-            some = slices[:, first : first + _SLICES_AT_ONCE]
-            angles = (vectors @ some)[..., None] * nodes
-            cosines, sines = angles.cos(), angles.sin()
-            means = torch.stack([cosines.mean(dim=0), sines.mean(dim=0)])
+        for some in torch.split(slices, max(1, _AT_ONCE[vectors.device.type] // len(vectors)), dim=1):
+            angles = (vectors @ some) * nodes[:, None, None]  # (Q, B, slices): nodes last would be slow to sum over
+            cosines, sines = angles.cos(), angles.sin_()
+            means = torch.stack([cosines.mean(dim=1), sines.mean(dim=1)])
             if world > 1:
                 torch.distributed.all_reduce(means)
                 means /= world
             real, imaginary = means[0] - gauss, means[1]
-            total += ((real.square() + imaginary.square()) @ weights).sum()
+            total += ((real.square() + imaginary.square()) * weights).sum()
             if ctx.needs_input_grad[0]:
-                # The mean over this process's vectors alone: data-parallel training averages over processes.
-                slope = 2 * weights * nodes / len(vectors)
-                change = cosines.mul_(imaginary * slope).sub_(sines.mul_(real * slope)).sum(dim=2)
-                gradient.addmm_(change, some.T)
+                change = cosines.mul_((imaginary * slope)[:, None]).addcmul_(sines, (real * slope)[:, None], value=-1)
+                gradient.addmm_(change.sum(dim=0), some.T)
         ctx.save_for_backward(gradient * scale)
         return total * scale
 

@@ -160,12 +160,12 @@ class Trainer(EpochTrainer):
         drawn = draw_pairs(self.data.table, tasks, config.training.pairs_per_task, rng)  # type: ignore[arg-type]
         share = slice(fabric.global_rank, None, fabric.world_size)
         batch = make_batch(self.table, drawn, config.augmentations, rng, share)
-        predicted = cast(Jepa, self.forward)(batch.parts, batch.order, batch.tasks)
+        predicted = cast(Jepa, self.forward)(batch.tokens, batch.tasks)
         with torch.no_grad():
             targets = predicted.outputs.detach()
             if config.loss.target == "ema":
                 with fabric.autocast():
-                    targets = batch.target_latents(self.target)
+                    targets = self.target(batch.targets).latents
         keys, places = gathered(targets, block=int((drawn.tasks == 0).sum()))
         value = self.objective(self.model, batch, predicted, keys, places, micro_step)
         check_finite(value.total.item(), self.step + 1, float(self.optimizer.param_groups[0]["lr"]))

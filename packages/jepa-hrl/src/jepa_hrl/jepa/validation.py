@@ -49,10 +49,10 @@ def latents_of(
         owners = np.repeat(np.arange(len(some)), np.diff(starts)[some])
         last = torch.from_numpy(np.append(owners[1:] != owners[:-1], True)).to(table.device)
         batch = make_batch(table, Drawn(pairs, owners), None, np.random.default_rng(0), slice(None))
-        predicted = model(batch.parts, batch.order, batch.tasks, None if shown_last else ~last)
+        predicted = model(batch.tokens, batch.tasks, None if shown_last else ~last)
         actual = predicted.outputs
         if target is not None:
-            actual = batch.target_latents(target)
+            actual = target(batch.targets).latents
         found.append((predicted.inputs, predicted.predictions, actual, last))
     model.train(training)
     return Latents(*(torch.cat(part) for part in zip(*found, strict=True)))

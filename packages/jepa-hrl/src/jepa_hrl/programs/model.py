@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import rnn
 
-from jepa_hrl.jepa.augment import TokenBatch
+from jepa_hrl.jepa.augment import Tokens
 from jepa_hrl.jepa.encoder import Encoder
 from jepa_hrl.programs.actions import ARGUMENT_FEATURES, ActionSet
 from jepa_hrl.programs.config import ProgramJepaConfig
@@ -103,18 +103,13 @@ class ProgramJepa(nn.Module):
         temperature = self.log_temperature.exp()
         return temperature.clamp(0.01, 1.0) if self.log_temperature.requires_grad else temperature
 
-    def encode(self, parts: list[TokenBatch], order: Tensor) -> Tensor:
-        """(B, D) latents of grids given in parts.
-
-        Args:
-            order: (B,) where the parts' grids stand.
-        """
-        latents: Tensor = self.encoder(parts).latents
-        return torch.empty_like(latents).index_copy(0, order, latents)
+    def encode(self, tokens: Tokens) -> Tensor:
+        """(G, D) latents of grids."""
+        latents: Tensor = self.encoder(tokens).latents
+        return latents
 
     def forward(
-        self, parts: list[TokenBatch], order: Tensor, numbers: Tensor, arguments: Tensor, lengths: Sequence[int],
-        froms: Tensor, tos: Tensor,
+        self, tokens: Tokens, numbers: Tensor, arguments: Tensor, lengths: Sequence[int], froms: Tensor, tos: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """(G, D) latents of the grids, (n, D) predicted ones after each step of programs, (n, A) inverse logits.
 
@@ -123,7 +118,7 @@ class ProgramJepa(nn.Module):
             froms: (n,) the grid that each step's program is applied to.
             tos: (n,) what it has made of it, for the inverse model, which is asked for the first action.
         """
-        latents = self.encode(parts, order)
+        latents = self.encode(tokens)
         states = self.programs(numbers, arguments, lengths)
         there = torch.arange(states.shape[1]) < torch.tensor(lengths)[:, None]
         before = latents[froms]

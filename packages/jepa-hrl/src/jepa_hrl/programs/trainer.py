@@ -174,12 +174,10 @@ class Trainer(EpochTrainer):
         targets = programs.outcomes[there]
         grids, where = np.unique(np.concatenate([programs.sources, targets]), return_inverse=True)
         places = torch.from_numpy(where).to(device)
-        split = self.table.by_size(grids)
         owners = np.broadcast_to(np.arange(len(there))[:, None], there.shape)[there]
         froms = places[: len(programs.sources)][torch.from_numpy(owners).to(device)]
         latents, queries, first = cast(ProgramJepa, self.forward)(
-            [self.table.tokens(grids[part]) for part in split],
-            torch.from_numpy(np.concatenate(split)).to(device),
+            self.table.tokens(grids),
             torch.from_numpy(programs.actions).to(device),
             self._rows[torch.from_numpy(programs.arguments).to(device)],
             there.sum(axis=1).tolist(),

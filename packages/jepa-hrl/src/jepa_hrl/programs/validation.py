@@ -22,13 +22,8 @@ _SAME_GRID = 256  # held-out steps that are told from all other actions' outcome
 @torch.no_grad()
 def latents_of(model: ProgramJepa, table: DeviceTable, grids: Integers) -> Tensor:
     """(n, D) latents of some grids of a table."""
-    found = []
-    for first in range(0, len(grids), _GRIDS_AT_ONCE):
-        some = grids[first : first + _GRIDS_AT_ONCE]
-        places = table.by_size(some)
-        order = torch.from_numpy(np.concatenate(places)).to(table.device)
-        found.append(model.encode([table.tokens(some[part]) for part in places], order))
-    return torch.cat(found)
+    starts = range(0, len(grids), _GRIDS_AT_ONCE)
+    return torch.cat([model.encode(table.tokens(grids[first : first + _GRIDS_AT_ONCE])) for first in starts])
 
 
 class Retrieval:
