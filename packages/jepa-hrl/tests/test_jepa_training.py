@@ -279,6 +279,7 @@ def test_shards_give_the_same_run_and_stale_or_damaged_ones_are_refused(
         (["--training.batch_size", "64"], "batch_size must be at most"),
         (["--training.batch_size", "7"], "multiple of grad_accum_steps"),
         (["--object_encoder.num_heads", "3"], "multiple of num_heads"),
+        (["--loss.temperature", "2"], "temperature must be 0.01..1 with learnable_temperature true; got 2"),
         (["--data.tasks", "arc1:eval"], "arc1:eval"),
         (["--training.mixed_precision", "fp8"], "fp16, bf16, none"),
         (["--loss.temperatur", "1"], "did you mean"),

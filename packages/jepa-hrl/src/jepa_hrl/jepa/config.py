@@ -48,6 +48,16 @@ class EncoderConfig:
             raise ConfigError(f"hidden_dim must be a multiple of num_heads = {self.num_heads}; got {self.hidden_dim}")
 
 
+def require_learnable(temperature: float, learnable: bool) -> None:
+    """Checks that a temperature is one that learning may reach.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if learnable and temperature > 1:
+        raise ConfigError(f"temperature must be 0.01..1 with learnable_temperature true; got {temperature:g}")
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """What is minimised: the contrastive loss plus weighted others; a weight of 0 switches a part off.
@@ -62,7 +72,7 @@ class LossConfig:
     """
 
     objective: Literal["infonce"] = "infonce"
-    temperature: Annotated[float, Range(0.01, 10)] = 0.07
+    temperature: Annotated[float, Range(0.01, 100)] = 0.07
     learnable_temperature: bool = False
     queue_size: CountOrZero = 4096
     relational_weight: NonNegative = 0.05
@@ -71,6 +81,9 @@ class LossConfig:
     symmetry_weight: NonNegative = 0.0
     target: Literal["ema", "stop_gradient"] = "ema"
     target_decay: Fraction = 0.99
+
+    def __post_init__(self) -> None:
+        require_learnable(self.temperature, self.learnable_temperature)
 
 
 @dataclass(frozen=True)

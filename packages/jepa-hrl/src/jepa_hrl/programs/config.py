@@ -7,7 +7,7 @@ from arc_core.config import Count, CountOrZero, NonNegative, OldKeys, Range
 from arc_core.errors import ConfigError
 from arc_core.settings import Precision
 from jepa_hrl.jepa.config import OLD_KEYS as JEPA_OLD_KEYS
-from jepa_hrl.jepa.config import DeviceChoice, EncoderConfig, OptimizerConfig, SigregConfig
+from jepa_hrl.jepa.config import DeviceChoice, EncoderConfig, OptimizerConfig, SigregConfig, require_learnable
 
 METHOD = "program-jepa"
 TRAIN_COMMAND = "uv run --package jepa-hrl train-program-conditioned-jepa"
@@ -52,10 +52,13 @@ class ProgramLossConfig:
     """
 
     objective: Literal["infonce"] = "infonce"
-    temperature: Annotated[float, Range(0.01, 10)] = 0.07
+    temperature: Annotated[float, Range(0.01, 100)] = 0.07
     learnable_temperature: bool = False
     queue_size: CountOrZero = 4096
     inverse_weight: NonNegative = 1.0
+
+    def __post_init__(self) -> None:
+        require_learnable(self.temperature, self.learnable_temperature)
 
 
 @dataclass(frozen=True)
