@@ -13,6 +13,7 @@ from rich.console import Console
 
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
+from arc_core.errors import RunFailure
 from jepa_hrl.programs.opened import OpenedProgramJepa
 from jepa_hrl.rl import cloning_cli, pieces
 from jepa_hrl.rl.agent import Agent
@@ -85,3 +86,13 @@ def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
 def test_workers_that_compute_grids_start_without_torch(work: str) -> None:
     code = f"import sys, jepa_hrl.{work}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("status", "ends"), [(130, 130), (143, 143), (0, 1)])
+def test_a_piece_that_was_stopped_stops_the_command_with_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, ends: int
+) -> None:
+    monkeypatch.setattr(pieces, "workspace_folder", lambda: tmp_path)
+    with pytest.raises(RunFailure, match="go on with train-it --resume auto") as stopped:
+        pieces.piece(None, "method", "train-it", lambda arguments: status, "policy", CONSOLE)
+    assert stopped.value.status == ends

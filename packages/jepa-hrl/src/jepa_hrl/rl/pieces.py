@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from arc_core.config import workspace_folder
-from arc_core.errors import RunFailure
+from arc_core.errors import EXIT_FAILED, RunFailure
 from arc_core.files import show_path
 from arc_core.runs import RunFolder
 from jepa_hrl.programs.cli import main as train_program_jepa
@@ -38,7 +38,7 @@ def piece(
         arguments: of the command, where one is made.
         fits: which earlier runs will do.
     Raises:
-        RunFailure: the command did not come to its end.
+        RunFailure: the command did not come to its end; of its status, so that what stopped it is told.
     """
     if given is not None:
         return Path(given)
@@ -49,7 +49,8 @@ def piece(
         status = train(arguments)
         run = finished_run(method, fits)
         if status or run is None:
-            raise RunFailure(f"{what} was not trained to its end; go on with {command} --resume auto")
+            reason = f"{what} was not trained to its end; go on with {command} --resume auto"
+            raise RunFailure(reason, status or EXIT_FAILED)
     console.print(f"{what}: {show_path(run.path)}", highlight=False, soft_wrap=True)
     return run.path
 
