@@ -13,7 +13,7 @@ from torch.nn import functional
 
 _REACH = 3.0  # of the integral; doubled by symmetry
 # Components of vectors along slices, so that memory is this times Q: what a CPU's cache holds, what keeps a GPU busy.
-_AT_ONCE = {"cpu": 2**14, "cuda": 2**20}
+_AT_ONCE_ON_CPU, _AT_ONCE_ELSEWHERE = 2**14, 2**20
 
 
 def draw_slices(channels: int, slices: int, rng: np.random.Generator) -> Tensor:
@@ -49,7 +49,8 @@ class _EppsPulley(torch.autograd.Function):
         slope = 2 * weights * nodes[:, None] / len(vectors)
         scale = len(vectors) * world / slices.shape[1]
         total, gradient = vectors.new_zeros(()), torch.zeros_like(vectors)
-        for some in torch.split(slices, max(1, _AT_ONCE[vectors.device.type] // len(vectors)), dim=1):
+        at_once = _AT_ONCE_ON_CPU if vectors.device.type == "cpu" else _AT_ONCE_ELSEWHERE
+        for some in torch.split(slices, max(1, at_once // len(vectors)), dim=1):
             angles = (vectors @ some) * nodes[:, None, None]  # (Q, B, slices): nodes last would be slow to sum over
             cosines, sines = angles.cos(), angles.sin_()
             means = torch.stack([cosines.mean(dim=1), sines.mean(dim=1)])
