@@ -104,7 +104,7 @@ def test_relational_compares_cosines_of_objects_of_the_same_grid_only() -> None:
     for objects in (0, 1):
         assert relational(embedded[:objects], fields[:objects], grids[:objects]).item() == 0
     many = noise(900, 4, seed=8)
-    of_three = torch.arange(900) // 3  # grids of several chunks
+    of_three = torch.arange(900) // 3  # many more than share a row
     found = relational(many, many.abs(), of_three)
     each = [relational(many[n : n + 3], many[n : n + 3].abs(), of_three[:3]) for n in range(0, 900, 3)]
     assert found.item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-5)

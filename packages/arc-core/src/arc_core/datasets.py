@@ -140,8 +140,7 @@ def _sources(term: str) -> Iterator[tuple[str, bytes]]:
         for path in sorted(root.rglob("*.json")):
             yield path.relative_to(root).as_posix(), read_bytes(path)
     else:
-        paths = [rest] if kind == "manifest" or Path(rest).is_file() else rest.rpartition(",")[::2]
-        for text in paths:
+        for text in [rest] if kind == "manifest" else _kaggle_files(rest):
             yield kind, read_bytes(Path(text).expanduser(), _MANIFEST_LIMIT)
 
 
@@ -201,11 +200,18 @@ def _load_dir(text: str) -> list[Task]:
     return tasks
 
 
-def _load_kaggle(text: str) -> list[Task]:
+def _kaggle_files(text: str) -> list[str]:
+    """The file of tasks and, where one is named, that of their solutions."""
     challenges, comma, solutions = text.rpartition(",")
-    if not comma or Path(text).is_file():
-        return read_task_set(Path(text).expanduser())
+    return [text] if not comma or Path(text).is_file() else [challenges, solutions]
+
+
+def _load_kaggle(text: str) -> list[Task]:
+    challenges, *more = _kaggle_files(text)
     tasks = read_task_set(Path(challenges).expanduser())
+    if not more:
+        return tasks
+    solutions = more[0]
     answers = parse_json(read_bytes(Path(solutions).expanduser()), solutions)
     if not isinstance(answers, dict):
         raise TaskError(f"{solutions} must be an object of solutions by task id; got {describe(answers)}")
