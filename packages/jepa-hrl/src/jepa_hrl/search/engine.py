@@ -15,9 +15,12 @@ import numpy as np
 from arc_core.grid import most_common_color
 from arc_core.randomness import generator_for
 from arc_core.task import Task
+from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.program import INPUT, Call, Expression, Literal, accepts, evaluate
 from jepa_hrl.dsl.types import Array, Kind, Objects, Refusal, Value, key_of
 from jepa_hrl.search.inference import PLANES, Inference, Proposal
+from jepa_hrl.search.led import Policy, follow
+from jepa_hrl.search.moves import Move
 from jepa_hrl.search.node import Node
 from jepa_hrl.search.operators import Operator, operator_of, operators_for, standard_operators
 from jepa_hrl.search.targets import Target, likeness, targets_for
@@ -27,6 +30,7 @@ _PAIRED = (Kind.GRID, Kind.MASK, Kind.COLOR, Kind.INT)
 _LEAST_BINARY_BITS = 4.0
 _LEAST_EFFORT = 500
 _BEST_FIRST_SHARE = 0.4  # of the seconds; without a solution by then, likeness to the outputs leads
+_LED_FROM = 0.25  # of the seconds or programs; where there is a policy, it leads from then on
 _WIDTH, _DEPTH = 20, 30  # of that second search
 _MOST_LIKENED, _LIKENED_TARGETS = 4000, 12  # values a level, targets: turns and mirrors of the outputs and themselves
 _MOST_STEP_BITS, _MOST_INNER_BITS = 9.0, 4.5  # of an operator on grids, and on what lies between grids
@@ -51,7 +55,7 @@ class Limits:
 
     seconds: float | None = 20.0
     programs: int = 10_000_000
-    size: int = 8
+    size: int = 16
     arrays: int = 6_000_000
     bits: float = float("inf")
     margin: float = 4.0
@@ -103,6 +107,7 @@ class Search:
         bits: cost of primitives by name; their own where not given.
         names: of the primitives that may be used; all by default.
         delay: bits that the expansion of a value, grids for all inputs, is put off by.
+        policy: what leads the search where programs in order of length do not.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class Search:
         bits: Mapping[str, float] | None = None,
         names: frozenset[str] | None = None,
         delay: Delay | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self._began = time.perf_counter()
         self._limits, self._shown = limits, len(task.train)
@@ -129,37 +135,44 @@ class Search:
         rng = generator_for(0, f"search {task.content_hash}", 0)
         self._inferences = [Inference(target, rng) for target in targets if target.near]
         self._nodes: list[Node] = []
+        self._bits, self._policy = bits, policy
+        self._turn = _BEST_FIRST_SHARE if policy is None else _LED_FROM
+        self._met_after: int | None = None  # effort, once a value is what is wanted without a table or an overlay
         self._delay = delay
         self._delays: dict[int, float] = {}  # of nodes, once they are asked for
         self._settled: list[int] = []  # nodes that others are paired with
-        self._seen: set[object] = set()
+        self._seen: dict[int, int] = {}  # nodes by what their values hash to
         self._heap: list[tuple[float, int, int, int]] = []  # bits, number, node, next operator or -1 - next partner
         self._pushed = 0
         self._arrays = 0
         self._best: dict[object, Solution] = {}
         self._shortest = float("inf")  # solution, in the bits that the search orders programs by
-        self._effort: int | None = None  # when no shorter solution could come any more
+        self._enough: float | None = None  # effort, once no shorter solution can come any more
         self.outcome = Outcome()
         self._add(Node(INPUT, Kind.GRID, self._inputs, 0.0, 0))
         for color in colors:
             literal = Literal(color, Kind.COLOR)
             self._add(Node(literal, Kind.COLOR, (color,) * len(self._inputs), literal.cost, 0))
         if off_ground:
-            self._apply(operator_of("on_black"), (self._nodes[0],))
+            on_black = operator_of("on_black")
+            self._apply(on_black, (self._nodes[0],), on_black.cost)
 
     def run(self) -> Outcome:
         """Searches until something ends it."""
-        outcome, limits = self.outcome, self._limits
+        outcome, limits, policy = self.outcome, self._limits, self._policy
         deadline = float("inf") if limits.seconds is None else self._began + limits.seconds
-        turn = float("inf") if limits.seconds is None else self._began + _BEST_FIRST_SHARE * limits.seconds
+        turn = float("inf") if limits.seconds is None else self._began + self._turn * limits.seconds
         while self._heap:
-            if not self._best and time.perf_counter() >= turn:
-                turn = float("inf")
-                self._follow_likeness(deadline)
+            if time.perf_counter() >= turn or (policy is not None and self._effort >= self._turn * limits.programs):
+                turn, self._turn = float("inf"), float("inf")
+                if policy is not None and self._met_after is None:
+                    self._follow_policy(policy, deadline)
+                elif policy is None and not self._best:
+                    self._follow_likeness(deadline)
             if self._is_done(self._heap[0][0]):
                 outcome.ended = "solved" if self._best else "exhausted"
                 break
-            if outcome.tested + outcome.refused >= limits.programs:
+            if self._effort >= limits.programs:
                 outcome.ended = "programs"
                 break
             if time.perf_counter() >= deadline:
@@ -188,10 +201,34 @@ class Search:
             return True
         if bits < self._shortest:
             return False
-        effort = self.outcome.tested + self.outcome.refused
-        if self._effort is None:
-            self._effort = effort + _LEAST_EFFORT
-        return effort > self._limits.patience * self._effort
+        if self._enough is None:
+            self._enough = self._limits.patience * (self._effort + _LEAST_EFFORT)
+        return self._effort > self._enough
+
+    @property
+    def _effort(self) -> int:
+        """Programs tried."""
+        return self.outcome.tested + self.outcome.refused
+
+    def _follow_policy(self, policy: Policy, deadline: float) -> None:
+        """Takes up values by the probability of the steps to them, until one is what is wanted and its time again."""
+        began = self._effort
+
+        def apply(number: int, move: Move) -> int | None:
+            bits = move.program.cost
+            if self._bits:
+                bits += sum(self._bits[name] - PRIMITIVES[name].cost for name in move.names)
+            node = self._nodes[number]
+            return self._apply(move, (node,), bits, alone=True) if node.cost + bits <= self._most_bits else None
+
+        def has_ended() -> bool:
+            met = self._met_after
+            if met is not None and self._effort > met + (self._limits.patience - 1) * (met - began) + _LEAST_EFFORT:
+                return True
+            spent = self._effort >= self._limits.programs or self._arrays >= self._limits.arrays
+            return spent or time.perf_counter() >= deadline
+
+        follow(policy, 0, lambda number: self._nodes[number].values, apply, has_ended)  # type: ignore[arg-type, return-value]
 
     def _follow_likeness(self, deadline: float) -> None:
         """Beam search: expands the values most like the outputs, level by level, until one gives them.
@@ -223,7 +260,7 @@ class Search:
             if self._best or time.perf_counter() >= deadline or self._arrays >= self._limits.arrays:
                 return False
             count = len(self._nodes)
-            self._apply(operator, (node,))
+            self._apply(operator, (node,), operator.cost)
             for new in range(count, len(self._nodes)):
                 between = self._nodes[new].kind in (Kind.OBJECT, Kind.OBJECTS)
                 if between and not self._expand_through(new, _MOST_INNER_BITS, deadline):
@@ -234,8 +271,12 @@ class Search:
         self._pushed += 1
         heappush(self._heap, (bits, self._pushed, node, place))
 
-    def _add(self, node: Node) -> None:
-        """Keeps a new value: compares it with what is wanted and puts its expansion off until its turn."""
+    def _add(self, node: Node, alone: bool = False) -> None:
+        """Keeps a new value: compares it with what is wanted and puts its expansion off until its turn.
+
+        Args:
+            alone: do not look for others that explain the outputs with it, which takes longer than all else.
+        """
         self.outcome.novel += 1
         number = len(self._nodes)
         self._nodes.append(node)
@@ -244,11 +285,12 @@ class Search:
         if node.kind in PLANES:
             for target in self._by_value.get(tuple(map(key_of, node.values[: self._shown])), ()):
                 program = Call("as_colors", (node.program,)) if node.kind is Kind.FIELD else node.program
-                self._offer(Proposal(program), target, node)
+                if self._offer(Proposal(program), target, node) and self._met_after is None:
+                    self._met_after = self._effort
             for inference in self._inferences:
                 most = self._most_bits - inference.target.cost
                 before = inference.tables
-                for proposal in inference.proposals(node, most):
+                for proposal in inference.alone(node) if alone else inference.proposals(node, most):
                     self._offer(proposal, inference.target, node)
                 self.outcome.tested += inference.tables - before
         if node.size < self._limits.size:
@@ -266,7 +308,7 @@ class Search:
             self._delays[number] = self._delay(node.values)  # type: ignore[arg-type]
             self._push(node.cost + operators[place].cost + self._delays[number], number, place)
             return
-        self._apply(operators[place], (node,))
+        self._apply(operators[place], (node,), operators[place].cost)
         if place + 1 < len(operators):
             later = self._delays.get(number, 0.0)
             self._push(node.cost + operators[place + 1].cost + later, number, place + 1)
@@ -283,45 +325,51 @@ class Search:
                     if isinstance(other.program, Literal) and first is not Kind.INT:
                         continue  # unary operators hold the literal already
                     for operator in operators:
-                        self._apply(operator, (one, other))
+                        self._apply(operator, (one, other), operator.cost)
         if partner is not node:
             following = self._nodes[self._settled[place + 1]]
             self._push(node.cost + following.cost + _LEAST_BINARY_BITS, number, -2 - place)
 
-    def _apply(self, operator: Operator, nodes: tuple[Node, ...]) -> None:
-        """Evaluates an operator on all inputs."""
-        size = 1 + sum(node.size for node in nodes)
+    def _apply(
+        self, operator: Operator | Move, nodes: tuple[Node, ...], bits: float, alone: bool = False
+    ) -> int | None:
+        """Evaluates an operator, which adds some bits, on all inputs; gives the number of the node with the values."""
+        size = operator.size + sum(node.size for node in nodes)
         if size > self._limits.size:
-            return
+            return None
         apply = operator.apply
         values: list[Value] = []
         for arguments in zip(*[node.values for node in nodes], strict=True):
             value = apply(*arguments)
             if isinstance(value, Refusal):
                 self.outcome.refused += 1
-                return
+                return None
             values.append(value)
         self.outcome.tested += 1
-        kind = operator.primitive.gives
+        kind = operator.gives
         key = hash((_GROUPS[kind], *map(key_of, values)))
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        bits = operator.cost + sum(node.cost for node in nodes)
-        self._add(Node(operator.expression(*[node.program for node in nodes]), kind, tuple(values), bits, size))
+        known = self._seen.get(key)
+        if known is not None:
+            return known
+        number = self._seen[key] = len(self._nodes)
+        bits += sum(node.cost for node in nodes)
+        program = operator.expression(*[node.program for node in nodes])
+        self._add(Node(program, kind, tuple(values), bits, size), alone)
+        return number
 
-    def _offer(self, proposal: Proposal, target: Target, node: Node) -> None:
-        """Takes a program that gives a target, if it also answers the tests."""
+    def _offer(self, proposal: Proposal, target: Target, node: Node) -> bool:
+        """Takes a program that gives a target, if it also answers the tests; gives whether it did."""
         program = target.finish(proposal.program)
         bits = program.cost + proposal.penalty
         in_order = node.cost - node.program.cost + bits  # the same where primitives have their own costs
         if in_order > self._most_bits:
-            return
+            return False
         answers = [evaluate(program, grid) for grid in self._inputs[self._shown :]]
         grids = tuple(answer for answer in answers if isinstance(answer, np.ndarray))
         if len(grids) < len(answers):
-            return
+            return False
         key = tuple(key_of(grid) for grid in grids)
         if key not in self._best or self._best[key].cost > bits:
             self._best[key] = Solution(program, bits, grids, self.outcome.tested)
         self._shortest = min(self._shortest, in_order)
+        return True

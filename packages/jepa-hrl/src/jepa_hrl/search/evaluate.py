@@ -36,6 +36,7 @@ from jepa_hrl.search.explain import steps_of, steps_to_svg
 from jepa_hrl.search.many import Bits, search_tasks
 from jepa_hrl.search.prior import METHOD, TRAIN_COMMAND, open_prior
 from jepa_hrl.search.results import ATTEMPTS, Result, by_phase, result_of, summary
+from jepa_hrl.search.step_policy import StepLeader
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ class Variant:
     Attributes:
         bits: costs of primitives for each task; their own if None.
         guide: what puts values off; nothing if None.
+        leader: what leads to long programs.
         reasoner: whose policy searches instead.
     """
 
     bits: Sequence[Bits] | None = None
     guide: LatentGuide | None = None
+    leader: StepLeader | None = None
     reasoner: ReasonerSolver | None = None
 
     def search(
@@ -60,7 +63,7 @@ class Variant:
             own = self.reasoner.within(limits)
             return search_with_policy(self.reasoner.agent, tasks, self.reasoner.env, own, workers)
         costs = None if self.bits is None else [self.bits[place] for place in places]
-        return search_tasks(tasks, limits, costs, workers, self.guide)
+        return search_tasks(tasks, limits, costs, workers, self.guide, self.leader)
 
 
 def _stored(path: Path, settings: Mapping[str, object]) -> dict[tuple[str, str], Result]:
@@ -146,8 +149,9 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             raise InputError(f"--variants must be some of {', '.join(known_variants)}; got {name!a}")
     variants, prior_file = dict.fromkeys(wanted, Variant()), None
     if "meta_guided" in wanted:
-        prior, opened = open_prior(path, "cpu")
-        variants["meta_guided"] = Variant(prior.bits([task.without_answers() for task in tasks]))
+        prior, opened = open_prior(path)
+        costs = prior.bits([task.without_answers() for task in tasks])
+        variants["meta_guided"] = Variant(costs, leader=StepLeader(opened.file))
         prior_file = str(opened.file)
     jepa = None
     if args.latent_config is not None:
@@ -256,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the JSON to write")
     parser.add_argument("--variants", metavar="NAMES", help="dsl_only, meta_guided (default: all there are)")
     parser.add_argument("--prior", type=Path, metavar="RUN", help="run of train-search-prior (default: the newest)")
-    parser.add_argument("--max-nodes", type=int, default=8, help="primitives in a program (default 8)")
+    parser.add_argument("--max-nodes", type=int, default=Limits.size, help="primitives in a program (default 16)")
     parser.add_argument("--budget-seconds", type=float, default=20.0, help="for a task (default 20)")
     parser.add_argument("--max-programs", type=int, help="tested for a task (default: as the seconds allow)")
     parser.add_argument("--latent-config", type=Path, metavar="RUN", help="JEPA run or recipe: adds latent_guided")

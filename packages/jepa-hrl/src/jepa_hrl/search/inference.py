@@ -54,11 +54,9 @@ class Inference:
         Args:
             most_bits: programs longer than this are of no use.
         """
-        shapes = self._outputs.shapes
-        planes = node.values[: len(shapes)]
-        if node.kind not in PLANES or any(p.shape != s for p, s in zip(planes, shapes, strict=True)):  # type: ignore[union-attr]
+        cells = self._cells(node)
+        if cells is None:
             return
-        cells = np.concatenate([plane.ravel() for plane in planes])  # type: ignore[union-attr]
         yield from self._single(node, cells)
         if node.kind is not Kind.FIELD:
             number = len(self._nodes)
@@ -78,6 +76,20 @@ class Inference:
         for base, other, third in chosen[:_MOST_TRIPLES]:
             if self._bits(base, other, third) < most_bits:
                 yield from self._table("repaint_2", base, other, third)
+
+    def alone(self, node: Node) -> Iterator[Proposal]:
+        """What gives the target of this value without others; it is not kept for others either."""
+        cells = self._cells(node)
+        if cells is not None:
+            yield from self._single(node, cells)
+
+    def _cells(self, node: Node) -> npt.NDArray[np.uint8] | None:
+        """(N,) the value's cells where it has the target's shapes."""
+        shapes = self._outputs.shapes
+        planes = node.values[: len(shapes)]
+        if node.kind not in PLANES or any(p.shape != s for p, s in zip(planes, shapes, strict=True)):  # type: ignore[union-attr]
+            return None
+        return np.concatenate([plane.ravel() for plane in planes])  # type: ignore[union-attr]
 
     def _bits(self, *places: int) -> float:
         return 4.0 + sum(self._node(place).cost for place in places)

@@ -7,17 +7,20 @@ from joblib.parallel import get_active_backend
 
 from arc_core.task import Task
 from jepa_hrl.search.engine import Delay, Limits, Outcome, Search
+from jepa_hrl.search.led import Policy
 from jepa_hrl.workers import in_workers
 
 Bits = Mapping[str, float] | None
 Guide = Callable[[Task], Delay]
+Leader = Callable[[Task], Policy]
 
 
 def search_task(
-    number: int, task: Task, limits: Limits, bits: Bits = None, guide: Guide | None = None
+    number: int, task: Task, limits: Limits, bits: Bits = None, guide: Guide | None = None, leader: Leader | None = None
 ) -> tuple[int, Outcome]:
     """One task's search, with its number."""
-    return number, Search(task, limits, bits, delay=None if guide is None else guide(task)).run()
+    delay, policy = guide and guide(task), leader and leader(task)
+    return number, Search(task, limits, bits, delay=delay, policy=policy).run()
 
 
 def search_tasks(
@@ -26,6 +29,7 @@ def search_tasks(
     bits: Sequence[Bits] | None = None,
     workers: int = -1,
     guide: Guide | None = None,
+    leader: Leader | None = None,
 ) -> Iterator[tuple[int, Outcome]]:
     """Each task's number and outcome as soon as it is done, in any order.
 
@@ -35,11 +39,11 @@ def search_tasks(
     Args:
         bits: costs of primitives for each task.
         workers: processes; -1 for one a core.
-        guide: gives each task's delays, see `Search`.
+        guide, leader: give each task's delays and policy, see `Search`.
     """
     costs: Sequence[Bits] = [None] * len(tasks) if bits is None else bits
     jobs = [
-        delayed(search_task)(number, task.without_answers(), limits, cost, guide)
+        delayed(search_task)(number, task.without_answers(), limits, cost, guide, leader)
         for number, (task, cost) in enumerate(zip(tasks, costs, strict=True))
     ]
     backend, _ = get_active_backend()

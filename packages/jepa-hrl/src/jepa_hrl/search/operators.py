@@ -35,6 +35,13 @@ class Operator:
     apply: Callable[..., Value | Refusal]
     color: int | None = None
 
+    size = 1
+
+    @property
+    def gives(self) -> Kind:
+        """Of the result."""
+        return self.primitive.gives
+
     def expression(self, *values: Expression) -> Call:
         """The program that applies it."""
         return Call(self.primitive.name, (*self.fixed, *values) if self.fixed_first else (*values, *self.fixed))

@@ -14,6 +14,7 @@ from arc_core.errors import InputError
 from arc_core.task import Task
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.search.features import task_features
+from jepa_hrl.search.moves import STEP_NAMES
 
 METHOD = "dsl-guided"
 TRAIN_COMMAND = "uv run --package jepa-hrl train-search-prior"
@@ -80,7 +81,7 @@ class Prior:
         return [dict(zip(NAMES, row, strict=True)) for row in bits.tolist()]
 
 
-def open_prior(path: Path | None, device: str) -> tuple[Prior, Opened]:
+def open_prior(path: Path | None) -> tuple[Prior, Opened]:
     """The prior of a checkpoint or run folder.
 
     Raises:
@@ -90,8 +91,14 @@ def open_prior(path: Path | None, device: str) -> tuple[Prior, Opened]:
         raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
     file = resolve_checkpoint(path)
     checkpoint = load_checkpoint(file, METHOD)
-    if checkpoint.extras.get("names") != list(NAMES):
+    if (checkpoint.extras.get("names"), checkpoint.extras.get("steps")) != (list(NAMES), list(STEP_NAMES)):
         raise CheckpointError(f"{file} was trained for another set of primitives; train one with {TRAIN_COMMAND}")
-    network = PriorNetwork(len(checkpoint.model["mean"]), len(checkpoint.model["layers.0.bias"]))
-    network.load_state_dict(dict(checkpoint.model))
+    weights = weights_of(checkpoint.model, "primitives")
+    network = PriorNetwork(len(weights["mean"]), len(weights["layers.0.bias"]))
+    network.load_state_dict(weights)
     return Prior(network.eval()), Opened(file, checkpoint.step, checkpoint.training_data)
+
+
+def weights_of(model: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """One of the networks that a checkpoint holds: "primitives", or the policy's "steps"."""
+    return {name.removeprefix(f"{part}."): weight for name, weight in model.items() if name.startswith(f"{part}.")}

@@ -14,8 +14,9 @@ from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
 from jepa_hrl.jepa.guide import LatentGuide
 from jepa_hrl.jepa.opened import open_jepa
 from jepa_hrl.search.engine import Limits, Outcome
-from jepa_hrl.search.many import Bits, Guide, search_tasks
+from jepa_hrl.search.many import Bits, Guide, Leader, search_tasks
 from jepa_hrl.search.prior import METHOD, TRAIN_COMMAND, open_prior
+from jepa_hrl.search.step_policy import StepLeader, open_steps
 
 SECONDS = 5.0  # a task, where the budget names no limit
 
@@ -28,17 +29,19 @@ class SearchSolver:
         name: in tables.
         costs: of primitives, for each task.
         guide: what puts values off, for each task.
+        leader: what leads to long programs, for each task.
     """
 
     name: str
     costs: Callable[[Sequence[Task]], Sequence[Bits]] | None = None
     guide: Guide | None = None
+    leader: Leader | None = None
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """One prediction a task, as soon as it is done."""
         limits = limits_of(budget)
         bits = None if self.costs is None else self.costs(tasks)
-        for number, outcome in search_tasks(tasks, limits, bits, guide=self.guide):
+        for number, outcome in search_tasks(tasks, limits, bits, guide=self.guide, leader=self.leader):
             yield prediction(tasks[number], outcome, budget.candidates)
 
 
@@ -72,10 +75,10 @@ def open_dsl(path: Path | None, device: str) -> OpenSolver:
 
 
 def open_guided(path: Path | None, device: str) -> OpenSolver:
-    """The search with the costs of a trained prior."""
-    prior, checkpoint = open_prior(path, device)
-    parameters = count_parameters(prior.network)
-    solver = SearchSolver(METHOD, prior.bits)
+    """The search with the costs of a trained prior, led by its policy of steps where programs are long."""
+    prior, checkpoint = open_prior(path)
+    parameters = count_parameters(prior.network) + count_parameters(open_steps(checkpoint.file))
+    solver = SearchSolver(METHOD, prior.bits, leader=StepLeader(checkpoint.file))
     return OpenSolver(solver, checkpoint.file, checkpoint.step, checkpoint.training_data, parameters)
 
 

@@ -1,4 +1,8 @@
-"""`train-search-prior`: the network that tells the search which primitives a task needs, from synthetic tasks."""
+"""`train-search-prior`: what guides the search, from synthetic tasks.
+
+Two networks: one reads off a task's demonstrations which primitives it needs, the other off what a program has made of
+them so far which step comes next (`train_steps`).
+"""
 
 import argparse
 import json
@@ -10,11 +14,11 @@ import numpy as np
 import torch
 from joblib import delayed
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from arc_core.checkpoint import Checkpoint, save_checkpoint
-from arc_core.config import workspace_folder
+from arc_core.config import config_to_dict, workspace_folder
 from arc_core.datasets import fingerprint, load_tasks
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path
@@ -24,12 +28,17 @@ from arc_core.runs import new_run
 from arc_core.task import Task
 from jepa_hrl.dsl.program import Expression, names_in, parse
 from jepa_hrl.search.features import task_features
+from jepa_hrl.search.moves import STEP_NAMES
 from jepa_hrl.search.prior import METHOD, NAMES, PriorNetwork
-from jepa_hrl.synthesis.dataset import generate, read_config
+from jepa_hrl.search.step_policy import StepNetwork
+from jepa_hrl.search.train_steps import drawn_examples, step_metrics, train_steps
+from jepa_hrl.synthesis.config import SynthesisConfig
+from jepa_hrl.synthesis.dataset import generate, plans_of, read_config
 from jepa_hrl.workers import in_workers
 
 _HELD_OUT = 0.1
 _DATA = "data/prior_curriculum"
+_STEP_EPOCHS, _STEP_BATCH = 5, 1024
 
 
 def wanted_shares(program: Expression) -> Tensor:
@@ -96,6 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", type=Path, metavar="MANIFEST", help="synthetic tasks to learn from")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument(
+        "--practice", type=int, metavar="N", help="random programs for the steps (default: the recipe's)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, metavar="DIR")
     parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
@@ -116,6 +128,7 @@ def _train(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"--tasks must be a manifest that generate-dataset wrote; {manifest} does not exist")
     tasks = load_tasks(f"manifest:{manifest}")
     features, shares = load_examples(tasks, manifest, args.workers)
+    practice = read_config(workspace_folder() / "configs" / "data" / "step_practice.yaml")
     order = torch.from_numpy(generator_for(args.seed, "prior split", 0).permutation(len(features)))
     held = order[: max(1, int(_HELD_OUT * len(order)))]
     learnt = order[len(held) :]
@@ -126,19 +139,44 @@ def _train(args: argparse.Namespace, console: Console) -> int:
     with Progress(console, args.steps, "training") as progress:
         network = train(features[learnt], shares[learnt], args.steps, args.batch_size, args.seed, progress)
     metrics = held_out_metrics(network, features[held], shares[held])
-    known = {"steps": args.steps, "batch_size": args.batch_size, "seed": args.seed}
+    step_network, step_figures = _train_steps(args, practice, console)
+    known = {
+        "steps": args.steps,
+        "batch_size": args.batch_size,
+        "seed": args.seed,
+        "practice": config_to_dict(practice),
+    }
+    both = nn.ModuleDict({"primitives": network, "steps": step_network})
     checkpoint = Checkpoint(
-        METHOD, args.steps, network.state_dict(), {}, {}, known, fingerprint(tasks),
-        (f"manifest:{manifest}",), extras={"names": list(NAMES)}, best_metric=(-metrics["bits"],),
+        METHOD, args.steps, both.state_dict(), {}, {}, known, fingerprint(tasks), (f"manifest:{manifest}",),
+        extras={"names": list(NAMES), "steps": list(STEP_NAMES)}, best_metric=(-metrics["bits"],),
     )  # fmt: skip
     save_checkpoint(run.path / "checkpoints", checkpoint, is_best=True, keep_last=1)
     console.print(
         f"held-out tasks: {metrics['bits']:.2f} bits a primitive, {metrics['in_top_5']:.3f} of a program's primitives "
-        f"among the five likeliest\ntrained in {time.perf_counter() - began:.0f} s; run in {show_path(run.path)}\n"
+        f"among the five likeliest\nheld-out random programs: {step_figures['bits']:.2f} bits a step, "
+        f"{step_figures['in_top_5']:.3f} of steps among the five likeliest\n"
+        f"trained in {time.perf_counter() - began:.0f} s; run in {show_path(run.path)}\n"
         "next: uv run eval compare --methods dsl dsl-guided --data arc1:train --limit 40",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     return 0
+
+
+def _train_steps(
+    args: argparse.Namespace, practice: SynthesisConfig, console: Console
+) -> tuple[StepNetwork, dict[str, float]]:
+    """The policy of steps and its figures on tasks that it did not learn from."""
+    ((plan, count),) = plans_of(practice)
+    count = args.practice or count
+    with Progress(console, count, "random programs") as progress:
+        examples = drawn_examples(plan, count, practice.seed, args.workers, progress)
+    held = max(1, int(_HELD_OUT / 2 * len(examples)))
+    learnt = examples.part(slice(held, None))
+    steps = max(1, round(_STEP_EPOCHS * len(learnt) / _STEP_BATCH))
+    with Progress(console, steps, "training on steps") as progress:
+        network = train_steps(learnt, steps, _STEP_BATCH, args.seed, progress)
+    return network, step_metrics(network, examples.part(slice(held)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from jepa_hrl.synthesis.steps import Arguments, Step
 _ATTEMPTS = 4000
 _INPUT_ATTEMPTS = 4  # styles tried for a program
 _PROGRAMS = 600  # of the whole language that are searched for a shorter rule
+_SIZE = 8  # primitives of those
 _PROGRAMS_OF_PHASE = 1800  # of the phase's own primitives
 
 
@@ -156,7 +157,7 @@ def is_determined(task: Task, program: Expression, steps: Sequence[Step]) -> boo
     """
     truth: list[Array] = [pair.output for pair in task.test if pair.output is not None]
     for names, programs in ((None, _PROGRAMS), (primitives_of(steps), _PROGRAMS_OF_PHASE)):
-        limits = Limits(seconds=None, programs=programs, bits=program.cost, margin=program.cost, patience=programs)
+        limits = Limits(None, programs, _SIZE, bits=program.cost, margin=program.cost, patience=programs)
         for found in Search(task, limits, names=names).run().solutions:
             agrees = all(np.array_equal(mine, right) for mine, right in zip(found.answers, truth, strict=True))
             if found.program.cost < program.cost and (not agrees or found.program.size < program.size):

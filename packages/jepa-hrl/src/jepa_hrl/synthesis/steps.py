@@ -29,6 +29,16 @@ class Step:
     draw: Callable[[np.random.Generator, list[int]], Arguments]
     apply: Callable[[Expression, Arguments], Expression]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it takes no arguments."""
+        return self.draw is _none
+
+    @property
+    def takes_color(self) -> bool:
+        """Whether its argument is a colour."""
+        return self.draw in (_color, _new_color)
+
 
 def _none(rng: np.random.Generator, colors: list[int]) -> Arguments:
     return {}
