@@ -9,12 +9,15 @@ import torch
 
 from arc_core.checkpoint import CheckpointError, load_checkpoint, resolve_checkpoint, save_checkpoint
 from arc_core.datasets import load_tasks
+from arc_core.solver import Budget
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.program import parse
 from jepa_hrl.search import train_prior
 from jepa_hrl.search.engine import Limits, Search
 from jepa_hrl.search.features import task_features
 from jepa_hrl.search.prior import METHOD, NAMES, Prior, PriorNetwork, open_prior
+from jepa_hrl.search.solver import open_guided
+from jepa_hrl.search.step_policy import StepLeader, open_steps
 from jepa_hrl.search.train_prior import wanted_shares
 from jepa_hrl.synthesis import dataset
 
@@ -32,8 +35,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prior")
     assert dataset.main(["--output-dir", str(folder / "data"), "--workers", "1", *SMALL]) == 0
     manifest = str(folder / "data" / "manifest.jsonl")
-    flags = ["--steps", "150", "--batch-size", "32", "--workers", "1", "--run-dir", str(folder / "run")]
-    assert train_prior.main(["--tasks", manifest, *flags]) == 0
+    flags = ["--steps", "150", "--batch-size", "32", "--workers", "1", "--practice", "60"]
+    assert train_prior.main(["--tasks", manifest, *flags, "--run-dir", str(folder / "run")]) == 0
     return folder
 
 
@@ -64,7 +67,7 @@ def test_a_network_that_says_nothing_leaves_the_costs_as_they_were() -> None:
 
 
 def test_a_trained_prior_makes_the_search_shorter(trained: Path) -> None:
-    prior, opened = open_prior(trained / "run", "cpu")
+    prior, opened = open_prior(trained / "run")
     assert opened.training_data == (f"manifest:{trained / 'data' / 'manifest.jsonl'}",)
     tasks = [task.without_answers() for task in load_tasks(f"manifest:{trained / 'data' / 'manifest.jsonl'}")]
     limits = Limits(seconds=None, programs=20_000)
@@ -79,10 +82,27 @@ def test_a_trained_prior_makes_the_search_shorter(trained: Path) -> None:
 
 def test_a_prior_of_other_primitives_is_refused(trained: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(resolve_checkpoint(trained / "run"), METHOD)
-    checkpoint.extras["names"][0] = "another"  # type: ignore[index]
-    save_checkpoint(tmp_path / "checkpoints", checkpoint, is_best=True, keep_last=1)
-    with pytest.raises(CheckpointError, match="another set of primitives"):
-        open_prior(tmp_path, "cpu")
+    for known in ("names", "steps"):
+        kept = checkpoint.extras[known][0]  # type: ignore[index]
+        checkpoint.extras[known][0] = "another"  # type: ignore[index]
+        save_checkpoint(tmp_path / known / "checkpoints", checkpoint, is_best=True, keep_last=1)
+        with pytest.raises(CheckpointError, match="another set of primitives"):
+            open_prior(tmp_path / known)
+        checkpoint.extras[known][0] = kept  # type: ignore[index]
+
+
+def test_the_guided_solver_is_led_by_the_policy_of_the_same_run(trained: Path) -> None:
+    opened = open_guided(trained / "run", "cpu")
+    prior, _ = open_prior(trained / "run")
+    task = load_tasks("arc1:train")[0].without_answers()
+    (answer,) = opened.solver.solve([task], Budget(programs_per_task=1200))
+    leader = StepLeader(resolve_checkpoint(trained / "run"))
+    limits = Limits(seconds=None, programs=1200)
+    led = Search(task, limits, prior.bits([task])[0], policy=leader(task)).run()
+    assert answer.programs == led.tested != Search(task, limits, prior.bits([task])[0]).run().tested
+    assert opened.parameters == sum(w.numel() for w in prior.network.parameters()) + sum(
+        w.numel() for w in open_steps(leader.file).parameters()
+    )
 
 
 def test_tasks_without_programs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

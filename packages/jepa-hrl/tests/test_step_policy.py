@@ -168,8 +168,8 @@ def trained() -> tuple[StepNetwork, Examples]:
     console = Console(quiet=True)
     with Progress(console, 400, "drawing") as progress:
         examples = drawn_examples(plan_of(FEW, (1, 2, 3, 4)), 400, 5, 2, progress)
-    with Progress(console, 250, "training") as progress:
-        return train_steps(examples, 250, 256, 0, progress), examples
+    with Progress(console, 120, "training") as progress:
+        return train_steps(examples, 120, 256, 0, progress), examples
 
 
 def test_examples_are_the_same_whatever_the_number_of_workers(trained: tuple[StepNetwork, Examples]) -> None:

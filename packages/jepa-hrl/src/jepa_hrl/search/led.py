@@ -46,7 +46,7 @@ def follow(
         bits, moves = known[number]
         if place < len(moves.moves):
             pushed += 1
-            heappush(heap, (bits + moves.bits[place] + moves.doubt, pushed, number, place))
+            heappush(heap, (bits + float(moves.bits[place]) + moves.doubt, pushed, number, place))
 
     while fresh or heap:
         found = policy.moves([value_of(number) for number, _ in fresh]) if fresh else []
@@ -63,4 +63,4 @@ def follow(
             after = apply(number, moves.moves[place])
             if after is not None and after not in taken:
                 taken.add(after)
-                fresh.append((after, bits + moves.bits[place]))
+                fresh.append((after, bits + float(moves.bits[place])))

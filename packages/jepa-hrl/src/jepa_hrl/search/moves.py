@@ -73,7 +73,7 @@ class Moves:
     """
 
     moves: Sequence[Move]
-    bits: Sequence[float]
+    bits: npt.NDArray[np.float64]
     doubt: float
 
 
@@ -87,7 +87,7 @@ def moves_of(bits: npt.NDArray[np.float64], doubt: float, had: Colors, wanted: C
     moves, places, color_bits = _every_move(had, wanted)
     cost = bits[places] + color_bits
     order = cost.argsort(kind="stable").tolist()
-    return Moves([moves[place] for place in order], cost[order].tolist(), doubt)
+    return Moves([moves[place] for place in order], cost[order], doubt)
 
 
 @lru_cache(maxsize=4096)
@@ -107,9 +107,9 @@ def _every_move(had: Colors, wanted: Colors) -> tuple[list[Move], npt.NDArray[np
 def _color_weights(name: str, had: Colors, wanted: Colors) -> dict[int | None, float]:
     """Colours that a step may be about: what it takes away the outputs should lack, what it brings they should have."""
     if name == "drop_color":
-        return {c: 1.0 if c in wanted else _LIKELY for c in had}
+        return {c: 1.0 if c in wanted else _LIKELY for c in sorted(had)}
     if name == "keep_color":
-        return {c: 1.0 if c in wanted else _UNLIKELY for c in had}
+        return {c: 1.0 if c in wanted else _UNLIKELY for c in sorted(had)}
     weights: dict[int | None, float] = {c: _UNLIKELY if c in had else _LIKELY for c in sorted(had | wanted)}
     unseen = [c for c in range(1, 10) if c not in weights]
     return weights | {unseen[-1]: 1.0} if unseen else weights  # of colours without a trace one is as good as another

@@ -15,6 +15,7 @@ from jepa_hrl.dsl.types import Array
 
 NOWHERE = 255  # stands in a plane where no cell of the output lies
 _MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
+_MOST_SIZES = 100  # of values for which what was laid out is kept, at most 0.4 MiB each
 COUNT = NUM_DIHEDRAL * (4 + len(_MOVES))
 
 Bits = npt.NDArray[np.uint64]
@@ -59,6 +60,8 @@ class Placements:
         shape = values.shape[1:]
         laid = self._laid.get(shape)
         if laid is None:
+            if len(self._laid) == _MOST_SIZES:
+                self._laid.clear()
             laid = self._laid[shape] = self._lay(*shape)
         flat = values.reshape(len(values), 1, 1, -1)
         same = _count(_packed(flat == self._colors[:, None, None]) & laid.bits)
