@@ -28,6 +28,7 @@ from arc_core.runs import new_run
 from arc_core.task import Task
 from jepa_hrl.dsl.program import Expression, names_in, parse
 from jepa_hrl.search.features import task_features
+from jepa_hrl.search.fitting import fit
 from jepa_hrl.search.moves import STEP_NAMES
 from jepa_hrl.search.prior import METHOD, NAMES, PriorNetwork
 from jepa_hrl.search.step_policy import StepNetwork
@@ -65,23 +66,18 @@ def load_examples(tasks: Sequence[Task], manifest: Path, workers: int) -> tuple[
 
 
 def train(features: Tensor, shares: Tensor, steps: int, batch: int, seed: int, progress: Progress) -> PriorNetwork:
-    """Adam on the cross-entropy between wanted and predicted shares; batches are functions of (seed, step)."""
+    """Learns by the cross-entropy between wanted and predicted shares; batches are functions of (seed, step)."""
     torch.manual_seed(seed_for(seed, "prior", 0))
     network = PriorNetwork(features.shape[1], 256)
     network.mean.copy_(features.mean(dim=0))
     network.scale.copy_(features.std(dim=0).clamp_min(1e-3))
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1)
-    for step in range(steps):
+
+    def loss_of(step: int) -> Tensor:
         rows = torch.from_numpy(generator_for(seed, "prior batches", step).integers(len(features), size=batch))
-        loss = functional.cross_entropy(network(features[rows]), shares[rows])
-        torch.autograd.backward(loss)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        if step % 20 == 19 or step + 1 == steps:
-            progress.update(step + 1, f"loss {loss.item():.3f}")
-    return network.eval()
+        return functional.cross_entropy(network(features[rows]), shares[rows])
+
+    fit(network, loss_of, steps, 3e-3, progress)
+    return network
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from jepa_hrl.dsl.program import INPUT, evaluate
 from jepa_hrl.dsl.types import Array
+from jepa_hrl.search.fitting import fit
 from jepa_hrl.search.moves import STEP_NAMES, move_of
 from jepa_hrl.search.step_features import Wanted
 from jepa_hrl.search.step_policy import DEMONSTRATIONS, StepNetwork
@@ -104,28 +105,23 @@ def _astray(value: Sequence[Array], after: Sequence[Array], rng: np.random.Gener
 
 
 def train_steps(examples: Examples, steps: int, batch: int, seed: int, progress: Progress) -> StepNetwork:
-    """AdamW on the cross-entropy of the next step and of lying on a way; batches are functions of (seed, step)."""
+    """Learns by the cross-entropy of the next step and of lying on a way; batches are functions of (seed, step)."""
     torch.manual_seed(seed_for(seed, "steps", 0))
     sample = examples.features[:: max(1, len(examples) // 50_000)].float()
     network = StepNetwork(sample.shape[1], _HIDDEN)
     network.mean.copy_(sample.mean(dim=0))
     network.scale.copy_(sample.std(dim=0).clamp_min(_LEAST_SCALE))
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.02, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps + 1)
-    for step in range(steps):
+
+    def loss_of(step: int) -> Tensor:
         rows = torch.from_numpy(generator_for(seed, "step batches", step).integers(len(examples), size=batch))
         next_step = examples.steps[rows]
         logits, on_way = network(examples.features[rows].float())
         known = next_step >= 0
         loss = functional.cross_entropy(logits[known], next_step[known])
-        loss = loss + _ON_WAY_WEIGHT * functional.binary_cross_entropy_with_logits(on_way, known.float())
-        torch.autograd.backward(loss)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        if step % 20 == 19 or step + 1 == steps:
-            progress.update(step + 1, f"loss {loss.item():.3f}")
-    return network.eval()
+        return loss + _ON_WAY_WEIGHT * functional.binary_cross_entropy_with_logits(on_way, known.float())
+
+    fit(network, loss_of, steps, 2e-3, progress)
+    return network
 
 
 @torch.no_grad()
