@@ -113,3 +113,8 @@ def test_tasks_without_programs_are_refused(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "m.jsonl").write_text(json.dumps({"task_id": "a", "train": [pair], "test": [pair]}) + "\n")
     assert train_prior.main(["--tasks", str(tmp_path / "m.jsonl")]) == 2
     assert "metadata.program" in capsys.readouterr().err
+
+
+def test_a_number_of_random_programs_must_be_positive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_prior.main(["--tasks", str(tmp_path / "m.jsonl"), "--practice", "0"]) == 2
+    assert "practice.count" in capsys.readouterr().err

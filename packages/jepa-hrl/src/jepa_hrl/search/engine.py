@@ -136,7 +136,6 @@ class Search:
         self._inferences = [Inference(target, rng) for target in targets if target.near]
         self._nodes: list[Node] = []
         self._bits, self._policy = bits, policy
-        self._turn = _BEST_FIRST_SHARE if policy is None else _LED_FROM
         self._met_after: int | None = None  # effort, once a value is what is wanted without a table or an overlay
         self._delay = delay
         self._delays: dict[int, float] = {}  # of nodes, once they are asked for
@@ -161,10 +160,12 @@ class Search:
         """Searches until something ends it."""
         outcome, limits, policy = self.outcome, self._limits, self._policy
         deadline = float("inf") if limits.seconds is None else self._began + limits.seconds
-        turn = float("inf") if limits.seconds is None else self._began + self._turn * limits.seconds
+        share = _BEST_FIRST_SHARE if policy is None else _LED_FROM
+        turn = float("inf") if limits.seconds is None else self._began + share * limits.seconds
+        enough = float("inf") if policy is None else share * limits.programs
         while self._heap:
-            if time.perf_counter() >= turn or (policy is not None and self._effort >= self._turn * limits.programs):
-                turn, self._turn = float("inf"), float("inf")
+            if time.perf_counter() >= turn or self._effort >= enough:
+                turn = enough = float("inf")
                 if policy is not None and self._met_after is None:
                     self._follow_policy(policy, deadline)
                 elif policy is None and not self._best:

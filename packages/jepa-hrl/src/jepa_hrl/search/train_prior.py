@@ -113,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace, console: Console) -> int:
     began = time.perf_counter()
+    fewer = [] if args.practice is None else ["--task_schedule.practice.count", str(args.practice)]
+    practice = read_config(workspace_folder() / "configs" / "data" / "step_practice.yaml", fewer)
     manifest = args.tasks
     if manifest is None:
         folder = workspace_folder() / _DATA
@@ -124,7 +126,6 @@ def _train(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"--tasks must be a manifest that generate-dataset wrote; {manifest} does not exist")
     tasks = load_tasks(f"manifest:{manifest}")
     features, shares = load_examples(tasks, manifest, args.workers)
-    practice = read_config(workspace_folder() / "configs" / "data" / "step_practice.yaml")
     order = torch.from_numpy(generator_for(args.seed, "prior split", 0).permutation(len(features)))
     held = order[: max(1, int(_HELD_OUT * len(order)))]
     learnt = order[len(held) :]
@@ -164,7 +165,6 @@ def _train_steps(
 ) -> tuple[StepNetwork, dict[str, float]]:
     """The policy of steps and its figures on tasks that it did not learn from."""
     ((plan, count),) = plans_of(practice)
-    count = args.practice or count
     with Progress(console, count, "random programs") as progress:
         examples = drawn_examples(plan, count, practice.seed, args.workers, progress)
     held = max(1, int(_HELD_OUT / 2 * len(examples)))
