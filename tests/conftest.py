@@ -16,11 +16,11 @@ import torch
 import yaml
 
 from arc_core.checkpoint import list_checkpoints
-from jepa_hrl.programs.triples import main as prepare_triples
+from jepa_hrl.dsl.steps import find_step
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.dataset import manifest_line
 from jepa_hrl.synthesis.generator import PhasePlan, practice_task
-from jepa_hrl.synthesis.steps import find_step
+from jepa_hrl.world_model.cli import prepare_program_triples as prepare_triples
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "500"}
 STEPS = ("flip_horizontal", "flip_vertical", "transpose", "rotate_90", "recolor", "tile_across", "keep_color")
@@ -151,7 +151,7 @@ def job_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Job]:
                 ["--manifest", str(many), "--output", str(triples), "--explored", "4", "--workers", "1"]
             ) == 0  # fmt: skip
             return trainer(
-                name, "jepa_hrl.programs.cli", dataset_triples=str(triples), actions=list(STEPS),
+                name, "jepa_hrl.world_model.cli", dataset_triples=str(triples), actions=list(STEPS),
                 triples={"held_out": 0.3}, object_encoder=ENCODER,
                 program_encoder={"embedding_dim": 8, "hidden_dim": 8, "num_layers": 2, "transition_dim": 16},
                 loss={"queue_size": 50}, training={"epochs": 12, "batch_size": 16, "outcomes_per_grid": 3},
@@ -164,7 +164,7 @@ def job_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Job]:
                  "--views", "1", "--methods", "identity", "dsl"),
                 "--out", (),
             )  # fmt: skip
-        module = "cloning_cli" if name == "active-reasoner-bc" else "cli"
+        module = "imitation.cli" if name == "active-reasoner-bc" else "ppo.cli"
         return reasoner(name, f"jepa_hrl.rl.{module}")
 
     def job(name: str) -> Job:

@@ -11,22 +11,22 @@ from arc_core.cli import main as arc_data
 from arc_core.errors import run_command
 from arc_eval.cli import main as run_eval
 from hrm.cli import main as train_hrm
-from hrm.convert import main as import_hrm
-from hrm.dataset import main as build_dataset
-from hrm.export import main as export_hrm
-from jepa_hrl.jepa.cli import main as train_jepa
-from jepa_hrl.jepa.correlation import main as correlate
-from jepa_hrl.programs.actions import make_action_set
-from jepa_hrl.programs.cli import main as train_program_jepa
-from jepa_hrl.programs.triples import main as prepare_triples
-from jepa_hrl.rl.cli import main as train_reasoner
-from jepa_hrl.rl.cloning_cli import main as pretrain
-from jepa_hrl.rl.options import main as discover
-from jepa_hrl.rl.options import read_options
-from jepa_hrl.rl.rollouts import main as roll_out
-from jepa_hrl.search.evaluate import main as evaluate
-from jepa_hrl.search.train_prior import main as train_prior
-from jepa_hrl.synthesis.dataset import main as generate
+from hrm.conversion.cli import export_hrm as export_hrm
+from hrm.conversion.cli import import_hrm_checkpoint as import_hrm
+from hrm.data.cli import main as build_dataset
+from jepa_hrl.guidance.cli import main as train_prior
+from jepa_hrl.jepa.cli import train_jepa as train_jepa
+from jepa_hrl.jepa.cli import validate_jepa_correlation as correlate
+from jepa_hrl.rl.imitation.cli import main as pretrain
+from jepa_hrl.rl.options.cli import discover_options as discover
+from jepa_hrl.rl.options.discovery import read_options
+from jepa_hrl.rl.policy.cli import main as roll_out
+from jepa_hrl.rl.ppo.cli import main as train_reasoner
+from jepa_hrl.solvers.cli import main as evaluate
+from jepa_hrl.synthesis.cli import main as generate
+from jepa_hrl.world_model.actions import make_action_set
+from jepa_hrl.world_model.cli import prepare_program_triples as prepare_triples
+from jepa_hrl.world_model.cli import train_program_conditioned_jepa as train_program_jepa
 from rlan.cli import main as train_rlan
 from tests.broken_files import CORPUS, DAMAGE, VALID, Broken, broken_config
 

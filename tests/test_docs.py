@@ -14,9 +14,9 @@ import hrm.config
 import jepa_hrl.jepa.config
 import rlan.config
 from arc_core.config import known_keys
-from jepa_hrl.programs.config import ProgramJepaConfig
 from jepa_hrl.rl.config import ReasonerConfig
 from jepa_hrl.synthesis.config import SynthesisConfig
+from jepa_hrl.world_model.config import ProgramJepaConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("packages/*/README.md"))]

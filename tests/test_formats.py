@@ -10,15 +10,15 @@ import jsonschema
 import pytest
 
 from arc_eval.cli import main as run_eval
-from hrm.dataset import main as build_dataset
-from jepa_hrl.jepa.ablation import main as ablate
-from jepa_hrl.jepa.correlation import main as correlate
-from jepa_hrl.jepa.shards import main as pretokenize
-from jepa_hrl.rl.hierarchical import main as train_hierarchical
-from jepa_hrl.rl.options import main as discover
-from jepa_hrl.rl.rollouts import main as roll_out
-from jepa_hrl.search.evaluate import main as evaluate
-from jepa_hrl.synthesis.dataset import main as generate
+from hrm.data.cli import main as build_dataset
+from jepa_hrl.jepa.cli import pretokenize_jepa as pretokenize
+from jepa_hrl.jepa.cli import run_jepa_ablation as ablate
+from jepa_hrl.jepa.cli import validate_jepa_correlation as correlate
+from jepa_hrl.rl.options.cli import discover_options as discover
+from jepa_hrl.rl.options.cli import train_hierarchical as train_hierarchical
+from jepa_hrl.rl.policy.cli import main as roll_out
+from jepa_hrl.solvers.cli import main as evaluate
+from jepa_hrl.synthesis.cli import main as generate
 from tests.conftest import TRAINERS, Job
 
 DOCS = Path(__file__).parents[1] / "docs"

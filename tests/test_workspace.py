@@ -15,11 +15,11 @@ import jepa_hrl.jepa.config
 import rlan.config
 from arc_core.config import load_config
 from arc_core.solver import GROUP, SolverEntry
-from jepa_hrl.programs.config import OLD_KEYS as PROGRAM_KEYS
-from jepa_hrl.programs.config import ProgramJepaConfig
 from jepa_hrl.rl.config import OLD_KEYS as REASONER_KEYS
 from jepa_hrl.rl.config import ReasonerConfig
 from jepa_hrl.synthesis.dataset import read_config
+from jepa_hrl.world_model.config import OLD_KEYS as PROGRAM_KEYS
+from jepa_hrl.world_model.config import ProgramJepaConfig
 
 ROOT = Path(__file__).parents[1]
 LINT_IMPORTS = str(Path(sys.executable).parent / "lint-imports")

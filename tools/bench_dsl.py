@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from arc_core.datasets import load_tasks
-from jepa_hrl.dsl.objects import components
+from jepa_hrl.dsl.primitives.objects import components
 from jepa_hrl.dsl.types import Array, Kind, Objects, Value
 from jepa_hrl.search.engine import Limits, Search
 from jepa_hrl.search.operators import operators_for

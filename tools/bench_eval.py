@@ -21,14 +21,14 @@ from arc_core.grid import Grid
 from arc_core.runs import git_commit
 from arc_core.solver import Budget, Candidate, TaskPrediction
 from arc_core.task import Task
-from arc_eval.answers import Line, line_of
 from arc_eval.compare import header_of
 from arc_eval.methods import Row
 from arc_eval.protocol import make_protocol
 from arc_eval.report.build import write_report
-from arc_eval.results import compare_rows
-from arc_eval.store import PredictionStore
-from arc_eval.stored import load_comparison
+from arc_eval.result_commands import load_comparison
+from arc_eval.storage.prediction_store import PredictionStore
+from arc_eval.storage.records import Line, line_of
+from arc_eval.storage.results import compare_rows
 
 DATA = "arc1:train"
 CANDIDATES = 32

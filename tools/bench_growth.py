@@ -26,24 +26,24 @@ from arc_core.files import write_json
 from arc_core.solver import Budget, Candidate, TaskPrediction
 from arc_core.task import Pair, Task
 from arc_core.tensors import TaskTensors
-from arc_eval.answers import line_of
 from arc_eval.compare import header_of
 from arc_eval.methods import Row
 from arc_eval.protocol import make_protocol
-from arc_eval.results import compare_rows
-from hrm.batches import build_batch, canvas_of
+from arc_eval.storage.records import line_of
+from arc_eval.storage.results import compare_rows
 from hrm.config import ModelConfig as HrmModel
-from hrm.identities import Identities, make_examples
+from hrm.data.batches import build_batch, canvas_of
+from hrm.data.identities import Identities, make_examples
 from hrm.losses import segment_losses
-from hrm.model import Reasoner
+from hrm.model.reasoner import Reasoner
 from jepa_hrl.search.engine import Limits
-from jepa_hrl.search.many import search_tasks
+from jepa_hrl.search.parallel import search_tasks
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.dataset import manifest_line, plans_of, read_config
 from jepa_hrl.synthesis.generator import PhasePlan, make_task, practice_task
 from rlan.config import DataConfig, ModelConfig, RlanConfig, TrainingConfig
-from rlan.data import QuerySampler
-from rlan.losses import total_loss, training_batch
+from rlan.data.queries import QuerySampler
+from rlan.losses.objective import total_loss, training_batch
 from rlan.model.rlan import Rlan
 from rlan.solver import RlanSolver
 

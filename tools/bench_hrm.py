@@ -17,12 +17,12 @@ import torch
 
 from arc_core.datasets import load_tasks
 from arc_core.tensors import TaskTensors
-from hrm.batches import build_batch, canvas_of
 from hrm.config import ModelConfig
-from hrm.halting import Batch, go_on_target
-from hrm.identities import Identities, make_examples
+from hrm.data.batches import build_batch, canvas_of
+from hrm.data.identities import Identities, make_examples
 from hrm.losses import segment_losses
-from hrm.model import Reasoner
+from hrm.model.halting import Batch, go_on_target
+from hrm.model.reasoner import Reasoner
 
 MODEL = ModelConfig(
     hidden_size=256, num_heads=8, H_layers=2, L_layers=2, H_cycles=2, L_cycles=2, puzzle_emb_ndim=256, halt_max_steps=16

@@ -28,11 +28,11 @@ from arc_core.config import load_config, workspace_folder
 from arc_core.loop import open_fabric
 from arc_core.runs import RunFolder
 from jepa_hrl.jepa.config import METHOD, JepaConfig
-from jepa_hrl.jepa.data import load_data
-from jepa_hrl.jepa.shards import write_shards
+from jepa_hrl.jepa.data.dataset import load_data
+from jepa_hrl.jepa.data.shards import write_shards
+from jepa_hrl.jepa.data.tasks import training_tasks
+from jepa_hrl.jepa.data.token_table import build_table
 from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
-from jepa_hrl.jepa.tasks import training_tasks
-from jepa_hrl.jepa.token_table import build_table
 from jepa_hrl.jepa.trainer import Trainer
 
 QUIET = Console(quiet=True)

@@ -22,17 +22,17 @@ from rich.console import Console
 
 from arc_core.config import workspace_folder
 from arc_core.runs import RunFolder, git_commit, newest_run
-from jepa_hrl.jepa.tasks import curriculum_manifest
-from jepa_hrl.programs.opened import OpenedProgramJepa, open_program_jepa
-from jepa_hrl.rl.agent import Agent
+from jepa_hrl.jepa.data.tasks import curriculum_manifest
 from jepa_hrl.rl.config import EnvConfig, PolicyConfig, ReasonerConfig, TrainerConfig
-from jepa_hrl.rl.data import PuzzleSets
-from jepa_hrl.rl.env import LatentReasoningEnv, LatentReasoningVectorEnv
-from jepa_hrl.rl.measure import try_all
-from jepa_hrl.rl.policy import Batch, Foresight, Policy
-from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles
-from jepa_hrl.rl.trainer import Trainer
-from jepa_hrl.rl.world import World
+from jepa_hrl.rl.environment.datasets import PuzzleSets
+from jepa_hrl.rl.environment.env import LatentReasoningEnv, LatentReasoningVectorEnv
+from jepa_hrl.rl.environment.grid_cache import World
+from jepa_hrl.rl.environment.problems import Puzzle, manifest_puzzles
+from jepa_hrl.rl.policy.actor_critic import Batch, Foresight, Policy
+from jepa_hrl.rl.policy.agent import Agent
+from jepa_hrl.rl.policy.evaluation import try_all
+from jepa_hrl.rl.ppo.trainer import Trainer
+from jepa_hrl.world_model.checkpoint import OpenedProgramJepa, open_program_jepa
 
 
 def new_world(jepa: OpenedProgramJepa) -> World:

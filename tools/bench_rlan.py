@@ -17,8 +17,8 @@ from arc_core.datasets import load_tasks
 from arc_core.grid import MAX_SIDE
 from arc_core.tensors import TaskTensors
 from rlan.config import DataConfig, ModelConfig, TrainingConfig
-from rlan.data import QuerySampler
-from rlan.losses import total_loss, training_batch
+from rlan.data.queries import QuerySampler
+from rlan.losses.objective import total_loss, training_batch
 from rlan.model.rlan import Rlan
 
 

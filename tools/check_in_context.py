@@ -24,9 +24,9 @@ from arc_core.scoring import is_exact
 from arc_core.task import Pair, Task
 from arc_core.tensors import TaskTensors
 from rlan.config import AugmentationConfig, DataConfig, ModelConfig, TrainingConfig
-from rlan.data import QuerySampler, solving_queries
+from rlan.data.queries import QuerySampler, solving_queries
 from rlan.inference import answer
-from rlan.losses import total_loss, training_batch
+from rlan.losses.objective import total_loss, training_batch
 from rlan.model.rlan import Rlan
 
 PAIRS = 4

@@ -38,13 +38,13 @@ from arc_core.config import load_config, workspace_folder
 from arc_core.loop import open_fabric
 from arc_core.runs import RunFolder, read_metrics
 from hrm.config import HrmConfig
-from hrm.split import training_data
+from hrm.data.training_data import training_data
 from hrm.trainer import Trainer as HrmTrainer
 from jepa_hrl.jepa.config import JepaConfig
-from jepa_hrl.jepa.data import load_data
+from jepa_hrl.jepa.data.dataset import load_data
 from jepa_hrl.jepa.trainer import Trainer as JepaTrainer
 from rlan.config import RlanConfig
-from rlan.split import split_tasks
+from rlan.data.task_split import split_tasks
 from rlan.trainer import Trainer as RlanTrainer
 
 SIZES = [2**power for power in range(12, 27, 2)]  # bytes

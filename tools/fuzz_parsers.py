@@ -29,24 +29,24 @@ from arc_core.datasets import load_tasks
 from arc_core.errors import InputError
 from arc_core.solver import Budget, TaskPrediction
 from arc_core.task import read_task, task_to_json
-from arc_eval.answers import line_of
 from arc_eval.compare import header_of
 from arc_eval.methods import Row
 from arc_eval.protocol import make_protocol
-from arc_eval.results import compare_rows, read_results, rows_of
-from arc_eval.store import read_lines
-from arc_eval.submission import read_submission, submission_of
+from arc_eval.storage.prediction_store import read_lines
+from arc_eval.storage.records import line_of
+from arc_eval.storage.results import compare_rows, read_results, rows_of
+from arc_eval.storage.submission import read_submission, submission_of
 from jepa_hrl.dsl.program import ProgramError, parse
-from jepa_hrl.programs.actions import ActionSet, make_action_set
-from jepa_hrl.programs.data import read_triples
-from jepa_hrl.programs.triples import main as prepare_triples
-from jepa_hrl.rl.options import read_options
-from jepa_hrl.rl.puzzles import manifest_puzzles
-from jepa_hrl.rl.rollouts import read_traces
+from jepa_hrl.dsl.steps import find_step
+from jepa_hrl.rl.environment.problems import manifest_puzzles
+from jepa_hrl.rl.options.discovery import read_options
+from jepa_hrl.rl.policy.rollouts import read_traces
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.dataset import manifest_line, read_config
 from jepa_hrl.synthesis.generator import PhasePlan, practice_task
-from jepa_hrl.synthesis.steps import find_step
+from jepa_hrl.world_model.actions import ActionSet, make_action_set
+from jepa_hrl.world_model.cli import prepare_program_triples as prepare_triples
+from jepa_hrl.world_model.data import read_triples
 from rlan.config import OLD_KEYS, RlanConfig
 
 STEPS = ("flip_horizontal", "flip_vertical", "transpose", "rotate_90", "recolor", "tile_across", "keep_color")

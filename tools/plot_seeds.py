@@ -15,11 +15,11 @@ import torch
 
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
 from arc_core.runs import RunFolder, read_metrics
-from jepa_hrl.rl.agent import opened_agent
 from jepa_hrl.rl.config import METHOD
-from jepa_hrl.rl.curves import write_curve
-from jepa_hrl.rl.measure import Measured, measured, try_all
-from jepa_hrl.rl.puzzles import manifest_puzzles
+from jepa_hrl.rl.environment.problems import manifest_puzzles
+from jepa_hrl.rl.policy.agent import opened_agent
+from jepa_hrl.rl.policy.evaluation import Measured, measured, try_all
+from jepa_hrl.rl.policy.learning_curves import write_curve
 
 
 def spread(values: Sequence[float]) -> str:

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from hrm.config import HrmConfig
 from jepa_hrl.jepa.config import JepaConfig
-from jepa_hrl.programs.config import ProgramJepaConfig
 from jepa_hrl.rl.config import ReasonerConfig
+from jepa_hrl.world_model.config import ProgramJepaConfig
 from rlan.config import RlanConfig
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configs.md"

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def generate(folder: Path) -> "subprocess.Popen[str]":
     """Starts generate-dataset for some seconds of work, in a session of its own."""
     counts = [f"--task_schedule.phase_{phase}.count={count}" for phase, count in (("i", 40), ("ii", 40), ("iii", 60))]
-    command = [sys.executable, "-m", "jepa_hrl.synthesis.dataset", "--output-dir", str(folder), "--workers", "2"]
+    command = [sys.executable, "-m", "jepa_hrl.synthesis.cli", "--output-dir", str(folder), "--workers", "2"]
     return subprocess.Popen(
         [*command, *(word for count in counts for word in count.split("="))],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, start_new_session=True,

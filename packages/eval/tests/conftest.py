@@ -81,6 +81,6 @@ def world(tmp_path: Path, random_task: Make, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: Discovered(entries, {"broken": "no module"}))
     monkeypatch.setattr("arc_eval.methods.solver_entry", lambda name: entries[name])
     monkeypatch.setattr("arc_eval.compare.workspace_folder", lambda: tmp_path)
-    monkeypatch.setattr("arc_eval.stored.workspace_folder", lambda: tmp_path)
+    monkeypatch.setattr("arc_eval.result_commands.workspace_folder", lambda: tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return World(tmp_path, data, solver)

@@ -15,13 +15,13 @@ from rich.console import Console
 from arc_core.errors import InputError
 from arc_core.solver import Budget, Candidate, Discovered, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task, task_to_json
-from arc_eval.answers import line_of
 from arc_eval.cli import _guarded, main
 from arc_eval.compare import parse_views
 from arc_eval.methods import Row
 from arc_eval.protocol import left_out, load_evaluation, make_protocol
-from arc_eval.scores import Truths, rank_answers
-from arc_eval.store import PredictionStore
+from arc_eval.scoring.ranks import Truths, rank_answers
+from arc_eval.storage.prediction_store import PredictionStore
+from arc_eval.storage.records import line_of
 
 Make = Callable[..., Task]
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from jsonschema import validate
 
-import arc_eval.results
+import arc_eval.storage.results
 from arc_core.grid import Grid, grid_to_text
 from arc_core.solver import Candidate, TaskPrediction
 from arc_core.task import Pair, Task
-from arc_eval.answers import Line, line_of
-from arc_eval.breakdown import calibration, groups, size_name
 from arc_eval.cli import main
-from arc_eval.ensemble import vote_over_methods
 from arc_eval.methods import Row
-from arc_eval.results import compare_rows
-from arc_eval.scores import Truths, rank_answers
+from arc_eval.scoring.breakdown import calibration, groups, size_name
+from arc_eval.scoring.ensemble import vote_over_methods
+from arc_eval.scoring.ranks import Truths, rank_answers
+from arc_eval.storage.records import Line, line_of
+from arc_eval.storage.results import compare_rows
 
 Make = Callable[..., Task]
 HEADER: dict[str, Any] = {"left_out_for_overlap": [], "overlap_allowed": False}
@@ -175,7 +175,7 @@ def test_results_keep_to_their_schema(world: Any) -> None:
     world.solver.faults = {"t1"}
     assert main(["compare", "--data", f"dir:{world.data}"]) == 1
     value = json.loads(next((world.root / "results").glob("*/results.json")).read_text())
-    schema = json.loads((Path(arc_eval.results.__file__).parent / "results.schema.json").read_text())
+    schema = json.loads((Path(arc_eval.storage.results.__file__).parent / "results.schema.json").read_text())
     validate(value, schema)
     del value["methods"][0]["label"]
     with pytest.raises(Exception, match="'label' is a required property"):

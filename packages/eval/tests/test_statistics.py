@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from arc_eval.statistics import PairedBootstrap, holm, mcnemar, wilson_interval
+from arc_eval.scoring.statistics import PairedBootstrap, holm, mcnemar, wilson_interval
 
 
 def test_intervals_agree_with_scipys_bootstrap() -> None:

@@ -8,9 +8,9 @@ import pytest
 from arc_core.errors import InputError
 from arc_core.solver import Candidate, TaskPrediction
 from arc_core.task import Task
-from arc_eval.answers import line_of
 from arc_eval.cli import main
-from arc_eval.submission import (
+from arc_eval.storage.records import line_of
+from arc_eval.storage.submission import (
     check_submission,
     read_submission,
     submission_lines,

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from arc_core.grid import MAX_SIDE
 from hrm.config import ModelConfig
-from hrm.halting import Batch, Draws, go_on_target, halts, restarted
-from hrm.layers import rms_norm, rotary_table, rotate
+from hrm.data.tokens import positions
 from hrm.losses import IGNORED, segment_losses, token_losses
-from hrm.model import Answer, Reasoner, State
-from hrm.puzzle_embedding import PuzzleEmbedding, sign_sgd
-from hrm.tokens import positions
+from hrm.model.halting import Batch, Draws, go_on_target, halts, restarted
+from hrm.model.layers import rms_norm, rotary_table, rotate
+from hrm.model.puzzle_embedding import PuzzleEmbedding, sign_sgd
+from hrm.model.reasoner import Answer, Reasoner, State
 
 SMALL = ModelConfig(
     hidden_size=16, num_heads=2, H_layers=1, L_layers=2, H_cycles=2, L_cycles=3, puzzle_emb_ndim=24, seq_len=36,

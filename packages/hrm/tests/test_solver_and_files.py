@@ -20,15 +20,18 @@ from arc_core.runs import RunFolder
 from arc_core.solver import Budget
 from arc_core.task import Pair, Task, task_to_json
 from arc_core.tensors import TaskTensors
-from hrm import convert, dataset, export
-from hrm.batches import OnTheFly, Stored
 from hrm.config import DataConfig, HrmConfig, ModelConfig, TrainingConfig
-from hrm.distinct import distinct_views, turned_tokens
-from hrm.identities import Identities, make_examples
-from hrm.layout import Plan
-from hrm.model import Reasoner
+from hrm.conversion.cli import export_hrm, import_hrm_checkpoint
+from hrm.conversion.published_weights import to_checkpoint
+from hrm.data import dataset_builder
+from hrm.data.batches import OnTheFly, Stored
+from hrm.data.cli import main as build_arc_dataset
+from hrm.data.dataset_layout import Plan
+from hrm.data.identities import Identities, make_examples
+from hrm.data.training_data import training_data
+from hrm.data.unique_views import distinct_views, turned_tokens
+from hrm.model.reasoner import Reasoner
 from hrm.solver import open_solver
-from hrm.split import training_data
 from hrm.tinyvae import cli as tinyvae
 from hrm.tinyvae.images import SIDE, load_images, render_grid
 from hrm.tinyvae.model import Coded, divergence, student, teacher
@@ -66,7 +69,7 @@ def test_published_weights_come_in_and_go_back_exactly(is_trm: bool, prefix: str
     file, config = tmp_path / "step_5", tmp_path / "all_config.yaml"
     torch.save(state, file)
     config.write_text(yaml.safe_dump({"arch": arch, "lr": 1e-4}))
-    assert convert.main([str(file), "--reference-config", str(config), "--out", str(tmp_path / "run")]) == 0
+    assert import_hrm_checkpoint([str(file), "--reference-config", str(config), "--out", str(tmp_path / "run")]) == 0
     checkpoint = load_checkpoint(tmp_path / "run", "hrm")
     model = checkpoint.config["model"]
     assert isinstance(model, dict)
@@ -74,13 +77,15 @@ def test_published_weights_come_in_and_go_back_exactly(is_trm: bool, prefix: str
     assert expected.items() <= model.items()
     assert (model["architecture"], model["puzzle_emb_len"]) == (("trm", 16) if is_trm else ("hrm", 0))
     back = tmp_path / "back.pt"
-    assert convert.main(["--to-reference", str(tmp_path / "run"), "--out", str(back)]) == 0
+    assert import_hrm_checkpoint(["--to-reference", str(tmp_path / "run"), "--out", str(back)]) == 0
     again = torch.load(back, weights_only=True)
     plain = {"model.inner." + name[len(prefix) :]: value for name, value in state.items()}
     assert again.keys() == plain.keys()
     assert all(torch.equal(again[name], value) for name, value in plain.items())
     assert (
-        convert.main([str(back), "--reference-config", str(back.with_suffix(".yaml")), "--out", str(tmp_path / "r2")])
+        import_hrm_checkpoint(
+            [str(back), "--reference-config", str(back.with_suffix(".yaml")), "--out", str(tmp_path / "r2")]
+        )
         == 0
     )
 
@@ -107,7 +112,7 @@ def test_published_weights_that_do_not_fit_are_refused_in_one_line(change: dict[
             assert isinstance(value, torch.Tensor)
             state[name] = value
     with pytest.raises(InputError, match=re.escape(part)):
-        convert.to_checkpoint(state, arch)
+        to_checkpoint(state, arch)
 
 
 def test_a_pickle_is_not_run(tmp_path: Path) -> None:
@@ -120,7 +125,7 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
             return (Path.touch, (marker,))  # type: ignore[return-value]
 
     file.write_bytes(pickle.dumps({"model.inner.H_init": Evil()}, protocol=2))
-    assert convert.main([str(file)]) == 2
+    assert import_hrm_checkpoint([str(file)]) == 2
     assert not marker.exists()
 
 
@@ -131,7 +136,7 @@ def trained(tmp_path: Path, random_task: Make, monkeypatch: pytest.MonkeyPatch) 
     for seed in range(2):
         made = random_task([((3, 3), (2, 2))] * 3, seed=seed, task_id=f"t{seed}")
         tasks.append(made)
-    monkeypatch.setattr("hrm.split.load_training_tasks", lambda spec: tasks)
+    monkeypatch.setattr("hrm.data.training_data.load_training_tasks", lambda spec: tasks)
     config = HrmConfig(
         MODEL,
         TrainingConfig(max_steps=150, batch_size=8, learning_rate=3e-3, warmup_steps=5, weight_decay=0.0),
@@ -174,7 +179,7 @@ def test_exported_programs_equal_the_live_model(
         out = tmp_path / f"program.{suffix}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporters' own making
-            status = export.main([str(trained[0]), "--format", form, "--segments", "2", "--out", str(out)])
+            status = export_hrm([str(trained[0]), "--format", form, "--segments", "2", "--out", str(out)])
         shown = capsys.readouterr()
         assert status == 0, shown.err
         said = shown.out.replace("\n", " ")
@@ -198,7 +203,7 @@ def test_a_dataset_is_the_same_whatever_the_workers_and_feeds_the_same_batches(
     flags = ["--data", f"dir:{folder}@train", "--num-aug", "6", "--transductive", "arc2:eval", "--held-out-views", "2"]
     for workers in (1, 2):
         out = ["--output-dir", str(tmp_path / f"d{workers}"), "--workers", str(workers)]
-        assert dataset.main([*flags, *out]) == 0
+        assert build_arc_dataset([*flags, *out]) == 0
     one, two = tmp_path / "d1", tmp_path / "d2"
     for file in sorted(one.rglob("*.npy")):
         assert file.read_bytes() == (two / file.relative_to(one)).read_bytes()
@@ -217,18 +222,18 @@ def test_a_dataset_is_the_same_whatever_the_workers_and_feeds_the_same_batches(
     for side in (12, 30):
         for a, b in zip(data.source.batch(numbers, side, 2, origin), fly.batch(numbers, side, 2, origin), strict=True):
             assert torch.equal(a, b)
-    assert dataset.main([*flags, "--output-dir", str(one)]) == 0  # there already
-    assert dataset.main(["--data", "arc1:train", "--output-dir", str(one), "--num-aug", "2"]) == 2
+    assert build_arc_dataset([*flags, "--output-dir", str(one)]) == 0  # there already
+    assert build_arc_dataset(["--data", "arc1:train", "--output-dir", str(one), "--num-aug", "2"]) == 2
     made, _ = make_examples(data.tensors, data.identities, 2)
     assert len(made) == len(data.train)
 
 
 def test_an_interrupted_dataset_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(name: str) -> int:
-        return dataset.main(["--num-aug", "2", "--output-dir", str(tmp_path / name)])
+        return build_arc_dataset(["--num-aug", "2", "--output-dir", str(tmp_path / name)])
 
     assert build("whole") == 0
-    write, parts = dataset.write_tasks, []
+    write, parts = dataset_builder.write_tasks, []
 
     def interrupted(folder: Path, plans: Sequence[Plan]) -> None:
         parts.append(plans)
@@ -236,7 +241,7 @@ def test_an_interrupted_dataset_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         write(folder, plans)
 
-    monkeypatch.setattr(dataset, "write_tasks", interrupted)
+    monkeypatch.setattr(dataset_builder, "write_tasks", interrupted)
     build("other")
     assert not (tmp_path / "other").exists()
     assert build("other") == 0

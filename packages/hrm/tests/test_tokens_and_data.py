@@ -10,13 +10,13 @@ import torch
 from arc_core.augment import View
 from arc_core.task import Task
 from arc_core.tensors import OUTSIDE, TaskTensors
-from hrm.batches import build_batch, canvas_of
+from hrm.carry_stream import Stream
 from hrm.config import TrainingConfig
-from hrm.identities import Examples, Identities, make_examples, task_views
+from hrm.data.batches import build_batch, canvas_of
+from hrm.data.identities import Examples, Identities, make_examples, task_views
+from hrm.data.tokens import END, decoded_sizes, encode, labels_of, moved
 from hrm.losses import IGNORED
 from hrm.optimizers import AdamAtan2, make_optimizers, rate_factor
-from hrm.stream import Stream
-from hrm.tokens import END, decoded_sizes, encode, labels_of, moved
 
 Make = Callable[..., Task]
 SIZES = [((3, 4), (2, 2)), ((5, 5), (5, 5)), ((1, 2), (6, 1))]
@@ -179,7 +179,7 @@ def test_adam_atan2_equals_a_loop_in_float64() -> None:
 
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
     from hrm.config import ModelConfig
-    from hrm.model import Reasoner
+    from hrm.model.reasoner import Reasoner
 
     model = Reasoner(ModelConfig(hidden_size=16, num_heads=2, H_layers=1, L_layers=1, expansion=1.0, puzzle_emb_ndim=0))
     muon, adamw = make_optimizers(model, TrainingConfig(optimizer="muon"))

@@ -20,8 +20,8 @@ from arc_core.runs import RunFolder, read_metrics
 from arc_core.task import Task, task_to_json
 from hrm.cli import main
 from hrm.config import DataConfig, HrmConfig, ModelConfig, TrainingConfig
+from hrm.data.training_data import training_data
 from hrm.metrics import Scored
-from hrm.split import training_data
 from hrm.trainer import Trainer
 
 Make = Callable[..., Task]
@@ -80,7 +80,7 @@ def test_eight_puzzles_are_overfitted_to_100_percent_exact(
     architecture: str, tmp_path: Path, random_task: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = [random_task([((4, 4), (4, 4))], seed=seed, task_id=f"t{seed}") for seed in range(8)]
-    monkeypatch.setattr("hrm.split.load_training_tasks", lambda spec: tasks)
+    monkeypatch.setattr("hrm.data.training_data.load_training_tasks", lambda spec: tasks)
     config = HrmConfig(
         ModelConfig(
             architecture=architecture, hidden_size=64, num_heads=2, H_layers=1, L_layers=1, puzzle_emb_ndim=64,  # type: ignore[arg-type]

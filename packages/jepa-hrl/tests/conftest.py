@@ -8,17 +8,17 @@ import torch
 
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
+from jepa_hrl.dsl.steps import find_step
 from jepa_hrl.jepa.config import EncoderConfig
-from jepa_hrl.programs.actions import ActionSet, make_action_set
-from jepa_hrl.programs.config import ProgramEncoderConfig, ProgramJepaConfig
-from jepa_hrl.programs.model import ProgramJepa
-from jepa_hrl.programs.opened import OpenedProgramJepa
-from jepa_hrl.rl.puzzles import Puzzle, manifest_puzzles
-from jepa_hrl.rl.world import World
+from jepa_hrl.rl.environment.grid_cache import World
+from jepa_hrl.rl.environment.problems import Puzzle, manifest_puzzles
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.dataset import manifest_line
 from jepa_hrl.synthesis.generator import PhasePlan, practice_task
-from jepa_hrl.synthesis.steps import find_step
+from jepa_hrl.world_model.actions import ActionSet, make_action_set
+from jepa_hrl.world_model.checkpoint import OpenedProgramJepa
+from jepa_hrl.world_model.config import ProgramEncoderConfig, ProgramJepaConfig
+from jepa_hrl.world_model.model import ProgramJepa
 
 STEPS = ("flip_horizontal", "flip_vertical", "transpose", "rotate_90", "recolor", "tile_across", "keep_color")
 

@@ -1,9 +1,9 @@
 import pytest
 
-from rlan.checklist import checklist
 from rlan.collapse import CollapseGuard, collapse_reasons, likely_cause
 from rlan.config import ModelConfig, RlanConfig, TrainingConfig
-from rlan.warning_signs import Watch
+from rlan.config_checks import checklist
+from rlan.health import Watch
 
 HEALTHY = {
     "task_accuracy": 0.1, "pixel_accuracy": 0.7, "non_bg_accuracy": 0.4, "bg_ratio_pred": 0.7, "bg_ratio_target": 0.65,

@@ -10,7 +10,7 @@ from arc_core.extents import answer_extents, swaps_sides
 from arc_core.task import Task
 from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import AugmentationConfig, DataConfig
-from rlan.data import (
+from rlan.data.queries import (
     NO_PAIR,
     QuerySampler,
     build_inputs,

@@ -8,7 +8,7 @@ from arc_core.stablemax import log_stablemax
 from arc_core.tensors import OUTSIDE
 from rlan.config import LossMode
 from rlan.decode import decode, likeliest_sizes, surest_step
-from rlan.losses import (
+from rlan.losses.objective import (
     Targets,
     attention_entropy,
     cell_weights,

@@ -12,8 +12,8 @@ from arc_core.augment import View, dihedral
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
 from rlan.config import DataConfig, ModelConfig, TrainingConfig
-from rlan.data import Inputs, QuerySampler, build_inputs, build_targets, solving_queries
-from rlan.equivariance import (
+from rlan.data.queries import Inputs, QuerySampler, build_inputs, build_targets, solving_queries
+from rlan.losses.equivariance import (
     answer_loss,
     delta_distance,
     equivariance,
@@ -22,8 +22,8 @@ from rlan.equivariance import (
     turn_back,
     turned_queries,
 )
-from rlan.leave_one_out import leave_one_out, left_out_queries
-from rlan.losses import total_loss, training_batch
+from rlan.losses.leave_one_out import leave_one_out, left_out_queries
+from rlan.losses.objective import total_loss, training_batch
 from rlan.model.hyperlora import LowRank, delta_metrics
 from rlan.model.recursive_solver import CLASSES
 from rlan.model.rlan import Outputs, Rlan

@@ -13,8 +13,8 @@ from arc_core.datasets import load_tasks
 from arc_core.task import Task
 from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import ModelConfig, TrainingConfig
-from rlan.data import Inputs, build_inputs, build_targets, solving_queries
-from rlan.losses import make_targets, total_loss
+from rlan.data.queries import Inputs, build_inputs, build_targets, solving_queries
+from rlan.losses.objective import make_targets, total_loss
 from rlan.model.context_encoder import RegionMatching, pooling_matrix
 from rlan.model.counting import color_counts, color_transitions
 from rlan.model.extents import extent_hints

@@ -14,7 +14,7 @@ from arc_core.solver import Budget
 from arc_core.task import Pair, Task
 from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import DataConfig, ModelConfig, RlanConfig
-from rlan.data import Inputs, solving_queries
+from rlan.data.queries import Inputs, solving_queries
 from rlan.inference import Diagnostics, answer
 from rlan.metrics import Scored, baseline_metrics, grid_metrics, model_metrics
 from rlan.model.rlan import Outputs, Rlan

@@ -15,10 +15,10 @@ from arc_core.config import config_to_yaml, load_config
 from arc_core.errors import RunFailure
 from arc_core.loop import open_fabric
 from arc_core.runs import TIMING_PREFIX, RunFolder, read_metrics
-from rlan.checklist import validation_report
 from rlan.cli import main
 from rlan.config import OLD_KEYS, DataConfig, ModelConfig, RlanConfig, TrainingConfig, ValidationConfig
-from rlan.split import split_tasks
+from rlan.config_checks import validation_report
+from rlan.data.task_split import split_tasks
 from rlan.trainer import Trainer
 
 TINY = ModelConfig(hidden_dim=16, num_heads=2, num_solver_steps=2, context_layers=1, spatial_downsample=2)

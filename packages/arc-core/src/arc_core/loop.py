@@ -1,5 +1,6 @@
 """What every trainer shares: device and precision, learning-rate schedules, weight averaging, stopping together."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -127,6 +128,21 @@ def make_schedule(
     if name == "cosine":
         return CosineAnnealingLR(optimizer, T_max=total_steps)
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int, min_ratio: float) -> float:
+    """Learning rate of an optimiser step as a share of the highest: linear warm-up, then half a cosine.
+
+    Args:
+        step: of the optimiser, 0 for the first.
+        warmup_steps: after which the rate is the highest; 0 for no warm-up.
+        total_steps: of the whole run.
+        min_ratio: share that is left at `total_steps`, 0..1.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+    return min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class ExponentialAverage:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from arc_core.errors import InputError, run_command
 from arc_eval.compare import compare
-from arc_eval.stored import report, score, submission
+from arc_eval.result_commands import report, score, submission
 
 _COMPARE = """examples:
   uv run eval compare --limit 40

@@ -18,14 +18,14 @@ from arc_core.runs import git_commit
 from arc_core.scoring import ATTEMPTS
 from arc_core.solver import Budget
 from arc_core.task import Task
-from arc_eval.answers import Lines
 from arc_eval.methods import Method, open_methods
 from arc_eval.protocol import Protocol, environment, left_out, load_evaluation, make_protocol
 from arc_eval.report.build import write_report
-from arc_eval.results import Comparison, compare_rows
-from arc_eval.running import run_method
-from arc_eval.store import PredictionStore
-from arc_eval.submission import submission_of, write_submission
+from arc_eval.runner import run_method
+from arc_eval.storage.prediction_store import PredictionStore
+from arc_eval.storage.records import Lines
+from arc_eval.storage.results import Comparison, compare_rows
+from arc_eval.storage.submission import submission_of, write_submission
 from arc_eval.table import show
 
 

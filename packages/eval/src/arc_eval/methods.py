@@ -12,8 +12,8 @@ from arc_core.errors import InputError
 from arc_core.runs import newest_run
 from arc_core.solver import OpenSolver, SolverEntry, discover_solvers, solver_entry
 from arc_core.task import Task
-from arc_eval.answers import Line
-from arc_eval.submission import SUBMISSION, read_submission, submission_lines
+from arc_eval.storage.records import Line
+from arc_eval.storage.submission import SUBMISSION, read_submission, submission_lines
 
 
 @dataclass

@@ -5,8 +5,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from arc_eval.ensemble import LABEL
-from arc_eval.results import Comparison
+from arc_eval.scoring.ensemble import LABEL
+from arc_eval.storage.results import Comparison
 
 
 def show(comparison: Comparison, console: Console) -> None:

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from arc_core.grid import MAX_SIDE
 from hrm.config import HrmConfig
-from hrm.halting import Batch, go_on_target
+from hrm.data.tokens import positions
 from hrm.losses import segment_losses
-from hrm.model import Reasoner
+from hrm.model.halting import Batch, go_on_target
+from hrm.model.reasoner import Reasoner
 from hrm.optimizers import make_optimizers
-from hrm.tokens import positions
 
 _SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _MOST_SECONDS = 20.0  # a step; larger batches take longer still

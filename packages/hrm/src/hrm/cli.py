@@ -18,8 +18,8 @@ from arc_core.runs import RunFolder
 from arc_core.training_command import TrainedMethod, open_session, write_summary
 from hrm.batch_finder import measure, show
 from hrm.config import METHOD, OLD_KEYS, TRAIN_COMMAND, HrmConfig
+from hrm.data.training_data import training_data
 from hrm.metrics import grid_metrics
-from hrm.split import training_data
 from hrm.trainer import Trainer, out_of_memory_advice
 
 _FIND = "--find-batch-size"

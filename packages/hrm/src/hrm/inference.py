@@ -15,11 +15,11 @@ from arc_core.extents import Ints, answer_extents, grown, turned_extents
 from arc_core.grid import MAX_SIDE, Grid
 from arc_core.sampling import batches_by_canvas
 from arc_core.tensors import TaskTensors
-from hrm.batches import window_of
 from hrm.config import ModelConfig
-from hrm.halting import wants_to_halt
-from hrm.model import Answer, Reasoner
-from hrm.tokens import FIRST_COLOR, decoded_sizes, encode, positions
+from hrm.data.batches import window_of
+from hrm.data.tokens import FIRST_COLOR, decoded_sizes, encode, positions
+from hrm.model.halting import wants_to_halt
+from hrm.model.reasoner import Answer, Reasoner
 
 _CELLS_A_BATCH = 64 * 400  # keeps attention of a batch within a few hundred megabytes whatever the canvas
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from arc_core.stablemax import log_stablemax
-from hrm.model import Answer
+from hrm.model.reasoner import Answer
 
 IGNORED = -100
 

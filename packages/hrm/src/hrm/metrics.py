@@ -10,11 +10,11 @@ from arc_core.augment import View
 from arc_core.extents import Ints
 from arc_core.grid import Grid
 from arc_core.scoring import cell_accuracy, is_exact
-from hrm.identities import Examples
+from hrm.data.identities import Examples
+from hrm.data.training_data import TrainingData
 from hrm.inference import Puzzles, answer
-from hrm.model import Reasoner
-from hrm.puzzle_embedding import PuzzleEmbedding
-from hrm.split import TrainingData
+from hrm.model.puzzle_embedding import PuzzleEmbedding
+from hrm.model.reasoner import Reasoner
 
 
 @dataclass(frozen=True)

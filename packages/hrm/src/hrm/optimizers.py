@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from arc_core.loop import warmup_cosine
 from hrm.config import TrainingConfig
 
 
@@ -71,10 +72,6 @@ def make_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.op
 
 def rate_factor(training: TrainingConfig, step: int) -> float:
     """The learning rate of optimiser step `step` (from 0) over its maximum: linear warm-up, then cosine or constant."""
-    if step < training.warmup_steps:
-        return (step + 1) / training.warmup_steps
-    if training.scheduler == "constant":
+    if training.scheduler == "constant" and step >= training.warmup_steps:
         return 1.0
-    progress = (step - training.warmup_steps) / max(1, training.max_steps - training.warmup_steps)
-    low = training.lr_min_ratio
-    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
+    return warmup_cosine(step, training.warmup_steps, training.max_steps, training.lr_min_ratio)

@@ -25,13 +25,13 @@ from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
 from arc_core.voting import vote, voting_views
-from hrm.batches import build_batch, canvas_of
 from hrm.config import METHOD, TRAIN_COMMAND, HrmConfig
-from hrm.identities import Examples, Identities
+from hrm.data.batches import build_batch, canvas_of
+from hrm.data.identities import Examples, Identities
 from hrm.inference import Puzzles, answer
 from hrm.losses import segment_losses
-from hrm.networks import Networks, build_networks
-from hrm.puzzle_embedding import PuzzleEmbedding, sign_sgd
+from hrm.model.model_with_embeddings import Networks, build_networks
+from hrm.model.puzzle_embedding import PuzzleEmbedding, sign_sgd
 
 _TASKS_A_STREAM = 8  # tasks answered together; more fill batches better, fewer show and save results sooner
 _CELLS_A_FIT = 32 * 400

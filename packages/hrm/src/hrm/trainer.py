@@ -11,22 +11,23 @@ from torch import Tensor
 
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
+from arc_core.distributed import all_gather_blocks
 from arc_core.errors import RunFailure
 from arc_core.loop import Ended, ExponentialAverage, check_finite, require_even_share, stop_asked
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
+from hrm.carry_stream import Carry, Stream
 from hrm.config import METHOD, HrmConfig
-from hrm.halting import Draws, go_on_target, halts, restarted
+from hrm.data.training_data import TrainingData
 from hrm.losses import segment_losses
 from hrm.metrics import Scored, model_metrics, sample
-from hrm.model import Reasoner, State
-from hrm.networks import build_networks
+from hrm.model.halting import Draws, go_on_target, halts, restarted
+from hrm.model.model_with_embeddings import build_networks
+from hrm.model.puzzle_embedding import sign_sgd
+from hrm.model.reasoner import Reasoner, State
 from hrm.optimizers import make_optimizers, rate_factor
-from hrm.puzzle_embedding import sign_sgd
-from hrm.split import TrainingData
-from hrm.stream import Carry, Stream
 
 
 class Trainer:
@@ -119,7 +120,7 @@ class Trainer:
     def _whole(self, carry: Carry) -> dict[str, object]:
         """A carry's rows of all processes, in the order of the global batch."""
         assert carry.state is not None
-        high, low, steps = (self._gathered(part) for part in (*carry.state, carry.steps))
+        high, low, steps = (all_gather_blocks(part, 1)[0] for part in (*carry.state, carry.steps))
         return {
             "high": high, "low": low, "steps": steps, "halted": torch.from_numpy(carry.halted),
             "examples": torch.from_numpy(carry.examples), "origins": torch.from_numpy(carry.origins),
@@ -132,12 +133,6 @@ class Trainer:
         high, low, steps = (whole[name][rank::world].to(self.fabric.device) for name in ("high", "low", "steps"))
         halted, examples, origins = (whole[name].numpy() for name in ("halted", "examples", "origins"))
         return Carry(State(high, low), steps, halted, examples, origins, cast(int, whole["taken"]))
-
-    def _gathered(self, rows: Tensor) -> Tensor:
-        """Rows of all processes in the order of the global batch, of which rank r has r, r + world, ..."""
-        if self.fabric.world_size == 1:
-            return rows
-        return cast(Tensor, self.fabric.all_gather(rows)).transpose(0, 1).flatten(0, 1)
 
     def train(self, progress: Progress) -> Ended:
         """Trains to the end, a signal, or a standstill; validates, logs and saves on the way."""
@@ -207,8 +202,8 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad()
         if touched and self.networks.embedding is not None:
-            identities = self._gathered(torch.cat([ids for ids, _ in touched]))
-            gradients = self._gathered(torch.cat([grads for _, grads in touched])).nan_to_num()
+            identities = all_gather_blocks(torch.cat([ids for ids, _ in touched]), 1)[0]
+            gradients = all_gather_blocks(torch.cat([grads for _, grads in touched]), 1)[0].nan_to_num()
             rate = training.puzzle_emb_lr * factor
             sign_sgd(self.networks.embedding.weights, identities, gradients, rate, training.puzzle_emb_weight_decay)
         if self.average:
@@ -265,7 +260,7 @@ class Trainer:
         draws = Draws(*(torch.from_numpy(drawn[mine].copy()).to(fabric.device) for drawn in (explores, least)))
         halted = halts(config, answer, steps, draws)
         carry.state, carry.steps = state, steps
-        carry.halted = self._gathered(halted).cpu().numpy()
+        carry.halted = all_gather_blocks(halted, 1)[0].cpu().numpy()
         count = len(steps)
         metrics = {
             "loss": mean.detach(),

@@ -13,10 +13,10 @@ from arc_core.grid import MAX_SIDE
 from arc_core.loop import Ended
 from arc_core.runs import RunFolder
 from arc_core.training_command import TrainedMethod, open_session, write_summary
-from rlan.checklist import checklist, validation_report
 from rlan.config import METHOD, OLD_KEYS, TRAIN_COMMAND, RlanConfig
+from rlan.config_checks import checklist, validation_report
+from rlan.data.task_split import Split, split_tasks
 from rlan.metrics import Scored, baseline_metrics
-from rlan.split import Split, split_tasks
 from rlan.trainer import Trainer, out_of_memory_advice
 
 _VALIDATE = "--validate-config"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from arc_core.grid import NUM_COLORS, Grid
-from rlan.losses import class_log_probabilities
+from rlan.losses.objective import class_log_probabilities
 from rlan.model.layers import extent_mask
 
 _MOST_CERTAIN = 10.0  # one cell cannot outvote more than a few rows of others

@@ -10,7 +10,7 @@ from torch import Tensor
 from arc_core.grid import Grid
 from arc_core.sampling import batches_by_canvas
 from arc_core.tensors import TaskTensors
-from rlan.data import Inputs, Queries, build_inputs
+from rlan.data.queries import Inputs, Queries, build_inputs
 from rlan.decode import decode, surest_step
 from rlan.model.rlan import Outputs
 

@@ -12,7 +12,7 @@ from arc_core.grid import Grid, most_common_color
 from arc_core.scoring import cell_accuracy, is_exact
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
-from rlan.data import solving_queries
+from rlan.data.queries import solving_queries
 from rlan.inference import Diagnostics, Model, answer
 
 

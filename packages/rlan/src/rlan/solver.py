@@ -18,9 +18,9 @@ from arc_core.task import Task
 from arc_core.tensors import TaskTensors
 from arc_core.voting import vote, voting_views
 from rlan.config import METHOD, TRAIN_COMMAND, RlanConfig
-from rlan.data import Queries, solving_queries
+from rlan.data.queries import Queries, solving_queries
 from rlan.inference import answer
-from rlan.losses import uses_stablemax
+from rlan.losses.objective import uses_stablemax
 from rlan.model.rlan import Rlan, load_weights
 
 _TASKS_A_STREAM = 8  # tasks answered together; more fill batches better, fewer show and save results sooner

@@ -24,13 +24,13 @@ from arc_core.signals import StopSignals
 from arc_core.tensors import TaskTensors
 from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, likely_cause
 from rlan.config import METHOD, RlanConfig, TrainingConfig
-from rlan.data import QuerySampler
-from rlan.losses import Losses, total_loss, training_batch, uses_stablemax
-from rlan.meta_learning import meta_losses
+from rlan.data.queries import QuerySampler
+from rlan.data.task_split import Split
+from rlan.health import Watch
+from rlan.losses.auxiliary_losses import meta_losses
+from rlan.losses.objective import Losses, total_loss, training_batch, uses_stablemax
 from rlan.metrics import Scored, model_metrics
 from rlan.model.rlan import Rlan, load_weights
-from rlan.split import Split
-from rlan.warning_signs import Watch
 
 
 def build_model(config: RlanConfig) -> Rlan:

@@ -12,10 +12,10 @@ from arc_core.grid import Grid, grid_to_text
 from arc_core.render import COLOR_NAMES, PALETTE
 from arc_core.scoring import ATTEMPTS
 from arc_core.task import Task
-from arc_eval.breakdown import same_size, size_name
-from arc_eval.ensemble import LABEL
 from arc_eval.report.plots import color_of, plots
-from arc_eval.results import Comparison, Judged
+from arc_eval.scoring.breakdown import same_size, size_name
+from arc_eval.scoring.ensemble import LABEL
+from arc_eval.storage.results import Comparison, Judged
 from arc_eval.table import count, percent_interval, seconds
 
 

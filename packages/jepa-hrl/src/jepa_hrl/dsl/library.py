@@ -1,6 +1,7 @@
 """All primitives, by name."""
 
-from jepa_hrl.dsl import (  # importing a family declares its primitives
+from jepa_hrl.dsl.primitive import declared
+from jepa_hrl.dsl.primitives import (  # importing a family declares its primitives
     combining,
     counting,
     cropping,
@@ -18,7 +19,6 @@ from jepa_hrl.dsl import (  # importing a family declares its primitives
     symmetry,
     tiling,
 )
-from jepa_hrl.dsl.primitive import declared
 
 FAMILIES = (
     geometry, cropping, objects, measures, selection, drawing, recolour, movement, lines, filling, symmetry, tiling,

@@ -4,20 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
-from torch.nn import functional
 
 from arc_core.task import Task
 from arc_core.voting import voting_views
-from jepa_hrl.jepa.opened import OpenedJepa
+from jepa_hrl.jepa.checkpoint import OpenedJepa
+from jepa_hrl.jepa.losses import cosine_distance
 
 Floats = npt.NDArray[np.float64]
 _COLORINGS = 8
-
-
-def distance(one: Tensor, other: Tensor) -> Tensor:
-    """(B,) 1 - cosine of latents, 0..2: the distance that InfoNCE learns."""
-    return 1 - functional.cosine_similarity(one, other, dim=1)
 
 
 def latent_distances(jepa: OpenedJepa, tasks: Sequence[Task], colorings: int = _COLORINGS) -> Floats:
@@ -32,7 +26,7 @@ def latent_distances(jepa: OpenedJepa, tasks: Sequence[Task], colorings: int = _
     sums = np.zeros(sum(counts))
     for view in voting_views(1, colorings, 0):
         found = jepa.latents([view.apply_to_task(task) for task in tasks], workers=-1)
-        sums += distance(found.predictions, found.outputs).double().cpu().numpy()
+        sums += cosine_distance(found.predictions, found.outputs).double().cpu().numpy()
     return np.array([part.mean() for part in np.split(sums / colorings, np.cumsum(counts)[:-1])])
 
 

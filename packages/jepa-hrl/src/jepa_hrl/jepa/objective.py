@@ -7,10 +7,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from arc_core.randomness import generator_for
-from jepa_hrl.jepa.batches import Batch, changed
 from jepa_hrl.jepa.config import JepaConfig
+from jepa_hrl.jepa.data.batches import Batch, changed
 from jepa_hrl.jepa.losses import info_nce, invariance, relational
-from jepa_hrl.jepa.model import Jepa, Predicted
+from jepa_hrl.jepa.model.jepa import Jepa, Predicted
 from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
 
 

@@ -10,20 +10,20 @@ from torch import Tensor
 
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
+from arc_core.distributed import all_gather_blocks, all_gather_ordered
+from arc_core.epochs import EpochRecord, EpochTrainer, link_epoch
 from arc_core.errors import InputError, RunFailure
 from arc_core.loop import check_finite, require_even_share
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
-from jepa_hrl.jepa.batches import DeviceTable, draw_pairs, epoch_order, make_batch
+from jepa_hrl.jepa.collapse import collapse_advice
 from jepa_hrl.jepa.config import METHOD, JepaConfig
-from jepa_hrl.jepa.data import JepaData
-from jepa_hrl.jepa.diagnostics import collapse_advice
-from jepa_hrl.jepa.epochs import EpochRecord, EpochTrainer, link_epoch
-from jepa_hrl.jepa.losses import gathered, in_order_of_all
-from jepa_hrl.jepa.model import Jepa
+from jepa_hrl.jepa.data.batches import DeviceTable, draw_pairs, epoch_order, make_batch
+from jepa_hrl.jepa.data.dataset import JepaData
+from jepa_hrl.jepa.epoch_files import write_epoch_files
+from jepa_hrl.jepa.model.jepa import Jepa
 from jepa_hrl.jepa.objective import Objective
-from jepa_hrl.jepa.schedule import rate_factor
 from jepa_hrl.jepa.validation import Validation
 
 
@@ -31,6 +31,7 @@ class Trainer(EpochTrainer):
     """Everything that one run holds on to; a checkpoint has all that changes."""
 
     unit = "tasks"
+    loss_metric, accuracy_metric = "loss/total", "train/retrieval_top1"
     config: JepaConfig
 
     def __init__(self, config: JepaConfig, data: JepaData, run: RunFolder, fabric: Fabric) -> None:
@@ -50,6 +51,7 @@ class Trainer(EpochTrainer):
         self.config, self.data, self.run, self.fabric = config, data, run, fabric
         self.steps_per_epoch = len(data.learnt) // training.batch_size
         self.total_steps = self.steps_per_epoch * training.epochs
+        self.batch_size, self.log_every = training.batch_size, config.validation.log_every_steps
         torch.manual_seed(seed_for(training.seed, "jepa weights", 0))
         self.model = Jepa(config)
         self.model.encoder.fit_inputs(torch.from_numpy(data.table.objects), torch.from_numpy(data.table.grids))
@@ -112,9 +114,12 @@ class Trainer(EpochTrainer):
             raise InputError(f"--init-from needs weights of the same object_encoder: {reason}") from None
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
 
-    def stands_still(self) -> bool:
-        """Whether validation has not become better for so long that the config says to stop."""
-        return self.record.stopped_early(self.config.training.early_stopping)
+    def early_stop_reason(self) -> str:
+        """Says so once the validation loss has not improved for as many epochs as the config allows."""
+        stopping, stale = self.config.training.early_stopping, self.record.stale
+        if stopping.enabled and stale >= stopping.patience:
+            return f"no better validation in {stale} epochs; stopping early"
+        return ""
 
     def training_step(self) -> dict[str, float]:
         """One optimiser step; means over its parts and all processes.
@@ -123,7 +128,7 @@ class Trainer(EpochTrainer):
             RunFailure: the loss is not finite.
         """
         config, fabric = self.config, self.fabric
-        rate = config.optimizer.lr * rate_factor(self.step, config.optimizer.warmup_steps, self.total_steps)
+        rate = config.optimizer.lr * self.learning_rate_factor(config.optimizer.warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         epoch, within = divmod(self.step, self.steps_per_epoch)
@@ -145,10 +150,11 @@ class Trainer(EpochTrainer):
         if quantizer is not None and self.step % encoder.vq_refresh_interval == 0:
             choice = torch.Generator().manual_seed(seed_for(config.training.seed, "refresh", self.step))
             threshold = encoder.vq_refresh_usage_threshold if encoder.vq_refresh_enabled else None
-            refreshed = quantizer.close_window(in_order_of_all(*self._objects), threshold, choice)
+            refreshed = quantizer.close_window(all_gather_ordered(*self._objects), threshold, choice)
         stacked = torch.stack([torch.stack([metrics[name].detach().double() for name in metrics]) for metrics in found])
         means = cast(Tensor, fabric.all_reduce(stacked.mean(dim=0))).tolist()
         values = dict(zip(found[0], means, strict=True))
+        self.record.add(values["loss/total"])
         if quantizer is not None:
             values |= {"diagnostics/vq/usage_ratio": float(quantizer.usage), "diagnostics/vq/refreshed": refreshed}
         return values | {"optimizer/lr": rate, "loss/temperature": float(self.model.temperature.detach())}
@@ -166,14 +172,14 @@ class Trainer(EpochTrainer):
             if config.loss.target == "ema":
                 with fabric.autocast():
                     targets = self.target(batch.targets).latents
-        keys, places = gathered(targets, block=int((drawn.tasks == 0).sum()))
+        keys, places = all_gather_blocks(targets, block=int((drawn.tasks == 0).sum()))
         value = self.objective(self.model, batch, predicted, keys, places, micro_step)
         check_finite(value.total.item(), self.step + 1, float(self.optimizer.param_groups[0]["lr"]))
         fabric.backward(value.total / parts)
         self.model.enqueue(keys)
         self._objects = predicted.encoded.objects.detach(), batch.owner_places
         losses = {f"loss/{name}": loss for name, loss in (value.parts | {"total": value.total}).items()}
-        return losses | {"train/right": value.right}
+        return losses | {"train/retrieval_top1": value.right}
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -189,7 +195,8 @@ class Trainer(EpochTrainer):
         """Figures of the held-out tasks; see `Validation.score`."""
         return self.validation.score(self.model, self.target, self.config.loss.target == "ema", self.fabric)
 
-    def _end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
+    def end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
+        """Validates, logs, advises where latents collapse, and saves."""
         config = self.config
         epoch = self.step // self.steps_per_epoch
         found = self.score()
@@ -201,7 +208,8 @@ class Trainer(EpochTrainer):
         shown = f"epoch {epoch}/{config.training.epochs}  loss {self.record.losses[-1]:.4f}"
         isotropy = found.get("diagnostics/context/isotropy")
         if isotropy is not None:
-            shown += f"  validation {found['val/loss']:.4f}  right {found['val/right']:.3f}  isotropy {isotropy:.2f}"
+            top1 = found["val/retrieval_top1"]
+            shown += f"  validation {found['val/loss']:.4f}  top-1 {top1:.3f}  isotropy {isotropy:.2f}"
         if usage:
             shown += f"  codes used {usage['usage_ratio']:.2f}"
         progress.say(shown)
@@ -210,12 +218,13 @@ class Trainer(EpochTrainer):
             if advice:
                 progress.say(advice)
         if self.fabric.is_global_zero:
-            self.record.write(self.run, config, epoch, self.step, found, usage)
-        self._save(is_best)
+            write_epoch_files(self.run, config, self.record, epoch, self.step, found, usage)
+        self.save(is_best)
         if self.fabric.is_global_zero:
             link_epoch(self.run, self.step, epoch)
 
-    def _save(self, is_best: bool) -> None:
+    def save(self, is_best: bool) -> None:
+        """Saves a checkpoint of the current step."""
         if self.fabric.is_global_zero:
             save_checkpoint(self.run.checkpoints, self.state(), is_best, self.config.validation.keep_last)
         self.fabric.barrier()

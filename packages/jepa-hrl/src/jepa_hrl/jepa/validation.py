@@ -7,11 +7,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from jepa_hrl.jepa.batches import DeviceTable, Drawn, Integers, make_batch
-from jepa_hrl.jepa.diagnostics import latent_statistics
-from jepa_hrl.jepa.encoder import Encoder
+from jepa_hrl.jepa.collapse import latent_statistics
+from jepa_hrl.jepa.data.batches import DeviceTable, Drawn, Integers, make_batch
 from jepa_hrl.jepa.losses import info_nce
-from jepa_hrl.jepa.model import Jepa
+from jepa_hrl.jepa.model.encoder import Encoder
+from jepa_hrl.jepa.model.jepa import Jepa
 
 _TASKS_AT_ONCE = 64
 
@@ -78,7 +78,7 @@ class Validation:
         places = torch.arange(len(outputs), device=outputs.device)
         temperature = model.temperature.detach()
         loss, right = info_nce(found.predictions[found.last], outputs, places, model.filled_queue, temperature)
-        values = {"val/loss": float(loss), "val/right": float(right)}
+        values = {"val/loss": float(loss), "val/retrieval_top1": float(right)}
         for name, latents in (("context", found.inputs), ("target", found.outputs)):
             values |= {f"diagnostics/{name}/{key}": value for key, value in latent_statistics(latents).items()}
         return values

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from arc_core.grid import NUM_COLORS, Grid
-from jepa_hrl.dsl.objects import EIGHT, FOUR
+from jepa_hrl.dsl.primitives.objects import EIGHT, FOUR
 
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arc_core.grid import MAX_SIDE, NUM_COLORS, Grid
-from jepa_hrl.dsl.measures import hole_number
+from jepa_hrl.dsl.primitives.measures import hole_number
 from jepa_hrl.objects.extraction import Integers, extract_objects
 
 Floats = npt.NDArray[np.float32]

@@ -4,6 +4,6 @@ import gymnasium
 
 gymnasium.register(
     id="arc/LatentReasoning-v0",
-    entry_point="jepa_hrl.rl.making:make_env",
-    vector_entry_point="jepa_hrl.rl.making:make_vector_env",
+    entry_point="jepa_hrl.rl.environment.registration:make_env",
+    vector_entry_point="jepa_hrl.rl.environment.registration:make_vector_env",
 )

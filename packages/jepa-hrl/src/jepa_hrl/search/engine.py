@@ -19,10 +19,10 @@ from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.program import INPUT, Call, Expression, Literal, accepts, evaluate
 from jepa_hrl.dsl.types import Array, Kind, Objects, Refusal, Value, key_of
 from jepa_hrl.search.inference import PLANES, Inference, Proposal
-from jepa_hrl.search.led import Policy, follow
 from jepa_hrl.search.moves import Move
 from jepa_hrl.search.node import Node
 from jepa_hrl.search.operators import Operator, operator_of, operators_for, standard_operators
+from jepa_hrl.search.policy_guided import Policy, follow
 from jepa_hrl.search.targets import Target, likeness, targets_for
 
 _GROUPS = {Kind.GRID: 0, Kind.MASK: 0, Kind.FIELD: 1, Kind.COLOR: 2, Kind.INT: 3, Kind.OBJECT: 4, Kind.OBJECTS: 5}

@@ -6,7 +6,7 @@ import numpy as np
 
 from arc_core.grid import Grid, check_grid
 from arc_core.render import grid_to_svg
-from jepa_hrl.dsl.drawing import draw
+from jepa_hrl.dsl.primitives.drawing import draw
 from jepa_hrl.dsl.program import Call, Expression, Input, evaluate, explain
 from jepa_hrl.dsl.types import Kind, Object, Objects
 

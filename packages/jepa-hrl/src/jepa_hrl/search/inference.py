@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from jepa_hrl.dsl.program import Call, Expression
 from jepa_hrl.dsl.types import Kind
+from jepa_hrl.search.color_tables import Fields, Outputs
 from jepa_hrl.search.node import Node
 from jepa_hrl.search.overlays import Layers
-from jepa_hrl.search.tables import Fields, Outputs
 from jepa_hrl.search.targets import Target
 
 PLANES = (Kind.GRID, Kind.MASK, Kind.FIELD)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.program import INPUT, Call, Expression, evaluate, names_in
+from jepa_hrl.dsl.steps import STEPS, Arguments, Step
 from jepa_hrl.dsl.types import Array, Kind, Refusal, Value
-from jepa_hrl.synthesis.steps import STEPS, Arguments, Step
 
 # Tables are inferred from the outputs where a program ends, not guessed on the way.
 STEP_NAMES = tuple(sorted(name for name, step in STEPS.items() if step.is_plain or step.takes_color))

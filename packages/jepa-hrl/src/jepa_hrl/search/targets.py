@@ -6,9 +6,9 @@ from math import inf, log2
 
 import numpy as np
 
-from jepa_hrl.dsl import geometry
-from jepa_hrl.dsl.combining import on_ground_of
 from jepa_hrl.dsl.library import PRIMITIVES
+from jepa_hrl.dsl.primitives import geometry
+from jepa_hrl.dsl.primitives.combining import on_ground_of
 from jepa_hrl.dsl.program import INPUT, Call, Expression
 from jepa_hrl.dsl.types import Array, Refusal, key_of
 from jepa_hrl.search.node import Node

@@ -4,7 +4,6 @@ A task depends on its phase, its number and the seed alone, so the bytes are the
 and an interrupted run goes on after the last whole line.
 """
 
-import argparse
 import hashlib
 import json
 import time
@@ -15,16 +14,16 @@ from pathlib import Path
 from joblib import delayed
 from rich.console import Console
 
-from arc_core.config import build_config, config_to_dict, overlaid, parse_overrides, read_config_file, workspace_folder
+from arc_core.config import build_config, config_to_dict, overlaid, parse_overrides, read_config_file
 from arc_core.datasets import fingerprint, load_tasks
-from arc_core.errors import InputError, run_command
+from arc_core.errors import InputError
 from arc_core.files import show_path, write_json
 from arc_core.progress import Progress
 from arc_core.task import Task, task_to_json
+from jepa_hrl.dsl.steps import STEPS, find_step
 from jepa_hrl.synthesis.config import SynthesisConfig
 from jepa_hrl.synthesis.contact_sheet import write_contact_sheet
 from jepa_hrl.synthesis.generator import PhasePlan, Synthetic, make_task
-from jepa_hrl.synthesis.steps import STEPS, find_step
 from jepa_hrl.workers import in_workers
 
 _TASKS_A_JOB = 8
@@ -137,42 +136,6 @@ def summarise(tasks: Sequence[Task], manifest: Path, recipe: dict[str, object]) 
     }  # fmt: skip
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command `generate-dataset`."""
-    parser = argparse.ArgumentParser(
-        "generate-dataset",
-        description="Write synthetic ARC tasks of known programs. Any key of the config is a switch too: "
-        "--task_schedule.phase_i.count 100.",
-        epilog="example: uv run generate-dataset --config configs/data/pilot_curriculum.yaml",
-    )
-    default = workspace_folder() / "configs" / "data" / "pilot_curriculum.yaml"
-    parser.add_argument("--config", type=Path, default=default, metavar="FILE", help="default: the pilot curriculum")
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="default: data/NAME")
-    parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
-    args, rest = parser.parse_known_args(argv)
-    return run_command(lambda: _generate(args, rest, Console(emoji=False)))
-
-
-def _generate(args: argparse.Namespace, rest: Sequence[str], console: Console) -> int:
-    config = read_config(args.config, rest)
-    folder = args.output_dir or workspace_folder() / "data" / config.name
-    began = time.perf_counter()
-    console.print(f"writing to {show_path(folder)}", highlight=False, soft_wrap=True)
-    summary = generate(config, folder, args.workers, console)
-    seconds = time.perf_counter() - began
-    histogram = summary["program_length_histogram"]
-    assert isinstance(histogram, dict)
-    lengths = ", ".join(f"{count:,} of {length}" for length, count in histogram.items())
-    manifest = show_path(folder / "manifest.jsonl")
-    console.print(
-        f"{summary['total_tasks']:,} tasks in {seconds:.0f} s; steps: {lengths}\n"
-        f"a look: {show_path(folder / 'contact_sheet.png')}\n"
-        f"next: uv run evaluate-arc --tasks {manifest} --output runs/search/{config.name}.json --limit 200",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    return 0
-
-
 def read_config(path: Path, overrides: Sequence[str] = ()) -> SynthesisConfig:
     """A data config with command-line overrides.
 
@@ -181,7 +144,3 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SynthesisConfig:
     """
     values = overlaid(read_config_file(path), parse_overrides(overrides))
     return build_config(SynthesisConfig, values, str(path))[0]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

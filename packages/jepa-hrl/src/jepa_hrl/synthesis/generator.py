@@ -13,11 +13,11 @@ from arc_core.errors import InputError
 from arc_core.randomness import generator_for
 from arc_core.task import Pair, Task
 from jepa_hrl.dsl.program import INPUT, Expression, Known, evaluate, names_in
+from jepa_hrl.dsl.steps import Arguments, Step
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.search.engine import Limits, Search
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.inputs import STYLES
-from jepa_hrl.synthesis.steps import Arguments, Step
 
 _ATTEMPTS = 4000
 _INPUT_ATTEMPTS = 4  # styles tried for a program

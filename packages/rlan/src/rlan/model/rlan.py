@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from arc_core.checkpoint import Checkpoint, CheckpointError
 from rlan.config import ModelConfig
-from rlan.data import Inputs
+from rlan.data.queries import Inputs
 from rlan.model.context_encoder import Context, ContextEncoder
 from rlan.model.counting import LatentCountingRegisters, color_transitions, first_guess
 from rlan.model.extents import HINTS, extent_hints

@@ -1,0 +1,181 @@
+"""Training by epochs: the loop, the record of its losses, and checkpoints named by epoch."""
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import ClassVar, cast
+
+from lightning_fabric import Fabric
+
+from arc_core.checkpoint import checkpoint_path
+from arc_core.loop import Ended, stop_asked, warmup_cosine
+from arc_core.progress import Progress
+from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
+from arc_core.signals import StopSignals
+
+_LAST_RATE = 0.1  # of the highest, at the end of the cosine
+
+
+class EpochRecord:
+    """Losses of finished epochs, and how long the validation loss has not improved.
+
+    Attributes:
+        losses: mean training loss of each finished epoch.
+        validation_losses: validation loss of each epoch that was validated.
+        best: lowest validation loss so far; None before the first.
+        stale: epochs since the validation loss last fell by more than `min_delta`.
+    """
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.validation_losses: list[float] = []
+        self.best: float | None = None
+        self.stale = 0
+        self._reference = float("inf")
+        self._sum, self._count = 0.0, 0
+
+    def state_dict(self) -> dict[str, object]:
+        """The whole record as plain values, for a checkpoint."""
+        return {
+            "losses": list(self.losses), "validation_losses": list(self.validation_losses), "best": self.best,
+            "stale": self.stale, "reference": self._reference, "sum": self._sum, "count": self._count,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Restores what `state_dict` returned."""
+        self.losses = list(cast("list[float]", state["losses"]))
+        self.validation_losses = list(cast("list[float]", state["validation_losses"]))
+        self.best, self.stale = cast("float | None", state["best"]), cast(int, state["stale"])
+        self._reference = cast(float, state["reference"])
+        self._sum, self._count = cast(float, state["sum"]), cast(int, state["count"])
+
+    def add(self, loss: float) -> None:
+        """Adds the loss of one optimiser step to the running epoch."""
+        self._sum, self._count = self._sum + loss, self._count + 1
+
+    def end_epoch(self, validation: float | None, min_delta: float) -> bool:
+        """Closes the running epoch.
+
+        Args:
+            validation: its validation loss; None if it was not validated.
+            min_delta: fall of the validation loss below which the epoch counts as stale.
+        Returns:
+            Whether the validation loss is the lowest so far.
+        """
+        self.losses.append(self._sum / max(self._count, 1))
+        self._sum, self._count = 0.0, 0
+        if validation is None:
+            return False
+        self.validation_losses.append(validation)
+        self.stale = 0 if validation < self._reference - min_delta else self.stale + 1
+        self._reference = min(self._reference, validation) if self.stale == 0 else self._reference
+        is_best = self.best is None or validation < self.best
+        self.best = validation if is_best else self.best
+        return is_best
+
+
+def link_epoch(run: RunFolder, step: int, epoch: int) -> None:
+    """Gives an epoch's checkpoint a second name, checkpoint_epoch_0012.pt, and removes names of deleted checkpoints.
+
+    Args:
+        run: the run whose checkpoints these are.
+        step: optimiser step of the checkpoint.
+        epoch: number of the epoch that ended with it, from 1.
+    """
+    folder, whole = run.checkpoints, checkpoint_path(run.checkpoints, step)
+    if not whole.exists():
+        return
+    named = folder / f"checkpoint_epoch_{epoch:04d}.pt"
+    named.unlink(missing_ok=True)
+    os.link(whole, named)
+    alive = {path.stat().st_ino for path in folder.glob("step_*.pt")}
+    for path in folder.glob("checkpoint_epoch_*.pt"):
+        if path.stat().st_ino not in alive:
+            path.unlink()
+
+
+class EpochTrainer(ABC):
+    """The loop of trainers whose data is passed over epoch by epoch; subclasses say what a step and an epoch's end are.
+
+    Attributes:
+        unit: what a batch is made of, for the rate that is shown and logged.
+        loss_metric, accuracy_metric: names of the metrics of `training_step` that the progress line shows.
+        run, fabric: where the run writes, and on which devices it computes.
+        step: optimiser steps done.
+        steps_per_epoch, total_steps: optimiser steps of an epoch and of the whole run.
+        batch_size: units of one optimiser step, over all processes.
+        log_every: optimiser steps between two lines of metrics; an epoch's last step is always logged.
+    """
+
+    unit: ClassVar[str]
+    loss_metric: ClassVar[str]
+    accuracy_metric: ClassVar[str]
+    run: RunFolder
+    fabric: Fabric
+    step: int
+    steps_per_epoch: int
+    total_steps: int
+    batch_size: int
+    log_every: int
+
+    @abstractmethod
+    def training_step(self) -> dict[str, float]:
+        """Takes one optimiser step and returns its metrics."""
+
+    @abstractmethod
+    def end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
+        """Validates, logs and saves after the last step of an epoch."""
+
+    @abstractmethod
+    def save(self, is_best: bool) -> None:
+        """Saves a checkpoint of the current step."""
+
+    def start(self, log: MetricLog | None, progress: Progress) -> None:
+        """Runs before the loop, at the first start and after every resumption; by default repeats a lost `link_epoch`.
+
+        A kill may have come between an epoch's checkpoint and its second name.
+        """
+        if self.fabric.is_global_zero and self.step and self.step % self.steps_per_epoch == 0:
+            link_epoch(self.run, self.step, self.step // self.steps_per_epoch)
+
+    def early_stop_reason(self) -> str:
+        """Why training should end after this epoch although steps are left; empty to go on."""
+        return ""
+
+    def learning_rate_factor(self, warmup_steps: int) -> float:
+        """The next step's learning rate as a share of the highest: linear warm-up, then a cosine to a tenth.
+
+        Args:
+            warmup_steps: of the recipe; at most half of the run, so that a short run reaches its rate.
+        """
+        return warmup_cosine(self.step, min(warmup_steps, self.total_steps // 2), self.total_steps, _LAST_RATE)
+
+    def train(self, progress: Progress) -> Ended:
+        """Trains to the last step, a signal or an early stop; each epoch ends with `end_epoch`."""
+        main = self.fabric.is_global_zero
+        with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
+            self.start(log, progress)
+            clock, clocked, shown_rate = time.perf_counter(), self.step, ""
+            while self.step < self.total_steps:
+                metrics = self.training_step()
+                epoch_done = self.step % self.steps_per_epoch == 0
+                if self.step % self.log_every == 0 or epoch_done:
+                    rate = (self.step - clocked) * self.batch_size / (time.perf_counter() - clock)
+                    clock, clocked, shown_rate = time.perf_counter(), self.step, f"  {rate:.0f} {self.unit}/s"
+                    if log is not None:
+                        log.log(self.step, metrics | {f"{TIMING_PREFIX}{self.unit}_per_second": rate})
+                loss, accuracy = metrics[self.loss_metric], metrics[self.accuracy_metric]
+                progress.update(self.step, f"loss {loss:.3f}  accuracy {accuracy:.3f}{shown_rate}")
+                if epoch_done:
+                    self.end_epoch(log, progress)
+                    clock, clocked = time.perf_counter(), self.step
+                if stop_asked(self.fabric, signals):
+                    if not epoch_done:
+                        self.save(is_best=False)
+                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
+                if epoch_done and (reason := self.early_stop_reason()):
+                    progress.say(reason)
+                    break
+        return Ended(self.step, 0)

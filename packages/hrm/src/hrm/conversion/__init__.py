@@ -1,0 +1,1 @@
+"""Published weights to this project's checkpoints and back, and inference programs."""

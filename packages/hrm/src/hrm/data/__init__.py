@@ -1,0 +1,1 @@
+"""From tasks to batches of token sequences: views, identities and datasets on disk."""

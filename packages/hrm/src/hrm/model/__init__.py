@@ -1,0 +1,1 @@
+"""HRM, TRM and the transformer: layers, recursion, halting and puzzle embeddings."""

@@ -1,0 +1,1 @@
+"""From tasks to batches of object tokens."""

@@ -1,0 +1,1 @@
+"""The encoder of objects and the predictor of output latents."""

@@ -1,0 +1,91 @@
+"""Vector quantisation whose codes are running means of what is assigned to them. M vectors, K codes, H channels."""
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from arc_core.distributed import global_mean
+
+_EPSILON = 1e-5
+
+
+class VectorQuantizer(nn.Module):
+    """Nearest codes, straight-through gradients, codes by exponential averages, unused codes refreshed.
+
+    Args:
+        codes: K.
+        channels: H.
+        decay: of the averages, a step.
+    Source: van den Oord et al. 2017, arXiv:1711.00937, appendix A.1; refreshing as in Dhariwal et al. 2020 (Jukebox).
+    """
+
+    def __init__(self, codes: int, channels: int, decay: float = 0.99) -> None:
+        super().__init__()
+        self._decay = decay
+        self.codes: Tensor
+        self.sizes: Tensor
+        self.sums: Tensor
+        self.window: Tensor
+        self.last_usage: Tensor
+        start = torch.randn(codes, channels)
+        self.register_buffer("codes", start)
+        self.register_buffer("sizes", torch.ones(codes))
+        self.register_buffer("sums", start.clone())
+        self.register_buffer("window", torch.zeros(codes))  # assignments since it began
+        self.register_buffer("last_usage", torch.tensor(-1.0))
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(M, H) vectors to their codes with the vectors' gradients, (M,) which codes, and the commitment loss.
+
+        The loss is the mean over vectors of the squared distance to the code, over H. In training the averages take
+        the vectors in; over several processes, all of theirs.
+        """
+        vectors = vectors.float()
+        with torch.no_grad():
+            # |v - c|^2 without |v|^2, which does not matter to the nearest.
+            chosen = (self.codes.square().sum(dim=1) - 2 * vectors @ self.codes.T).argmin(dim=1)
+            near = self.codes[chosen]
+            if self.training:
+                self._take_in(vectors, chosen)
+        distances = (vectors - near).square().mean(dim=1)
+        # Outside training processes need not keep step: the first one validates alone at the end.
+        commitment = global_mean(distances) if self.training else distances.sum() / max(len(distances), 1)
+        return vectors + (near - vectors).detach(), chosen, commitment
+
+    def _take_in(self, vectors: Tensor, chosen: Tensor) -> None:
+        counts = torch.zeros_like(self.sizes).index_add_(0, chosen, torch.ones_like(chosen, dtype=self.sizes.dtype))
+        sums = torch.zeros_like(self.sums).index_add_(0, chosen, vectors)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(counts)
+            torch.distributed.all_reduce(sums)
+        self.window += counts
+        self.sizes.lerp_(counts, 1 - self._decay)
+        self.sums.lerp_(sums, 1 - self._decay)
+        total = self.sizes.sum()
+        smooth = (self.sizes + _EPSILON) / (total + len(self.sizes) * _EPSILON) * total
+        self.codes.copy_(self.sums / smooth[:, None])
+
+    @property
+    def usage(self) -> Tensor:
+        """Share of the codes used in the last whole window; in the first one so far."""
+        return (self.window > 0).float().mean() if self.last_usage < 0 else self.last_usage
+
+    @torch.no_grad()
+    def close_window(self, vectors: Tensor, threshold: float | None, choice: torch.Generator) -> int:
+        """Reads the usage, moves little used codes onto some of the given vectors and begins a new window.
+
+        Args:
+            vectors: (M, H), the same in every process.
+            threshold: codes used less than this share of the mean code's use are moved; None moves none.
+            choice: on the CPU.
+        Returns:
+            How many codes were moved.
+        """
+        self.last_usage.copy_((self.window > 0).float().mean())
+        unused = torch.nonzero(self.window < (threshold or 0.0) * self.window.mean()).squeeze(1)
+        if len(unused) and len(vectors):
+            rows = torch.randint(len(vectors), (len(unused),), generator=choice).to(vectors.device)
+            moved, size = vectors[rows].float(), self.sizes.mean()
+            self.codes[unused], self.sizes[unused], self.sums[unused] = moved, size, moved * size
+        self.window.zero_()
+        return len(unused)

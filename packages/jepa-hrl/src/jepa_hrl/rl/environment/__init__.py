@@ -1,0 +1,1 @@
+"""The latent environment: problems, batched episodes and their gymnasium interface."""

@@ -1,0 +1,48 @@
+"""The environment from files, for `gymnasium.make` and `gymnasium.make_vec`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from arc_core.config import build_config
+from jepa_hrl.jepa.data.tasks import curriculum_manifest
+from jepa_hrl.rl.config import EnvConfig, TasksConfig
+from jepa_hrl.rl.environment.env import LatentReasoningEnv, LatentReasoningVectorEnv
+from jepa_hrl.rl.environment.grid_cache import World
+from jepa_hrl.rl.environment.problems import Puzzle, manifest_puzzles
+from jepa_hrl.rl.prerequisites import finished_program_jepa
+from jepa_hrl.world_model.checkpoint import open_program_jepa
+
+
+def _opened(
+    checkpoint: str | None, manifest: str | None, settings: dict[str, Any]
+) -> tuple[World, list[Puzzle], EnvConfig]:
+    config, _ = build_config(EnvConfig, settings, "the environment's settings")
+    jepa = open_program_jepa(Path(checkpoint) if checkpoint else finished_program_jepa(), torch.device("cpu"))
+    path = Path(manifest) if manifest else curriculum_manifest(TasksConfig().curriculum, Console(stderr=True))
+    puzzles = manifest_puzzles(path, jepa.actions, config.demonstrations)
+    return World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device), puzzles, config
+
+
+def make_env(
+    checkpoint: str | None = None, manifest: str | None = None, render_mode: str | None = None, **settings: Any
+) -> LatentReasoningEnv:
+    """One episode at a time.
+
+    Args:
+        checkpoint: run or checkpoint of train-program-conditioned-jepa; the newest run by default.
+        manifest: tasks, as generate-dataset writes them; the quick curriculum by default.
+        settings: of `EnvConfig`, such as dynamics="grounded" or reward={"step_penalty": 0.1}.
+    Raises:
+        InputError: a file is missing or cannot be read, or a setting is none.
+    """
+    return LatentReasoningEnv(*_opened(checkpoint, manifest, settings), render_mode=render_mode)
+
+
+def make_vector_env(
+    num_envs: int = 1, checkpoint: str | None = None, manifest: str | None = None, **settings: Any
+) -> LatentReasoningVectorEnv:
+    """Many episodes stepped together; see `make_env`."""
+    return LatentReasoningVectorEnv(*_opened(checkpoint, manifest, settings), num_envs=num_envs)

@@ -1,0 +1,1 @@
+"""Behavioural cloning of the programs that synthetic problems were made with."""

@@ -1,0 +1,115 @@
+"""`pretrain-bc`: a first policy from the programs of synthetic tasks, before anything is tried."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from arc_core.checkpoint import CheckpointError, load_checkpoint
+from arc_core.config import build_config
+from arc_core.errors import InputError, RunFailure, run_command
+from arc_core.files import show_path
+from arc_core.loop import Ended
+from arc_core.progress import Progress
+from arc_core.runs import RunFolder
+from arc_core.training_command import TrainedMethod, open_session, write_summary
+from jepa_hrl.rl.config import CLONING_COMMAND, CLONING_METHOD, OLD_KEYS, ReasonerConfig
+from jepa_hrl.rl.environment.datasets import load_puzzles
+from jepa_hrl.rl.imitation.demonstrations import demonstrate
+from jepa_hrl.rl.imitation.trainer import CloningTrainer
+from jepa_hrl.rl.policy.agent import Agent, thinks_in
+from jepa_hrl.rl.prerequisites import piece, program_jepa
+from jepa_hrl.world_model.checkpoint import OpenedProgramJepa, open_program_jepa
+
+_CLONING = TrainedMethod(
+    CLONING_METHOD, ReasonerConfig, "pretrain-bc", CLONING_COMMAND,
+    "Clone a first policy from the programs of synthetic tasks, for train-active-reasoner to begin with.", OLD_KEYS,
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `pretrain-bc`."""
+    return run_command(lambda: _train(argv))
+
+
+def cloned_policy(config: ReasonerConfig, jepa: OpenedProgramJepa, console: Console) -> Path:
+    """The cloned policy that a reasoner begins with: of its size, thinking in the same latents, free to do the same."""
+
+    def fits(run: RunFolder) -> bool:
+        try:
+            checkpoint = load_checkpoint(run.path, CLONING_METHOD)
+        except CheckpointError:
+            return False
+        theirs, _ = build_config(ReasonerConfig, checkpoint.config, str(run.path))
+        return thinks_in(checkpoint, jepa) and _shape(theirs) == _shape(config)
+
+    alike = [f"--{key}={str(value).lower()}" for key, value in _shape(config).items()]
+    if not config.env.undo:
+        alike.append("--cloning.strays=0")
+    alike.append(f"--program_checkpoint={jepa.file}")
+    return piece(config.policy_checkpoint, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, alike, fits)
+
+
+def _shape(config: ReasonerConfig) -> dict[str, object]:
+    """By key what a policy and the one that it begins with must have in common."""
+    policy = config.policy
+    return {
+        "env.undo": config.env.undo, "policy.hidden_dim": policy.hidden_dim, "policy.foresight": policy.foresight,
+    }  # fmt: skip
+
+
+def _train(argv: Sequence[str] | None) -> int:
+    session = open_session(_CLONING, argv)
+    if session is None:
+        return 0
+    config, console, fabric = session.config, session.console, session.fabric
+    if not config.cloning.epochs:
+        raise InputError("cloning.epochs must be 1 or more to clone a policy; got 0")
+    with fabric.rank_zero_first():
+        jepa = open_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
+        sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
+    run = session.begin(sets.fingerprint)
+    agent = Agent(jepa, config.policy, config.trainer.seed, undo=config.env.undo)
+    traced = sum(bool(puzzle.trace) for puzzle in sets.learnt)
+    with Progress(console, traced, "programs to imitate") as progress:
+        known = demonstrate(
+            sets.learnt, agent.foresight, agent.world, config.env, -1, progress, config.cloning.strays,
+            config.trainer.seed,
+        )  # fmt: skip
+    trainer = CloningTrainer(config, agent, sets, known, run, fabric)
+    session.take_over(trainer)
+    console.print(
+        f"behavioural cloning of {traced:,} programs, {len(known):,} steps; {config.cloning.epochs} epochs of "
+        f"{trainer.steps_per_epoch} steps of {config.cloning.batch_size}\nwriting to {show_path(run.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return session.train(
+        trainer, run, _out_of_memory(config), lambda ended, seconds: _conclude(console, trainer, ended, seconds)
+    )
+
+
+def _out_of_memory(config: ReasonerConfig) -> RunFailure:
+    return RunFailure(
+        f"the device ran out of memory; try cloning.batch_size {config.cloning.batch_size // 2}, then tasks.practice "
+        f"{config.tasks.practice // 2}"
+    )
+
+
+def _conclude(console: Console, trainer: CloningTrainer, ended: Ended, seconds: float) -> None:
+    """Measures the best checkpoint, writes summary.json, says what comes next."""
+    run = trainer.run
+    best = load_checkpoint(run.path, CLONING_METHOD, trainer.fabric.device)
+    trainer.load(best)
+    found = trainer.score()
+    results = {"held-out tasks": found.metrics("eval")}
+    write_summary(run, best, ended, seconds, trainer.config.trainer.seed, results, {})
+    console.print(
+        f"held-out tasks: grounded success {found.success:.3f}, mean length {found.length:.2f}\n"
+        f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
+        f"next: uv run --package jepa-hrl train-active-reasoner --policy_checkpoint {show_path(run.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

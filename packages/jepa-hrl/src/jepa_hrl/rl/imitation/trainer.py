@@ -1,0 +1,166 @@
+"""Training loop of behavioural cloning."""
+
+from contextlib import nullcontext
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from arc_core.checkpoint import Checkpoint, save_checkpoint
+from arc_core.config import config_to_dict
+from arc_core.distributed import global_mean
+from arc_core.epochs import EpochTrainer
+from arc_core.errors import InputError
+from arc_core.loop import ExponentialAverage, check_finite
+from arc_core.progress import Progress
+from arc_core.randomness import generator_for, seed_for
+from arc_core.runs import MetricLog, RunFolder
+from jepa_hrl.jepa.data.batches import epoch_order
+from jepa_hrl.rl.config import CLONING_METHOD, ReasonerConfig
+from jepa_hrl.rl.environment.datasets import PuzzleSets
+from jepa_hrl.rl.imitation.demonstrations import Demonstrated, imitation_loss, redrawn
+from jepa_hrl.rl.policy.agent import Agent
+from jepa_hrl.rl.policy.evaluation import Measured, measured, try_all
+
+_WARM_UP = 50  # optimiser steps
+
+
+class CloningTrainer(EpochTrainer):
+    """Everything that one run holds on to; a checkpoint has all that changes."""
+
+    unit = "examples"
+    loss_metric, accuracy_metric = "loss/imitation", "train/accuracy"
+
+    def __init__(
+        self, config: ReasonerConfig, agent: Agent, sets: PuzzleSets, known: Demonstrated, run: RunFolder,
+        fabric: Fabric,
+    ) -> None:  # fmt: skip
+        """Takes the steps to imitate, all of them in every process.
+
+        Raises:
+            InputError: there are fewer steps than a batch holds.
+        """
+        cloning = config.cloning
+        if len(known) < cloning.batch_size:
+            raise InputError(
+                f"cloning.batch_size must be at most the {len(known)} steps to imitate; got {cloning.batch_size}"
+            )
+        self.config, self.agent, self.sets, self.run, self.fabric = config, agent, sets, run, fabric
+        self.known = known
+        optimizer = torch.optim.AdamW(
+            agent.policy.parameters(), cloning.lr, weight_decay=cloning.weight_decay, fused=True
+        )
+        self.forward, self.optimizer = fabric.setup(agent.policy, optimizer)
+        self.average = ExponentialAverage(agent.policy, cloning.ema_decay) if cloning.ema_decay is not None else None
+        self.steps_per_epoch = len(known) // cloning.batch_size
+        self.total_steps = self.steps_per_epoch * cloning.epochs
+        self.batch_size, self.log_every = cloning.batch_size, self.steps_per_epoch
+        self.training_data = tuple(dict.fromkeys((*agent.jepa.training_data, *sets.specs)))
+        self.step = 0
+        self.best: tuple[float, float] | None = None
+
+    def state(self) -> Checkpoint:
+        """All that a resumed run needs."""
+        return Checkpoint(
+            method=CLONING_METHOD,
+            step=self.step,
+            model=self.agent.policy.state_dict(),
+            ema=self.average.state_dict() if self.average else {},
+            optimizer=self.optimizer.state_dict(),
+            scheduler={},
+            extras=self.agent.extras(),
+            config=config_to_dict(self.config),
+            data_fingerprint=self.sets.fingerprint,
+            training_data=self.training_data,
+            best_metric=self.best,
+        )
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of the same config and data."""
+        self.agent.policy.load_state_dict(dict(checkpoint.model))
+        if self.average:
+            self.average.load_state_dict(checkpoint.ema)
+        self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
+        best = checkpoint.best_metric
+        self.best = None if best is None else (best[0], best[1])
+        self.step, self.training_data = checkpoint.step, checkpoint.training_data
+
+    def init_from(self, checkpoint: Checkpoint) -> None:
+        """Takes over another run's policy; see `Agent.take`."""
+        self.agent.take(checkpoint)
+        if self.average:
+            self.average.load_state_dict(dict(self.agent.policy.named_parameters()))
+        self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
+
+    def start(self, log: MetricLog | None, progress: Progress) -> None:
+        """Measures the untrained policy before the first step."""
+        if self.step == 0:
+            untrained = self.score()
+            progress.say(f"untrained: grounded success {untrained.success:.3f}")
+            if log is not None:
+                log.log(0, untrained.metrics("eval"))
+
+    def training_step(self) -> dict[str, float]:
+        """One optimiser step; the loss, and the share of actions that are the policy's first choice.
+
+        Raises:
+            RunFailure: the loss is not finite.
+        """
+        config, fabric, seed = self.config.cloning, self.fabric, self.config.trainer.seed
+        rate = config.lr * self.learning_rate_factor(_WARM_UP)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        epoch, within = divmod(self.step, self.steps_per_epoch)
+        order = epoch_order(seed, epoch, len(self.known), "cloning")
+        part = order[within * config.batch_size : (within + 1) * config.batch_size]
+        rows = torch.from_numpy(part[fabric.global_rank :: fabric.world_size]).to(fabric.device)
+        torch.manual_seed(seed_for(seed, f"dropout of rank {fabric.global_rank}", self.step))
+        self.agent.policy.train()
+        batch = self.known.batch.rows(rows)
+        if config.redraw:
+            random = generator_for(seed, f"redraw of rank {fabric.global_rank}", self.step)
+            batch = redrawn(batch, config.redraw, random)
+        log_probabilities, values = self.forward(batch)
+        self.agent.policy.eval()
+        actions = self.known.actions[rows]
+        loss = global_mean(imitation_loss(log_probabilities, actions))
+        accuracy = global_mean((log_probabilities.argmax(dim=1) == actions).float())
+        check_finite(loss.item(), self.step + 1, rate)
+        self.optimizer.zero_grad()
+        fabric.backward(loss + 0.0 * values.sum())  # processes together need a gradient of every parameter
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.step)
+        self.step += 1
+        means = cast(Tensor, fabric.all_reduce(torch.stack([loss.detach(), accuracy]))).tolist()
+        return {"loss/imitation": means[0], "train/accuracy": means[1]}
+
+    def score(self) -> Measured:
+        """Held-out puzzles, with averaged weights if there are any."""
+        with self.average.applied() if self.average else nullcontext():
+            return measured(try_all(self.agent, self.sets.held_out, self.config.env))
+
+    def end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
+        """Saves, and every `report.every` epochs measures held-out problems."""
+        epoch, epochs = self.step // self.steps_per_epoch, self.config.cloning.epochs
+        if epoch % self.config.report.every and epoch < epochs:
+            self.save(is_best=False)
+            return
+        found = self.score()
+        if log is not None:
+            log.log(self.step, found.metrics("eval"))
+        progress.say(
+            f"epoch {epoch}/{epochs}: grounded success on {found.puzzles} held-out tasks {found.success:.3f}, "
+            f"length {found.length:.2f}"
+        )
+        quality = (found.success, -found.length)
+        is_best = self.best is None or quality > self.best
+        self.best = quality if is_best else self.best
+        self.save(is_best)
+
+    def save(self, is_best: bool) -> None:
+        """Saves a checkpoint of the current step."""
+        if self.fabric.is_global_zero:
+            save_checkpoint(self.run.checkpoints, self.state(), is_best, self.config.report.keep_last)
+        self.fabric.barrier()

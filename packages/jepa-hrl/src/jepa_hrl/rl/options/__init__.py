@@ -1,0 +1,1 @@
+"""Options: mined from rollouts, trained, and compared with a policy that has none."""

@@ -1,0 +1,1 @@
+"""The actor-critic, its greedy evaluation, rollouts, and the search that it guides."""

@@ -1,0 +1,132 @@
+"""What an agent thinks of what it sees. N episodes, K demonstrations, D latent channels, A actions, C choices."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jepa_hrl.jepa.losses import cosine_distance
+from jepa_hrl.world_model.model import ProgramJepa, compared
+
+_FAR = 2.0  # the largest distance
+_AT_ONCE = 4096  # actions of episodes; more only fill the cache
+_NEAREST = 0.02  # below which one distance is as good as another
+
+
+class Batch(NamedTuple):
+    """Observations.
+
+    Attributes:
+        current, goal: (N, K, D) latents.
+        step: (N, 1) share of the steps taken.
+        mask: (N, C) bool, what may be done: A actions, to take back the last one where that may be, and to stop.
+        nearness: (N, A) how near the goal each action is foreseen to lead, see `Foresight`.
+    """
+
+    current: Tensor
+    goal: Tensor
+    step: Tensor
+    mask: Tensor
+    nearness: Tensor
+
+    def rows(self, chosen: Tensor) -> "Batch":
+        """Some of them."""
+        return Batch(*(part[chosen] for part in self))
+
+    @staticmethod
+    def joined(batches: "Sequence[Batch]") -> "Batch":
+        """The observations of several, one after another."""
+        return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+
+
+class Foresight(nn.Module):
+    """How near the goal the model foresees each possible action to lead."""
+
+    def __init__(self, model: ProgramJepa, vectors: Tensor, recolor: int | None) -> None:
+        """Takes a trained model, whose weights are left as they are.
+
+        Args:
+            vectors: (A, hidden) of the actions.
+            recolor: the action that gives the goal wherever it is possible.
+        """
+        super().__init__()
+        self._recolor = recolor
+        self.transition = model.transition
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", model.transition.scale(vectors).detach())
+        self.register_buffer("shift", model.transition.shift(vectors).detach())
+
+    @torch.no_grad()
+    def forward(self, current: Tensor, goal: Tensor, mask: Tensor) -> Tensor:
+        """(N, A) minus the logarithm of the mean distance; that of the largest where an action is not possible."""
+        distances = current.new_full((len(current), len(self.scale)), _FAR)
+        rows, actions = torch.nonzero(mask[:, : len(self.scale)], as_tuple=True)
+        read = self.transition.of_latent(current)
+        for first in range(0, len(rows), _AT_ONCE):
+            some, what = rows[first : first + _AT_ONCE], actions[first : first + _AT_ONCE]
+            change = self.transition.change(read[some], self.scale[what][:, None], self.shift[what][:, None])
+            distances[some, what] = cosine_distance(current[some] + change, goal[some]).mean(dim=1)
+        if self._recolor is not None:
+            possible = mask[:, self._recolor]
+            distances[:, self._recolor] = torch.where(possible, 0.0, distances[:, self._recolor])
+        return -(distances + _NEAREST).log()
+
+
+class Policy(nn.Module):
+    """Demonstrations compared one by one, pooled whatever their order, to a distribution over actions and a value.
+
+    It begins, and is left, in evaluation mode: dropout would change probabilities between gathering and learning.
+    """
+
+    def __init__(
+        self, latent: int, actions: int, hidden: int, foresight: bool, undo: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self._dropout = dropout
+        self._others = 1 + undo  # choices that are no actions
+        self._foresight = foresight
+        self.compare = nn.Sequential(
+            nn.Linear(4 * latent, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
+        )  # fmt: skip
+        seen = actions if foresight else 0
+        self.decide = nn.Sequential(nn.Linear(2 * hidden + 1 + seen, hidden), nn.GELU(), nn.LayerNorm(hidden))
+        self.act = nn.Linear(hidden, actions + self._others)
+        self.judge = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.trust = nn.Parameter(torch.zeros(()))  # in foresight, whatever the action
+        for head, gain in ((self.act, 0.01), (self.judge[-1], 1.0)):
+            assert isinstance(head, nn.Linear)
+            nn.init.orthogonal_(head.weight, gain)
+            nn.init.zeros_(head.bias)
+        self.eval()
+
+    def think(self, batch: Batch) -> Tensor:
+        """(N, H) what both heads read."""
+        current, goal = compared(batch.current), compared(batch.goal)
+        seen = torch.cat([current, goal, goal - current, current * goal], dim=-1)
+        pairs = self.compare(self._thinned(seen, self._dropout / 2))  # all else is read off these
+        parts = [pairs.mean(dim=1), pairs.amax(dim=1), batch.step]
+        if self._foresight:
+            parts.append(batch.nearness)
+        thought: Tensor = self.decide(self._thinned(torch.cat(parts, dim=1), self._dropout))
+        return self._thinned(thought, self._dropout)
+
+    def _thinned(self, values: Tensor, share: float) -> Tensor:
+        return functional.dropout(values, share, self.training)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, C) log-probabilities, minus infinity where an action is not possible, and (N,) values."""
+        thought = self.think(batch)
+        logits = self.act(thought)
+        if self._foresight:
+            logits = logits + functional.pad(self.trust * batch.nearness, (0, self._others))
+        logits = logits.masked_fill(~batch.mask, -torch.inf)
+        return logits.log_softmax(dim=1), self.judge(thought)[:, 0]
+
+
+def entropy(log_probabilities: Tensor) -> Tensor:
+    """(N,) nats of (N, C) distributions, actions of no probability left out."""
+    finite = log_probabilities.masked_fill(log_probabilities == -torch.inf, 0.0)
+    return -(finite.exp() * finite * (log_probabilities > -torch.inf)).sum(dim=1)

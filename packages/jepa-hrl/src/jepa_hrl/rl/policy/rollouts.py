@@ -1,0 +1,138 @@
+"""`rollout-latent-env`: episodes of a trained policy, one JSON object a line after a first line about them all."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import count
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from arc_core.config import build_config
+from arc_core.errors import InputError
+from arc_core.files import show_path
+from arc_core.grid import describe
+from arc_core.randomness import generator_for
+from jepa_hrl.rl.config import EnvConfig
+from jepa_hrl.rl.environment.episodes import Episodes
+from jepa_hrl.rl.environment.problems import Puzzle
+from jepa_hrl.rl.policy.agent import Agent
+from jepa_hrl.rl.policy.evaluation import batch_of
+from jepa_hrl.world_model.actions import ActionSet, make_action_set
+
+EPISODES_AT_ONCE = 256
+Ended = Literal["success", "stopped", "truncated"]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What all traces of a file share.
+
+    Attributes:
+        steps: names of the steps that they are of.
+    """
+
+    checkpoint: str
+    manifest: str
+    dynamics: Literal["model", "grounded"]
+    seed: int
+    greedy: bool
+    steps: tuple[str, ...]
+
+    def action_set(self) -> ActionSet:
+        """The actions."""
+        return make_action_set(self.steps, 10 * len(self.steps))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An episode.
+
+    Attributes:
+        actions: names of those done and not taken back.
+        ended: how.
+        grounded: the real grids became the goals.
+        reward: sum, undiscounted.
+        distance: of the last latents from the goals'.
+    """
+
+    episode: int
+    task_id: str
+    phase: str
+    length: int
+    actions: tuple[str, ...]
+    ended: Ended
+    grounded: bool
+    reward: float
+    distance: float
+
+
+Record = TypeVar("Record", Header, Trace)
+
+
+def read_traces(path: Path) -> tuple[Header, list[Trace]]:
+    """What `rollout-latent-env` wrote.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"traces must be a file that rollout-latent-env wrote; {path}: {error}") from None
+    if not lines:
+        raise InputError(f"{show_path(path)} is empty; write it with rollout-latent-env")
+    header = _record(Header, lines[0], f"{show_path(path)}, line 1 (the first, about all episodes)")
+    traces = [_record(Trace, line, f"{show_path(path)}, line {number}") for number, line in enumerate(lines[1:], 2)]
+    return header, traces
+
+
+def _record(kind: type[Record], line: str, place: str) -> Record:
+    """A line's record, every field of it checked."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise InputError(f"{place}: must be JSON that rollout-latent-env wrote; got {line[:40]!a}") from None
+    names = [field.name for field in fields(kind)]
+    if not isinstance(value, dict) or value.keys() != set(names):
+        got = ", ".join(value) if isinstance(value, dict) else describe(value)
+        raise InputError(f"{place}: must have {', '.join(names)}; got {got:.100}")
+    return build_config(kind, value, place)[0]
+
+
+@torch.no_grad()
+def roll_out(
+    agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig, first: int, seed: int, greedy: bool
+) -> list[Trace]:
+    """An episode of each puzzle, numbered from `first`."""
+    agent.world.forget()
+    episodes = Episodes(agent.world, puzzles, config, len(puzzles))
+    episodes.begin(range(len(puzzles)), np.arange(len(puzzles)))
+    rewards = np.zeros(len(puzzles))
+    traces: dict[int, Trace] = {}
+    steps = count()
+
+    def choose(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        step = next(steps)
+        log_probabilities, _ = agent.policy(batch_of(episodes.observation(rows), agent.foresight, agent.world.device))
+        if not greedy:
+            noise = [generator_for(seed, f"rollout {first + row}", step).gumbel(size=episodes.stop + 1)
+                     for row in rows.tolist()]  # fmt: skip
+            log_probabilities = log_probabilities + torch.from_numpy(np.stack(noise)).float().to(agent.world.device)
+        choices: npt.NDArray[np.int64] = log_probabilities.argmax(dim=1).cpu().numpy()
+        return choices
+
+    for running, _, result, done in episodes.play(choose):
+        rewards += result.reward * running
+        for row in np.flatnonzero(done).tolist():
+            puzzle = puzzles[row]
+            ended: Ended = "success" if result.success[row] else "stopped" if result.terminated[row] else "truncated"
+            names = tuple(agent.jepa.actions.names[action] for action in episodes.taken[row])
+            traces[row] = Trace(
+                first + row, puzzle.name, puzzle.phase, puzzle.length, names, ended, bool(result.grounded[row]),
+                round(float(rewards[row]), 6), round(float(result.distance[row]), 6),
+            )  # fmt: skip
+    return [traces[row] for row in range(len(puzzles))]

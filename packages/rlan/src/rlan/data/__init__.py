@@ -1,0 +1,1 @@
+"""From tasks to batches: queries, their demonstrations, and the held-out split."""
