@@ -13,7 +13,7 @@ import pytest
 import hrm.config
 import jepa_hrl.jepa.config
 import rlan.config
-from arc_core.config import known_keys
+from arc_core.config import config_keys
 from jepa_hrl.rl.config import ReasonerConfig
 from jepa_hrl.synthesis.config import SynthesisConfig
 from jepa_hrl.world_model.config import ProgramJepaConfig
@@ -91,7 +91,7 @@ def test_links_and_paths_exist(page: Path) -> None:
 @pytest.mark.slow
 def test_switches_exist() -> None:
     """Of every command that any page shows; those with a dot are keys of recipes."""
-    keys = {key for kind in (*KINDS, SynthesisConfig) for key in known_keys(kind)}
+    keys = {key for kind in (*KINDS, SynthesisConfig) for key in config_keys(kind)}
     missing = []
     for page in PAGES:
         for words in (words for words in commands(page) if words[0] in SCRIPTS):

@@ -13,8 +13,8 @@ from arc_core.augment import (
     dihedral,
     invert_dihedral,
     random_color_tables,
-    view_from_number,
-    view_number,
+    view_from_index,
+    view_index,
 )
 from arc_core.grid import Grid, grid_from_rows
 from arc_core.task import Task
@@ -58,24 +58,24 @@ def test_views_form_a_group(grid: Grid, one: View, other: View) -> None:
 
 @given(st.integers(0, VIEWS_WITH_FIXED_BACKGROUND - 1))
 def test_numbers_name_views_with_fixed_background_one_to_one(number: int) -> None:
-    view = view_from_number(number)
+    view = view_from_index(number)
     assert view.colors[0] == 0
-    assert view_number(view) == number
+    assert view_index(view) == number
 
 
 @given(views)
 def test_numbers_name_all_views_one_to_one(view: View) -> None:
-    assert view_from_number(view_number(view, fix_background=False), fix_background=False) == view
+    assert view_from_index(view_index(view, fix_background=False), fix_background=False) == view
 
 
 def test_there_are_2903040_views_and_no_more() -> None:
     assert VIEWS_WITH_FIXED_BACKGROUND == 2_903_040
-    assert view_from_number(0) == View()
+    assert view_from_index(0) == View()
     for number in (-1, VIEWS_WITH_FIXED_BACKGROUND):
         with pytest.raises(ValueError, match="view number must be"):
-            view_from_number(number)
+            view_from_index(number)
     with pytest.raises(ValueError, match="must keep colour 0"):
-        view_number(View(0, (1, 0, *range(2, 10))))
+        view_index(View(0, (1, 0, *range(2, 10))))
     with pytest.raises(ValueError, match="permutation"):
         View(0, (0,) * 10)
     with pytest.raises(ValueError, match="dihedral"):

@@ -15,9 +15,9 @@ from arc_core.checkpoint import (
     Checkpoint,
     CheckpointError,
     checkpoint_path,
+    latest_valid_checkpoint,
     list_checkpoints,
     load_checkpoint,
-    newest_whole,
     resolve_checkpoint,
     save_checkpoint,
 )
@@ -64,7 +64,7 @@ def test_a_damaged_checkpoint_is_refused_and_auto_falls_back(tmp_path: Path, dam
         path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"hello"}[damage])
     with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
         load_checkpoint(path, "m")
-    found = newest_whole(tmp_path, "m")
+    found = latest_valid_checkpoint(tmp_path, "m")
     assert found is not None
     assert found[0].step == 1
     assert "step_00000002.pt" in found[1][0]
@@ -81,8 +81,8 @@ def test_foreign_and_wrong_method_checkpoints_are_refused(tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match="has format 99; this version reads 2"):
         load_checkpoint(checkpoint_path(tmp_path, 3), "m")
     with pytest.raises(CheckpointError, match="none of the 2 checkpoints"):
-        newest_whole(tmp_path, "m")
-    assert newest_whole(tmp_path / "empty", "m") is None
+        latest_valid_checkpoint(tmp_path, "m")
+    assert latest_valid_checkpoint(tmp_path / "empty", "m") is None
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         load_checkpoint(tmp_path / "absent", "m")
 

@@ -10,9 +10,9 @@ from arc_core.config import (
     OldKeys,
     Positive,
     build_config,
-    changed_keys,
     config_to_dict,
     config_to_yaml,
+    diff_keys,
     load_config,
     parse_overrides,
 )
@@ -155,4 +155,4 @@ def test_a_resolved_config_reads_back_equal(tmp_path: Path) -> None:
 
 
 def test_changed_keys_are_dotted() -> None:
-    assert changed_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == ["a.c", "d"]
+    assert diff_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == ["a.c", "d"]

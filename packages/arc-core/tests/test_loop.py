@@ -47,7 +47,7 @@ def test_the_average_ramps_up_as_its_formula_says() -> None:
         average.update(step)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
-    with average.applied():
+    with average.average_parameters():
         assert model.weight.item() == pytest.approx(expected, rel=1e-5)
     assert model.weight.item() == 199.0
     other = ExponentialAverage(model, 0.9)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from arc_core.augment import View
-from arc_core.baselines import background_answers, common_output_answers, expected_size, identity_answers
+from arc_core.baselines import background_answers, common_output_answers, identity_answers, predict_output_size
 from arc_core.grid import Grid, grid_from_rows
-from arc_core.scoring import cell_accuracy, is_exact, solved_tests, task_score
+from arc_core.scoring import cell_accuracy, is_exact, score_tests, task_score
 from arc_core.solver import discover_solvers
 from arc_core.task import Pair, Task
 from arc_core.voting import vote, voting_views
@@ -35,8 +35,8 @@ def test_a_task_scores_the_fraction_of_its_tests_within_two_attempts(ranked: lis
 
 
 def test_one_attempt_is_stricter_than_two() -> None:
-    assert solved_tests([[C, A]], task_with_tests(A), attempts=1) == [False]
-    assert solved_tests([[C, A]], task_with_tests(A), attempts=2) == [True]
+    assert score_tests([[C, A]], task_with_tests(A), attempts=1) == [False]
+    assert score_tests([[C, A]], task_with_tests(A), attempts=2) == [True]
 
 
 def test_scoring_refuses_withheld_answers_and_extra_predictions() -> None:
@@ -96,12 +96,12 @@ def test_baselines_answer_as_they_say(random_task: Callable[..., Task]) -> None:
     task = random_task([((2, 3), (4, 6)), ((1, 2), (2, 4)), ((3, 3), (1, 1))])
     grid = task.test[0].input
     assert identity_answers(task, grid) == [grid]
-    assert expected_size(task, grid) == (6, 6)
+    assert predict_output_size(task, grid) == (6, 6)
     assert background_answers(task, grid)[0].shape == (6, 6)
     common = Task("c", (Pair(A, B), Pair(B, C), Pair(C, B)), task.test)
     assert [answer.tolist() for answer in common_output_answers(common, grid)] == [B.tolist(), C.tolist()]
-    assert expected_size(common, grid) == (3, 3)
-    assert expected_size(Task("d", (Pair(A, C), Pair(B, C)), task.test), grid) == (1, 1)
+    assert predict_output_size(common, grid) == (3, 3)
+    assert predict_output_size(Task("d", (Pair(A, C), Pair(B, C)), task.test), grid) == (1, 1)
 
 
 def test_every_entry_point_resolves() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from arc_core.baselines import Baseline, identity_answers
 from arc_core.grid import Grid
-from arc_core.solver import Budget, Candidate, Discovered, OpenSolver, SolverEntry, TaskPrediction
+from arc_core.solver import Budget, Candidate, InstalledSolvers, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Pair, Task, task_to_json
 
 Make = Callable[..., Task]
@@ -78,7 +78,7 @@ def world(tmp_path: Path, random_task: Make, monkeypatch: pytest.MonkeyPatch) ->
         "peeking": SolverEntry(lambda path, device: OpenSolver(solver), False),
         "untrained": SolverEntry(lambda path, device: OpenSolver(solver), True, "uv run train-it"),
     }
-    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: Discovered(entries, {"broken": "no module"}))
+    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: InstalledSolvers(entries, {"broken": "no module"}))
     monkeypatch.setattr("arc_eval.methods.solver_entry", lambda name: entries[name])
     monkeypatch.setattr("arc_eval.compare.workspace_folder", lambda: tmp_path)
     monkeypatch.setattr("arc_eval.result_commands.workspace_folder", lambda: tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from arc_core.errors import InputError
-from arc_core.solver import Budget, Candidate, Discovered, OpenSolver, SolverEntry, TaskPrediction
+from arc_core.solver import Budget, Candidate, InstalledSolvers, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task, task_to_json
 from arc_eval.cli import _guarded, main
 from arc_eval.compare import parse_views
@@ -78,7 +78,9 @@ def test_an_interruption_before_the_first_answer_ends_quietly(world: Any, capsys
 def test_a_comparison_without_any_answer_says_why(
     world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = Discovered({"untrained": SolverEntry(lambda path, device: OpenSolver(world.solver), True, "uv run it")})
+    found = InstalledSolvers(
+        {"untrained": SolverEntry(lambda path, device: OpenSolver(world.solver), True, "uv run it")}
+    )
     monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: found)
     assert main(["compare", "--data", f"dir:{world.data}"]) == 2
     assert "no method could answer: untrained: no run in" in capsys.readouterr().err
@@ -168,7 +170,7 @@ def test_training_overlap_is_left_out_or_refused_or_marked(
     training.mkdir()
     (training / "other.json").write_text((world.data / "t1.json").read_text())  # the same content under another id
     entry = SolverEntry(lambda path, device: OpenSolver(world.solver, training_data=(f"dir:{training}",)), False)
-    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: Discovered({"peeking": entry}))
+    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: InstalledSolvers({"peeking": entry}))
     command = ["compare", "--data", f"dir:{world.data}"]
     assert main(command) == 0
     assert "left out, because a method's training data holds them: t1" in capsys.readouterr().out
@@ -190,7 +192,7 @@ def test_a_comparison_of_which_no_task_would_be_left_is_refused(
     training.mkdir()
     (training / "t0.json").write_text((world.data / "t0.json").read_text())
     entry = SolverEntry(lambda path, device: OpenSolver(world.solver, training_data=(f"dir:{training}",)), False)
-    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: Discovered({"peeking": entry}))
+    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: InstalledSolvers({"peeking": entry}))
     assert main(["compare", "--data", f"dir:{world.data}", "--limit", "1"]) == 2
     assert "1 of the 1 evaluation tasks are in the training data of peeking" in capsys.readouterr().err
     assert main(["compare", "--data", f"dir:{world.data}", "--limit", "2"]) == 0
@@ -200,7 +202,7 @@ def test_training_data_that_is_not_here_is_said_to_be_unchecked(
     world: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = SolverEntry(lambda path, device: OpenSolver(world.solver, training_data=("manifest:gone.jsonl",)), False)
-    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: Discovered({"peeking": entry}))
+    monkeypatch.setattr("arc_eval.methods.discover_solvers", lambda: InstalledSolvers({"peeking": entry}))
     assert main(["compare", "--data", f"dir:{world.data}"]) == 0
     assert "(overlap unknown)" in capsys.readouterr().out
     assert results(world)["peeking"]["unchecked"] == ["manifest:gone.jsonl"]

@@ -6,7 +6,7 @@ import torch
 
 from arc_core.augment import View, dihedral
 from arc_core.datasets import load_tasks
-from arc_core.extents import answer_extents, swaps_sides
+from arc_core.extents import answer_extents, transposes
 from arc_core.task import Task
 from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import AugmentationConfig, DataConfig
@@ -15,7 +15,7 @@ from rlan.data.queries import (
     QuerySampler,
     build_inputs,
     build_targets,
-    grown,
+    grow_extent,
     solving_queries,
 )
 
@@ -30,7 +30,7 @@ def real() -> TaskTensors:
 def test_swapping_elements_are_those_that_exchange_height_and_width() -> None:
     grid = np.zeros((2, 3), dtype=np.uint8)
     shapes = [dihedral(grid, element).shape == (3, 2) for element in range(8)]
-    assert swaps_sides(np.arange(8)).tolist() == shapes
+    assert transposes(np.arange(8)).tolist() == shapes
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_the_canvas_is_chosen_from_what_is_shown(
 def test_canvases_grow_to_the_largest_grid() -> None:
     live = np.array([[2, 29]])
     for _ in range(8):
-        live = grown(live)
+        live = grow_extent(live)
     assert live.tolist() == [[30, 30]]
-    assert grown(np.array([[5, 1]])).tolist() == [[8, 2]]
+    assert grow_extent(np.array([[5, 1]])).tolist() == [[8, 2]]
 
 
 def test_training_queries_ask_any_pair_and_never_show_it(real: TaskTensors) -> None:

@@ -83,7 +83,7 @@ class View:
         return replace(task, train=turned(task.train), test=turned(task.test))
 
 
-def view_from_number(number: int, fix_background: bool = True) -> View:
+def view_from_index(number: int, fix_background: bool = True) -> View:
     """The view of a number; number 0 is the identity.
 
     Args:
@@ -105,8 +105,8 @@ def view_from_number(number: int, fix_background: bool = True) -> View:
     return View(element, tuple(colors))
 
 
-def view_number(view: View, fix_background: bool = True) -> int:
-    """The inverse of `view_from_number`.
+def view_index(view: View, fix_background: bool = True) -> int:
+    """The inverse of `view_from_index`.
 
     Raises:
         ValueError: `fix_background` is asked for and the view renames colour 0.

@@ -29,10 +29,10 @@ def common_output_answers(task: Task, grid: Grid) -> list[Grid]:
 
 def background_answers(task: Task, grid: Grid) -> list[Grid]:
     """The test input's most common colour, in the size that the demonstrations suggest."""
-    return [np.full(expected_size(task, grid), most_common_color(grid), dtype=np.uint8)]
+    return [np.full(predict_output_size(task, grid), most_common_color(grid), dtype=np.uint8)]
 
 
-def expected_size(task: Task, grid: Grid) -> tuple[int, int]:
+def predict_output_size(task: Task, grid: Grid) -> tuple[int, int]:
     """(height, width): the input's size times the demonstrations' common ratio; else their common output size;
     else the input's own."""
     shapes = [(pair.input.shape, pair.output.shape) for pair in task.train if pair.output is not None]

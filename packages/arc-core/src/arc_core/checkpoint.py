@@ -162,7 +162,7 @@ def resolve_checkpoint(path: Path) -> Path:
     return found
 
 
-def newest_whole(folder: Path, method: str) -> tuple[Checkpoint, list[str]] | None:
+def latest_valid_checkpoint(folder: Path, method: str) -> tuple[Checkpoint, list[str]] | None:
     """The newest checkpoint of a folder that reads well, and a line for each newer one that does not.
 
     Raises:

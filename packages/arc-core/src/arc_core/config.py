@@ -154,10 +154,10 @@ def build_config(
                 raise ConfigError(f"{source}: {key} is inside {section}, which is given a value")
             level = below
         level[last] = value
-    return _build(kind, nested, "", source, known_keys(kind)), notes
+    return _build(kind, nested, "", source, config_keys(kind)), notes
 
 
-def overlaid(values: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
+def apply_overrides(values: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
     """Nested values by dotted keys, with others in place of those that they name or are sections of."""
     flat = _flattened(values)
     for key, value in overrides.items():
@@ -177,12 +177,12 @@ def _flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, obje
     return result
 
 
-def known_keys(kind: type, prefix: str = "") -> list[str]:
+def config_keys(kind: type, prefix: str = "") -> list[str]:
     """All dotted keys of a config dataclass."""
     keys = []
     for name, hint in get_type_hints(kind).items():
         section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
-        keys += known_keys(hint, f"{prefix}{name}.") if section else [prefix + name]
+        keys += config_keys(hint, f"{prefix}{name}.") if section else [prefix + name]
     return keys
 
 
@@ -294,7 +294,7 @@ def load_config(
     names = old.renamed if old is not None else {}
     notes = [f"{key} is now called {names[key]}" for key in overrides if key in names]
     current = {names.get(key, key): value for key, value in overrides.items()}
-    config, more = build_config(kind, overlaid(values, current), str(path), old)
+    config, more = build_config(kind, apply_overrides(values, current), str(path), old)
     return config, notes + more
 
 
@@ -321,7 +321,7 @@ def config_to_yaml(config: object, method: str) -> str:
     return yaml.safe_dump({"method": method} | config_to_dict(config), sort_keys=False, allow_unicode=True)
 
 
-def changed_keys(first: Mapping[str, object], second: Mapping[str, object]) -> list[str]:
+def diff_keys(first: Mapping[str, object], second: Mapping[str, object]) -> list[str]:
     """Dotted keys at which two nested configs differ."""
     one, two = _flattened(first), _flattened(second)
     return sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))

@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 from lightning_fabric import Fabric
 
 from arc_core.checkpoint import checkpoint_path
-from arc_core.loop import Ended, stop_asked, warmup_cosine
+from arc_core.loop import TrainingResult, should_stop, warmup_cosine
 from arc_core.progress import Progress
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
@@ -152,7 +152,7 @@ class EpochTrainer(ABC):
         """
         return warmup_cosine(self.step, min(warmup_steps, self.total_steps // 2), self.total_steps, _LAST_RATE)
 
-    def train(self, progress: Progress) -> Ended:
+    def train(self, progress: Progress) -> TrainingResult:
         """Trains to the last step, a signal or an early stop; each epoch ends with `end_epoch`."""
         main = self.fabric.is_global_zero
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
@@ -171,11 +171,13 @@ class EpochTrainer(ABC):
                 if epoch_done:
                     self.end_epoch(log, progress)
                     clock, clocked = time.perf_counter(), self.step
-                if stop_asked(self.fabric, signals):
+                if should_stop(self.fabric, signals):
                     if not epoch_done:
                         self.save(is_best=False)
-                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
+                    return TrainingResult(
+                        self.step, signals.exit_status, "stopped by a signal; the step was finished and saved"
+                    )
                 if epoch_done and (reason := self.early_stop_reason()):
                     progress.say(reason)
                     break
-        return Ended(self.step, 0)
+        return TrainingResult(self.step, 0)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
-from arc_core.signals import Terminated, sigterm_raises
+from arc_core.signals import SigtermReceived, raise_on_sigterm
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -40,7 +40,7 @@ def run_command(command: Callable[[], int]) -> int:
     A reader that closed the pipe (`| head`) ends the command quietly, as it does for other tools.
     """
     try:
-        with sigterm_raises():
+        with raise_on_sigterm():
             status = command()
             sys.stdout.flush()
     except InputError as error:
@@ -56,7 +56,7 @@ def run_command(command: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return EXIT_FAILED
-    except Terminated:
+    except SigtermReceived:
         print("terminated", file=sys.stderr)
         return EXIT_TERMINATED
     except KeyboardInterrupt:

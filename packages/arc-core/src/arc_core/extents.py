@@ -32,16 +32,16 @@ def answer_extents(tensors: TaskTensors, pairs: Ints, demos: Ints) -> Ints:
     return extents
 
 
-def grown(live: Ints) -> Ints:
+def grow_extent(live: Ints) -> Ints:
     """The next extent to seek answers in that reach the end of theirs: half as much again."""
     return np.minimum(-(-live * 3 // 2), MAX_SIDE)
 
 
-def swaps_sides(elements: Ints) -> npt.NDArray[np.bool_]:
+def transposes(elements: Ints) -> npt.NDArray[np.bool_]:
     """Whether dihedral elements exchange height and width: an odd quarter turn or a transposition, not both."""
     return np.not_equal(elements % 2, elements // 4)
 
 
-def turned_extents(extents: Ints, elements: Ints) -> Ints:
+def transform_extents(extents: Ints, elements: Ints) -> Ints:
     """(B, 2) heights and widths after turning."""
-    return np.where(swaps_sides(elements)[:, None], extents[:, ::-1], extents)
+    return np.where(transposes(elements)[:, None], extents[:, ::-1], extents)

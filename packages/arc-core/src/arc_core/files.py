@@ -52,7 +52,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Holds a folder against other processes that would write to it; ends with the process, however that ends.
 
     Raises:

@@ -84,7 +84,7 @@ def close_fabric(fabric: Fabric) -> None:
 
 
 @dataclass(frozen=True)
-class Ended:
+class TrainingResult:
     """How training ended.
 
     Attributes:
@@ -98,7 +98,7 @@ class Ended:
     message: str = ""
 
 
-def stop_asked(fabric: Fabric, signals: StopSignals) -> bool:
+def should_stop(fabric: Fabric, signals: StopSignals) -> bool:
     """Whether any process was asked to stop; all of them learn of it at the same step."""
     if fabric.world_size > 1:
         asked = torch.tensor(float(signals.received or 0), device=fabric.device)
@@ -163,7 +163,7 @@ class ExponentialAverage:
             torch._foreach_lerp_(list(self._average.values()), list(self._live.values()), 1 - decay)
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def average_parameters(self) -> Iterator[None]:
         """The model has the averaged weights inside, and its own again after."""
         own = {name: p.detach().clone() for name, p in self._live.items()}
         self._copy(self._average)

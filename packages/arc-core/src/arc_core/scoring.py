@@ -29,7 +29,7 @@ def is_exact(prediction: Grid | None, target: Grid) -> bool:
     return prediction is not None and prediction.shape == target.shape and bool((prediction == target).all())
 
 
-def solved_tests(ranked: Sequence[Sequence[Grid]], task: Task, attempts: int = ATTEMPTS) -> list[bool]:
+def score_tests(ranked: Sequence[Sequence[Grid]], task: Task, attempts: int = ATTEMPTS) -> list[bool]:
     """Whether one of the first `attempts` candidates is exact, per test input.
 
     Args:
@@ -56,7 +56,7 @@ def task_score(ranked: Sequence[Sequence[Grid]], task: Task, attempts: int = ATT
 
     Source: ARC Prize rules: the total is the mean over tasks of this fraction.
     """
-    solved = solved_tests(ranked, task, attempts)
+    solved = score_tests(ranked, task, attempts)
     return sum(solved) / len(solved)
 
 

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Terminated(KeyboardInterrupt):
+class SigtermReceived(KeyboardInterrupt):
     """SIGTERM came. Whatever cleans up after Ctrl-C does so after this too."""
 
 
 @contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """SIGTERM raises `Terminated` within, where it would end the process at once and leave worker processes behind."""
+def raise_on_sigterm() -> Iterator[None]:
+    """Makes SIGTERM raise `SigtermReceived` inside the block; else it would kill the process and orphan its workers."""
     usual = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if not usual or threading.current_thread() is not threading.main_thread():
         yield
@@ -22,7 +22,7 @@ def sigterm_raises() -> Iterator[None]:
 
     def terminate(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # a second one does not wait
-        raise Terminated
+        raise SigtermReceived
 
     signal.signal(signal.SIGTERM, terminate)
     try:

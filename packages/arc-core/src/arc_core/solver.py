@@ -137,14 +137,14 @@ class SolverEntry:
 
 
 @dataclass(frozen=True)
-class Discovered:
+class InstalledSolvers:
     """Installed methods, and why others could not be loaded."""
 
     entries: dict[str, SolverEntry]
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def discover_solvers() -> Discovered:
+def discover_solvers() -> InstalledSolvers:
     """All entry points of group "arc.solvers"; one that fails to import is reported, not raised."""
     entries: dict[str, SolverEntry] = {}
     failures: dict[str, str] = {}
@@ -158,7 +158,7 @@ def discover_solvers() -> Discovered:
             entries[point.name] = entry
         else:
             failures[point.name] = f"{point.value} must be an arc_core.solver.SolverEntry; got {type(entry).__name__}"
-    return Discovered(entries, failures)
+    return InstalledSolvers(entries, failures)
 
 
 def training_commands() -> dict[str, str]:

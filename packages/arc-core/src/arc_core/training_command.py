@@ -13,19 +13,19 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from lightning_fabric import Fabric
 
-from arc_core.checkpoint import Checkpoint, load_checkpoint, newest_whole
+from arc_core.checkpoint import Checkpoint, latest_valid_checkpoint, load_checkpoint
 from arc_core.config import (
     OldKeys,
     build_config,
-    changed_keys,
     config_to_dict,
     config_to_yaml,
+    diff_keys,
     load_config,
     workspace_folder,
 )
 from arc_core.errors import InputError, RunFailure
-from arc_core.files import locked, show_path, write_json, write_text
-from arc_core.loop import Ended, close_fabric, open_fabric
+from arc_core.files import lock_folder, show_path, write_json, write_text
+from arc_core.loop import TrainingResult, close_fabric, open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit, new_run, newest_run
 from arc_core.settings import Device, Precision
@@ -71,7 +71,7 @@ def find_start(arguments: TrainerArguments, method: str) -> Start:
             return Start(RunFolder(path.parent.parent), load_checkpoint(path, method), [])
         new = RunFolder(path)
     run = new or newest_run(root, method, arguments.recipe)
-    found = newest_whole(run.checkpoints, method) if run else None
+    found = latest_valid_checkpoint(run.checkpoints, method) if run else None
     if run is None or found is None:
         if arguments.resume != "auto":
             raise InputError(f"{arguments.resume} has no checkpoint to continue from")
@@ -82,7 +82,7 @@ def find_start(arguments: TrainerArguments, method: str) -> Start:
 
 def check_resumable(checkpoint: Checkpoint, config: Mapping[str, object], fingerprint: str) -> None:
     """Raises InputError when a run would not continue as it began."""
-    changed = [key for key in changed_keys(checkpoint.config, config) if not key.startswith(_FREE_TO_CHANGE)]
+    changed = [key for key in diff_keys(checkpoint.config, config) if not key.startswith(_FREE_TO_CHANGE)]
     if changed:
         raise InputError(
             f"a resumed run keeps its config; {', '.join(changed)} differ. "
@@ -109,7 +109,7 @@ class Trainable(Protocol):
     def init_from(self, checkpoint: Checkpoint) -> None:
         """Takes over another run's weights."""
 
-    def train(self, progress: Progress) -> Ended:
+    def train(self, progress: Progress) -> TrainingResult:
         """Trains to the end or a stop."""
 
 
@@ -212,7 +212,11 @@ class Session(Generic[Settings]):
             trainer.init_from(self.initial)
 
     def train(
-        self, trainer: Trainable, run: RunFolder, out_of_memory: RunFailure, conclude: Callable[[Ended, float], None]
+        self,
+        trainer: Trainable,
+        run: RunFolder,
+        out_of_memory: RunFailure,
+        conclude: Callable[[TrainingResult, float], None],
     ) -> int:
         """Trains; says how to go on after a stop, else concludes in the first process. Gives the exit status.
 
@@ -254,7 +258,7 @@ def open_session(method: TrainedMethod[Settings], argv: Sequence[str] | None) ->
 
 
 def write_summary(
-    run: RunFolder, best: Checkpoint, ended: Ended, seconds: float, seed: int, results: Mapping[str, object],
+    run: RunFolder, best: Checkpoint, ended: TrainingResult, seconds: float, seed: int, results: Mapping[str, object],
     more: Mapping[str, object],
 ) -> None:  # fmt: skip
     """Writes summary.json: what a finished run was, and the results of its best checkpoint.
@@ -279,15 +283,19 @@ _NO_MEMORY = ("can't allocate memory", "could not create a primitive")
 
 
 def train_to_end(
-    train: Callable[[Progress], Ended], progress: Progress, fabric: Fabric, run: RunFolder, out_of_memory: RunFailure
-) -> Ended:
+    train: Callable[[Progress], TrainingResult],
+    progress: Progress,
+    fabric: Fabric,
+    run: RunFolder,
+    out_of_memory: RunFailure,
+) -> TrainingResult:
     """Runs a training loop and turns what may break it into one line.
 
     Raises:
         InputError: another process writes to the run.
         RunFailure: the device ran out of memory, or another process died.
     """
-    with locked(run.path) if fabric.is_global_zero else nullcontext(), progress:
+    with lock_folder(run.path) if fabric.is_global_zero else nullcontext(), progress:
         try:
             return train(progress)
         except (torch.OutOfMemoryError, MemoryError):

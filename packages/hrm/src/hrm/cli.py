@@ -13,7 +13,7 @@ from arc_core.device import count_parameters
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import Ended
+from arc_core.loop import TrainingResult
 from arc_core.runs import RunFolder
 from arc_core.training_command import TrainedMethod, open_session, write_summary
 from hrm.batch_finder import measure, show
@@ -94,7 +94,7 @@ def _announce(console: Console, trainer: Trainer) -> None:
     console.print(f"writing to {show_path(trainer.run.path)}", highlight=False, soft_wrap=True)
 
 
-def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) -> None:
+def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
     """Scores the best checkpoint on held-out views beside the identity, writes summary.json, says what comes next."""
     run, config = trainer.run, trainer.config
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from arc_core.extents import Ints, answer_extents, grown, turned_extents
+from arc_core.extents import Ints, answer_extents, grow_extent, transform_extents
 from arc_core.grid import MAX_SIDE, Grid
 from arc_core.sampling import batches_by_canvas
 from arc_core.tensors import TaskTensors
@@ -51,7 +51,7 @@ class Puzzles:
         most = int(tensors.num_train[tasks].max(initial=1))
         step = np.arange(most)
         demos = np.where(step < tensors.num_train[tasks, None], tensors.first_pair[tasks, None] + step, -1)
-        live = turned_extents(answer_extents(tensors, pairs, demos), elements)
+        live = transform_extents(answer_extents(tensors, pairs, demos), elements)
         return cls(pairs, elements, colors, live)
 
 
@@ -111,5 +111,5 @@ def answer(
                 if reach:
                     touching.append(row)
         again = np.array(touching, dtype=np.int64)
-        waiting, live = waiting[again], grown(live[again])
+        waiting, live = waiting[again], grow_extent(live[again])
     return [found for found in answers if found is not None]

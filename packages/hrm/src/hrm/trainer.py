@@ -13,7 +13,7 @@ from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.distributed import all_gather_blocks
 from arc_core.errors import RunFailure
-from arc_core.loop import Ended, ExponentialAverage, check_finite, require_even_share, stop_asked
+from arc_core.loop import ExponentialAverage, TrainingResult, check_finite, require_even_share, should_stop
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
@@ -134,7 +134,7 @@ class Trainer:
         halted, examples, origins = (whole[name].numpy() for name in ("halted", "examples", "origins"))
         return Carry(State(high, low), steps, halted, examples, origins, cast(int, whole["taken"]))
 
-    def train(self, progress: Progress) -> Ended:
+    def train(self, progress: Progress) -> TrainingResult:
         """Trains to the end, a signal, or a standstill; validates, logs and saves on the way."""
         training, cadence = self.config.training, self.config.validation
         main = self.fabric.is_global_zero
@@ -167,16 +167,18 @@ class Trainer:
                 if validate:
                     self._validate(log, progress)
                     clock, clocked = time.perf_counter(), self.step
-                stop = stop_asked(self.fabric, signals)
+                stop = should_stop(self.fabric, signals)
                 every = cadence.checkpoint_frequency
                 if (stop or (every and self.step % every == 0)) and not validate:
                     self._save(is_best=False)
                 if stop:
-                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
+                    return TrainingResult(
+                        self.step, signals.exit_status, "stopped by a signal; the step was finished and saved"
+                    )
                 if training.early_stopping and self.stale >= training.early_stopping:
                     progress.say(f"no better validation in the last {self.stale}; stopping early")
                     break
-        return Ended(self.step, 0)
+        return TrainingResult(self.step, 0)
 
     def training_step(self) -> dict[str, Tensor]:
         """One optimiser step; metrics of its last forward pass.
@@ -285,7 +287,7 @@ class Trainer:
         """Metrics of the model as it would be used: averaged weights if there are any, no gradients."""
         self.model.eval()
         try:
-            with self.fabric.autocast(), self.average.applied() if self.average else nullcontext():
+            with self.fabric.autocast(), self.average.average_parameters() if self.average else nullcontext():
                 return model_metrics(self.model, self.networks.embedding, self.data, scored, self.full)
         finally:
             self.model.train()

@@ -10,7 +10,7 @@ from arc_core.device import count_parameters
 from arc_core.errors import run_command
 from arc_core.files import show_path
 from arc_core.grid import MAX_SIDE
-from arc_core.loop import Ended
+from arc_core.loop import TrainingResult
 from arc_core.runs import RunFolder
 from arc_core.training_command import TrainedMethod, open_session, write_summary
 from rlan.config import METHOD, OLD_KEYS, TRAIN_COMMAND, RlanConfig
@@ -62,7 +62,9 @@ def _announce(console: Console, trainer: Trainer) -> None:
     )  # fmt: skip
 
 
-def _conclude(console: Console, trainer: Trainer, run: RunFolder, split: Split, ended: Ended, seconds: float) -> None:
+def _conclude(
+    console: Console, trainer: Trainer, run: RunFolder, split: Split, ended: TrainingResult, seconds: float
+) -> None:
     """Scores the best checkpoint on all tasks beside the baselines, writes summary.json, says what comes next."""
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
     trainer.load(best)

@@ -16,7 +16,14 @@ from arc_core.augment import NUM_DIHEDRAL
 from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.errors import RunFailure
-from arc_core.loop import Ended, ExponentialAverage, check_finite, make_schedule, require_even_share, stop_asked
+from arc_core.loop import (
+    ExponentialAverage,
+    TrainingResult,
+    check_finite,
+    make_schedule,
+    require_even_share,
+    should_stop,
+)
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
@@ -121,7 +128,7 @@ class Trainer:
         if self.average:
             self.average.load_state_dict(dict(self.model.named_parameters()))
 
-    def train(self, progress: Progress) -> Ended:
+    def train(self, progress: Progress) -> TrainingResult:
         """Trains to the end, a signal, or a collapse; validates, logs and saves on the way."""
         main = self.fabric.is_global_zero
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
@@ -143,15 +150,17 @@ class Trainer:
                 if validate:
                     self._validate(log, progress, epoch)
                     clock, clocked = time.perf_counter(), self.step
-                stop = stop_asked(self.fabric, signals)
+                stop = should_stop(self.fabric, signals)
                 every = self.config.validation.save_every_steps
                 if (stop and not validate) or (every and self.step % every == 0 and not validate):
                     self._save(is_best=False)
                 if self.guard.fired:
-                    return Ended(self.step, EXIT_COLLAPSED, self._collapse_message())
+                    return TrainingResult(self.step, EXIT_COLLAPSED, self._collapse_message())
                 if stop:
-                    return Ended(self.step, signals.exit_status, "stopped by a signal; the step was finished and saved")
-        return Ended(self.step, 0)
+                    return TrainingResult(
+                        self.step, signals.exit_status, "stopped by a signal; the step was finished and saved"
+                    )
+        return TrainingResult(self.step, 0)
 
     @property
     def _finished(self) -> bool:
@@ -252,7 +261,7 @@ class Trainer:
             with self.fabric.autocast():
                 if self.average is None:
                     return model_metrics(self.model, scored, limit, self.stablemax)
-                with self.average.applied():
+                with self.average.average_parameters():
                     return model_metrics(self.model, scored, limit, self.stablemax)
         finally:
             self.model.train()

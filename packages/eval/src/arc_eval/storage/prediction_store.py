@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from arc_core.errors import RunFailure
-from arc_core.files import locked, write_text
+from arc_core.files import lock_folder, write_text
 from arc_eval.storage.records import Line, Lines, is_line
 
 
@@ -24,7 +24,7 @@ class PredictionStore:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._held = ExitStack()
-        self._held.enter_context(locked(path.parent))
+        self._held.enter_context(lock_folder(path.parent))
         whole, dropped = read_lines(path)
         lines = [line for line in whole if line["method"] not in fresh]
         if dropped or len(lines) < len(whole):

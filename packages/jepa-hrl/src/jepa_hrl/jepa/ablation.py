@@ -13,10 +13,10 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from arc_core.checkpoint import newest_whole
+from arc_core.checkpoint import latest_valid_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.files import write_atomically, write_json, write_text
-from arc_core.loop import Ended
+from arc_core.loop import TrainingResult
 from arc_core.progress import Progress
 from arc_core.render import figure_to_png
 from arc_core.runs import RunFolder, git_commit
@@ -58,16 +58,16 @@ def variants_of(config: JepaConfig) -> dict[str, JepaConfig]:
 
 def train_variant(
     name: str, config: JepaConfig, data: JepaData, folder: Path, fabric: Fabric, console: Console
-) -> tuple[Ended, dict[str, float]]:
+) -> tuple[TrainingResult, dict[str, float]]:
     """Trains a variant, or what is left of it, and scores its last weights on the held-out tasks."""
     run = RunFolder(folder / name)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     if run.summary.exists():
         stored = json.loads(run.summary.read_text(encoding="utf-8"))
         console.print(f"{name}: trained before", highlight=False)
-        return Ended(stored["steps"], 0), dict(stored["results"])
+        return TrainingResult(stored["steps"], 0), dict(stored["results"])
     trainer = Trainer(config, data, run, fabric)
-    found = newest_whole(run.checkpoints, METHOD)
+    found = latest_valid_checkpoint(run.checkpoints, METHOD)
     if found is not None:
         check_resumable(found[0], config_to_dict(config), data.table.fingerprint)
         trainer.load(found[0])

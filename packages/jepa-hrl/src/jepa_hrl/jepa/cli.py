@@ -14,13 +14,13 @@ from arc_core.datasets import evenly_spaced, fingerprint, load_tasks, overlap
 from arc_core.device import solving_device
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_json
-from arc_core.loop import Ended, open_fabric
+from arc_core.loop import TrainingResult, open_fabric
 from arc_core.runs import git_commit, newest_run
 from arc_core.solver import training_commands
 from arc_core.task import Task
 from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.jepa.ablation import draw_variants, train_variant, variant_label, variants_of
-from jepa_hrl.jepa.checkpoint import open_jepa
+from jepa_hrl.jepa.checkpoint import load_jepa
 from jepa_hrl.jepa.config import METHOD, OLD_KEYS, TRAIN_COMMAND, JepaConfig
 from jepa_hrl.jepa.correlation import DEFAULT_PROGRAMS, correlate, draw_histograms
 from jepa_hrl.jepa.data.dataset import load_data
@@ -70,7 +70,7 @@ def _announce(console: Console, trainer: Trainer) -> None:
     )  # fmt: skip
 
 
-def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) -> None:
+def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
     """Scores the best checkpoint, writes summary.json, says what comes next."""
     run, config = trainer.run, trainer.config
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
@@ -213,7 +213,7 @@ def _validate(args: argparse.Namespace, console: Console) -> int:
     path = args.checkpoints or (newest.path if newest else None)
     if path is None:
         raise CheckpointError(f"no JEPA is trained yet; train one with {TRAIN_COMMAND}")
-    jepa = open_jepa(path, solving_device(args.device))
+    jepa = load_jepa(path, solving_device(args.device))
     tasks, spec = _correlation_tasks(args, console)
     shared = overlap(tasks, [task for term in jepa.training_data for task in load_tasks(term)]).by_content
     if shared:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arc_core.scoring import solved_tests
+from arc_core.scoring import score_tests
 from arc_core.task import Task
 from jepa_hrl.search.engine import Outcome
 
@@ -41,7 +41,7 @@ def result_of(task: Task, outcome: Outcome) -> Result:
     """An outcome, scored."""
     found = outcome.solutions[:ATTEMPTS]
     ranked = [[solution.answers[test] for solution in found] for test in range(len(task.test))]
-    solved = bool(found) and all(solved_tests(ranked, task, ATTEMPTS))
+    solved = bool(found) and all(score_tests(ranked, task, ATTEMPTS))
     right = [
         solution for solution in found
         if all(np.array_equal(answer, pair.output) for answer, pair in zip(solution.answers, task.test, strict=True))  # type: ignore[arg-type]

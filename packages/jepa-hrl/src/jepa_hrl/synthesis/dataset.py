@@ -14,7 +14,7 @@ from pathlib import Path
 from joblib import delayed
 from rich.console import Console
 
-from arc_core.config import build_config, config_to_dict, overlaid, parse_overrides, read_config_file
+from arc_core.config import apply_overrides, build_config, config_to_dict, parse_overrides, read_config_file
 from arc_core.datasets import fingerprint, load_tasks
 from arc_core.errors import InputError
 from arc_core.files import show_path, write_json
@@ -142,5 +142,5 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> SynthesisConfig:
     Raises:
         ConfigError: something in it is not what it must be.
     """
-    values = overlaid(read_config_file(path), parse_overrides(overrides))
+    values = apply_overrides(read_config_file(path), parse_overrides(overrides))
     return build_config(SynthesisConfig, values, str(path))[0]

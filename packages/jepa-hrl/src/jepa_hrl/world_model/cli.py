@@ -11,7 +11,7 @@ from arc_core.checkpoint import load_checkpoint
 from arc_core.device import count_parameters
 from arc_core.errors import InputError, RunFailure, run_command
 from arc_core.files import show_path
-from arc_core.loop import Ended
+from arc_core.loop import TrainingResult
 from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.world_model.actions import make_action_set
 from jepa_hrl.world_model.config import METHOD, OLD_KEYS, STEPS, TRAIN_COMMAND, ProgramJepaConfig
@@ -69,7 +69,7 @@ def _out_of_memory(config: ProgramJepaConfig) -> RunFailure:
     return RunFailure(f"the device ran out of memory; in this order: {', then '.join(remedies)}")
 
 
-def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) -> None:
+def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
     """Scores the best checkpoint, writes summary.json, says what comes next."""
     run = trainer.run
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from arc_core.augment import NUM_DIHEDRAL, View, random_color_tables
-from arc_core.extents import Ints, answer_extents, grown, turned_extents
+from arc_core.extents import Ints, answer_extents, grow_extent, transform_extents
 from arc_core.grid import MAX_SIDE, NUM_COLORS
 from arc_core.randomness import generator_for
 from arc_core.sampling import BatchPlan
@@ -72,7 +72,7 @@ class Queries:
 
     def grown(self) -> "Queries":
         """The same on larger canvases."""
-        return replace(self, live=grown(self.live))
+        return replace(self, live=grow_extent(self.live))
 
     def trimmed(self) -> "Queries":
         """The same without the last columns of demonstrations that no query has."""
@@ -100,11 +100,11 @@ _CANVAS = np.array([0, *(canvas_for(side) for side in range(1, MAX_SIDE + 1))], 
 def training_extents(tensors: TaskTensors, pairs: Ints, demos: Ints, elements: Ints) -> Ints:
     """(B, 2) turned extents that hold the answers too: where one does not fit with its ring, the extent grows as it
     would when solving."""
-    live = turned_extents(answer_extents(tensors, pairs, demos), elements)
-    targets = turned_extents(tensors.grid_sizes[2 * pairs + 1], elements)
+    live = transform_extents(answer_extents(tensors, pairs, demos), elements)
+    targets = transform_extents(tensors.grid_sizes[2 * pairs + 1], elements)
     small = np.any((targets + 1 > live) & (live < MAX_SIDE), axis=1)
     while small.any():
-        live = np.where(small[:, None], grown(live), live)
+        live = np.where(small[:, None], grow_extent(live), live)
         small = np.any((targets + 1 > live) & (live < MAX_SIDE), axis=1)
     return live
 
@@ -157,7 +157,7 @@ def solving_queries(tensors: TaskTensors, tasks: Sequence[int], max_demonstratio
             demos.append(shown)
     asked, shown_with = np.array(pairs, dtype=np.int64), np.array(demos, dtype=np.int64)
     elements = np.full(len(pairs), view.dihedral, dtype=np.int64)
-    live = turned_extents(answer_extents(tensors, asked, shown_with), elements)
+    live = transform_extents(answer_extents(tensors, asked, shown_with), elements)
     return Queries(asked, shown_with, elements, np.tile(np.array(view.colors, dtype=np.uint8), (len(pairs), 1)), live)
 
 

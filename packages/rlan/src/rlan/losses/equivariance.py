@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from arc_core.augment import NUM_DIHEDRAL, compose_dihedral, dihedral, invert_dihedral
-from arc_core.extents import Ints, turned_extents
+from arc_core.extents import Ints, transform_extents
 from arc_core.tensors import TaskTensors
 from rlan.data.queries import Inputs, Queries, build_inputs
 from rlan.inference import Model
@@ -25,7 +25,9 @@ _COMPOSED = np.array([[compose_dihedral(a, b) for b in range(NUM_DIHEDRAL)] for 
 
 def turned_queries(queries: Queries, elements: Ints) -> Queries:
     """The same queries seen through one more (B,) dihedral element each."""
-    return replace(queries, elements=_COMPOSED[elements, queries.elements], live=turned_extents(queries.live, elements))
+    return replace(
+        queries, elements=_COMPOSED[elements, queries.elements], live=transform_extents(queries.live, elements)
+    )
 
 
 def other_elements(draws: npt.NDArray[np.float64]) -> Ints:
@@ -47,7 +49,7 @@ def turn_back(cells: Tensor, sizes: Ints, elements: Ints) -> Tensor:
     side = cells.shape[1]
     numbers = np.arange(side * side, dtype=np.int64).reshape(side, side)
     index = np.tile(numbers, (len(cells), 1, 1))
-    for row, ((height, width), element) in enumerate(zip(turned_extents(sizes, elements), elements, strict=True)):
+    for row, ((height, width), element) in enumerate(zip(transform_extents(sizes, elements), elements, strict=True)):
         # The cell that ends up at (i, j) when the turned rectangle is turned back.
         back = dihedral(numbers[:height, :width], invert_dihedral(int(element)))  # type: ignore[arg-type]  # of numbers
         index[row, : back.shape[0], : back.shape[1]] = back
@@ -102,7 +104,7 @@ def equivariance(
         metrics: equiv_loss and equiv_delta_norm.
     """
     side = plain.logits.shape[2]
-    sizes = turned_extents(tensors.grid_sizes[2 * queries.pairs + 1], queries.elements)
+    sizes = transform_extents(tensors.grid_sizes[2 * queries.pairs + 1], queries.elements)
     magnitudes, distances, answers = [], [], plain.logits.new_zeros(())
     for copy, turns in enumerate(elements):
         inputs = build_inputs(tensors, turned_queries(queries, turns), side)

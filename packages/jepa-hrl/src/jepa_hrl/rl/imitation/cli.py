@@ -9,7 +9,7 @@ from arc_core.checkpoint import CheckpointError, load_checkpoint
 from arc_core.config import build_config
 from arc_core.errors import InputError, RunFailure, run_command
 from arc_core.files import show_path
-from arc_core.loop import Ended
+from arc_core.loop import TrainingResult
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder
 from arc_core.training_command import TrainedMethod, open_session, write_summary
@@ -19,7 +19,7 @@ from jepa_hrl.rl.imitation.demonstrations import demonstrate
 from jepa_hrl.rl.imitation.trainer import CloningTrainer
 from jepa_hrl.rl.policy.agent import Agent, thinks_in
 from jepa_hrl.rl.prerequisites import piece, program_jepa
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa, open_program_jepa
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa, load_program_jepa
 
 _CLONING = TrainedMethod(
     CLONING_METHOD, ReasonerConfig, "pretrain-bc", CLONING_COMMAND,
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _train(argv))
 
 
-def cloned_policy(config: ReasonerConfig, jepa: OpenedProgramJepa, console: Console) -> Path:
+def cloned_policy(config: ReasonerConfig, jepa: LoadedProgramJepa, console: Console) -> Path:
     """The cloned policy that a reasoner begins with: of its size, thinking in the same latents, free to do the same."""
 
     def fits(run: RunFolder) -> bool:
@@ -66,7 +66,7 @@ def _train(argv: Sequence[str] | None) -> int:
     if not config.cloning.epochs:
         raise InputError("cloning.epochs must be 1 or more to clone a policy; got 0")
     with fabric.rank_zero_first():
-        jepa = open_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
+        jepa = load_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
         sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
     run = session.begin(sets.fingerprint)
     agent = Agent(jepa, config.policy, config.trainer.seed, undo=config.env.undo)
@@ -95,7 +95,7 @@ def _out_of_memory(config: ReasonerConfig) -> RunFailure:
     )
 
 
-def _conclude(console: Console, trainer: CloningTrainer, ended: Ended, seconds: float) -> None:
+def _conclude(console: Console, trainer: CloningTrainer, ended: TrainingResult, seconds: float) -> None:
     """Measures the best checkpoint, writes summary.json, says what comes next."""
     run = trainer.run
     best = load_checkpoint(run.path, CLONING_METHOD, trainer.fabric.device)

@@ -138,7 +138,7 @@ class CloningTrainer(EpochTrainer):
 
     def score(self) -> Measured:
         """Held-out puzzles, with averaged weights if there are any."""
-        with self.average.applied() if self.average else nullcontext():
+        with self.average.average_parameters() if self.average else nullcontext():
             return measured(try_all(self.agent, self.sets.held_out, self.config.env))
 
     def end_epoch(self, log: MetricLog | None, progress: Progress) -> None:

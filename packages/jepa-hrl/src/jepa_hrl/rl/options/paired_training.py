@@ -8,11 +8,11 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from arc_core.checkpoint import load_checkpoint, newest_whole
+from arc_core.checkpoint import latest_valid_checkpoint, load_checkpoint
 from arc_core.config import config_to_dict, config_to_yaml
 from arc_core.errors import RunFailure
 from arc_core.files import write_json, write_text
-from arc_core.loop import Ended, close_fabric, open_fabric
+from arc_core.loop import TrainingResult, close_fabric, open_fabric
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder
 from arc_core.training_command import check_resumable, train_to_end
@@ -25,7 +25,7 @@ from jepa_hrl.rl.options.comparison import figures
 from jepa_hrl.rl.policy.agent import Agent
 from jepa_hrl.rl.policy.evaluation import Tried, try_all
 from jepa_hrl.rl.ppo.trainer import Trainer
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 
 VARIANTS = ("primitives", "options")
 
@@ -35,7 +35,7 @@ class Pieces:
     """What all trainings share."""
 
     config: ReasonerConfig
-    jepa: OpenedProgramJepa
+    jepa: LoadedProgramJepa
     sets: PuzzleSets
     options: tuple[tuple[int, ...], ...]
 
@@ -112,10 +112,10 @@ def trained(
 def _to_end(
     trainer: Trainer | CloningTrainer, method: str, begin: Callable[[], None], run: RunFolder, fabric: Fabric,
     name: str, console: Console,
-) -> Ended:  # fmt: skip
+) -> TrainingResult:  # fmt: skip
     """Begins or goes on where a checkpoint is, up to the end or a signal."""
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    found = newest_whole(run.checkpoints, method)
+    found = latest_valid_checkpoint(run.checkpoints, method)
     if found is not None:
         check_resumable(found[0], config_to_dict(trainer.config), trainer.sets.fingerprint)
         trainer.load(found[0])
@@ -123,7 +123,7 @@ def _to_end(
         write_text(run.config, config_to_yaml(trainer.config, method))
         begin()
     if trainer.step >= trainer.total_steps:
-        return Ended(trainer.step, 0)
+        return TrainingResult(trainer.step, 0)
     progress = Progress(console, trainer.total_steps, name, trainer.step)
     failure = RunFailure("the device ran out of memory; try a smaller trainer.episodes_per_iter or cloning.batch_size")
     ended = train_to_end(trainer.train, progress, fabric, run, failure)

@@ -8,7 +8,7 @@ from rich.console import Console
 from arc_core.checkpoint import load_checkpoint
 from arc_core.errors import RunFailure, run_command
 from arc_core.files import show_path
-from arc_core.loop import Ended
+from arc_core.loop import TrainingResult
 from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.rl.config import CLONING_METHOD, METHOD, OLD_KEYS, TRAIN_COMMAND, ReasonerConfig
 from jepa_hrl.rl.environment.datasets import load_puzzles, practice_seed
@@ -17,7 +17,7 @@ from jepa_hrl.rl.policy.agent import Agent
 from jepa_hrl.rl.policy.learning_curves import write_curve
 from jepa_hrl.rl.ppo.trainer import Trainer
 from jepa_hrl.rl.prerequisites import program_jepa
-from jepa_hrl.world_model.checkpoint import open_program_jepa
+from jepa_hrl.world_model.checkpoint import load_program_jepa
 
 _REASONER = TrainedMethod(
     METHOD, ReasonerConfig, "train-active-reasoner", TRAIN_COMMAND,
@@ -38,7 +38,7 @@ def _train(argv: Sequence[str] | None) -> int:
     config, console, fabric = session.config, session.console, session.fabric
     with fabric.rank_zero_first():
         path = program_jepa(config.program_checkpoint, console)
-        jepa = open_program_jepa(path, fabric.device)
+        jepa = load_program_jepa(path, fabric.device)
         if session.start.checkpoint is None and session.initial is None and config.cloning.epochs:
             cloned = cloned_policy(config, jepa, console)
             session.initial = load_checkpoint(cloned, CLONING_METHOD)
@@ -73,7 +73,7 @@ def _out_of_memory(config: ReasonerConfig) -> RunFailure:
     )
 
 
-def _conclude(console: Console, trainer: Trainer, ended: Ended, seconds: float) -> None:
+def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
     """Measures the best checkpoint, writes summary.json and the curve, says what comes next."""
     run = trainer.run
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)

@@ -16,7 +16,7 @@ from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.distributed import global_mean
 from arc_core.errors import InputError
-from arc_core.loop import Ended, check_finite, stop_asked
+from arc_core.loop import TrainingResult, check_finite, should_stop
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
@@ -108,7 +108,7 @@ class Trainer:
         self.agent.take(checkpoint)
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
 
-    def train(self, progress: Progress) -> Ended:
+    def train(self, progress: Progress) -> TrainingResult:
         """Trains to the end or a signal; measures held-out puzzles, logs and saves now and then."""
         report, main = self.config.report, self.fabric.is_global_zero
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
@@ -132,11 +132,11 @@ class Trainer:
                     self._save(self._measure(log, progress))
                 elif signals.received is not None:
                     self._save(is_best=False)
-                if stop_asked(self.fabric, signals):
+                if should_stop(self.fabric, signals):
                     self._save(is_best=False)
                     message = "stopped by a signal; the iteration was finished and saved"
-                    return Ended(self.step, signals.exit_status, message)
-        return Ended(self.step, 0)
+                    return TrainingResult(self.step, signals.exit_status, message)
+        return TrainingResult(self.step, 0)
 
     def iteration(self) -> dict[str, float]:
         """Gathers episodes and learns from them; means over all processes.
