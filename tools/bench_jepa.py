@@ -32,7 +32,7 @@ from jepa_hrl.jepa.data.dataset import load_data
 from jepa_hrl.jepa.data.shards import write_shards
 from jepa_hrl.jepa.data.tasks import training_tasks
 from jepa_hrl.jepa.data.token_table import build_table
-from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
+from jepa_hrl.jepa.losses.sigreg import draw_slices, epps_pulley, quadrature_rule
 from jepa_hrl.jepa.trainer import Trainer
 
 QUIET = Console(quiet=True)
@@ -87,7 +87,7 @@ def straightforward(
 
 def sigreg_once(kind: str, batch: int, repeats: int) -> None:
     """Prints the median milliseconds of forward and backward, and the process's growth in MiB."""
-    rule, slices = nodes_and_weights(17, "trapezoid"), draw_slices(CHANNELS, SLICES, np.random.default_rng(0))
+    rule, slices = quadrature_rule(17, "trapezoid"), draw_slices(CHANNELS, SLICES, np.random.default_rng(0))
     vectors = torch.randn(batch, CHANNELS, requires_grad=True)
     small = vectors[:4]
     code = epps_pulley if kind == "ours" else straightforward

@@ -32,10 +32,10 @@ from jepa_hrl.rl.policy.actor_critic import Batch, Foresight, Policy
 from jepa_hrl.rl.policy.agent import Agent
 from jepa_hrl.rl.policy.evaluation import try_all
 from jepa_hrl.rl.ppo.trainer import Trainer
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa, open_program_jepa
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa, load_program_jepa
 
 
-def new_world(jepa: OpenedProgramJepa) -> World:
+def new_world(jepa: LoadedProgramJepa) -> World:
     return World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
 
 
@@ -54,7 +54,7 @@ def drive(env: Any, steps: int) -> tuple[float, float]:
     return steps * len(mask) / spent, total / steps
 
 
-def bench_steps(jepa: OpenedProgramJepa, puzzles: list[Puzzle], dynamics: Any, count: int, repeats: int) -> None:
+def bench_steps(jepa: LoadedProgramJepa, puzzles: list[Puzzle], dynamics: Any, count: int, repeats: int) -> None:
     config, rates = EnvConfig(dynamics=dynamics), {"together": [], "one by one": []}  # type: ignore[var-annotated]
     world = new_world(jepa)  # one for both: what each grid becomes is known after the first round
     together = LatentReasoningVectorEnv(world, puzzles, config, count)
@@ -79,7 +79,7 @@ def solved(tried: Any) -> float:
     return float(tried.grounded.mean())
 
 
-def ours(jepa: OpenedProgramJepa, puzzles: list[Puzzle], target: float, seed: int, most: float) -> tuple[float, float]:
+def ours(jepa: LoadedProgramJepa, puzzles: list[Puzzle], target: float, seed: int, most: float) -> tuple[float, float]:
     """Seconds of training until the success on all puzzles, and that success."""
     trainer = TrainerConfig(episodes_per_iter=128, steps_per_iter=8, iterations=400, lr=1e-3, seed=seed)
     config = ReasonerConfig(env=EnvConfig(dynamics="grounded"), policy=PolicyConfig(128), trainer=trainer)
@@ -100,7 +100,7 @@ def ours(jepa: OpenedProgramJepa, puzzles: list[Puzzle], target: float, seed: in
     return spent, reached
 
 
-def peer(jepa: OpenedProgramJepa, puzzles: list[Puzzle], target: float, seed: int, most: float) -> tuple[float, float]:
+def peer(jepa: LoadedProgramJepa, puzzles: list[Puzzle], target: float, seed: int, most: float) -> tuple[float, float]:
     """The same of MaskablePPO, whose environments share what is known of grids too."""
     from sb3_contrib import MaskablePPO
     from stable_baselines3.common.vec_env import DummyVecEnv
@@ -133,7 +133,7 @@ def extractor() -> Any:
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
     class Features(BaseFeaturesExtractor):
-        def __init__(self, space: Any, jepa: OpenedProgramJepa) -> None:
+        def __init__(self, space: Any, jepa: LoadedProgramJepa) -> None:
             super().__init__(space, 128)
             world = new_world(jepa)
             self.foresight = Foresight(jepa.model, world.vectors, jepa.actions.recolor)
@@ -151,7 +151,7 @@ def extractor() -> Any:
 class _SeenByOurs:
     """A policy of stable-baselines3 as `try_all` asks for one."""
 
-    def __init__(self, jepa: OpenedProgramJepa, learner: Any) -> None:
+    def __init__(self, jepa: LoadedProgramJepa, learner: Any) -> None:
         self.world, self.options, self.foresight = new_world(jepa), (), None
         self._learner = learner
 
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=240.0, help="seconds for each training")
     parser.add_argument("--only", choices=("steps", "learning"))
     args = parser.parse_args()
-    jepa = open_program_jepa(args.checkpoint, torch.device("cpu"))
+    jepa = load_program_jepa(args.checkpoint, torch.device("cpu"))
     puzzles = manifest_puzzles(curriculum_manifest("active_quick", Console()), jepa.actions, 3)
     print(f"commit {git_commit()}, {torch.get_num_threads()} threads")
     if args.only != "learning":

@@ -14,9 +14,9 @@ from jepa_hrl.rl.environment.grid_cache import World
 from jepa_hrl.rl.environment.problems import Puzzle, manifest_puzzles
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.dataset import manifest_line
-from jepa_hrl.synthesis.generator import PhasePlan, practice_task
+from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
 from jepa_hrl.world_model.actions import ActionSet, make_action_set
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 from jepa_hrl.world_model.config import ProgramEncoderConfig, ProgramJepaConfig
 from jepa_hrl.world_model.model import ProgramJepa
 
@@ -37,7 +37,7 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _written(path: Path, count: int, seed: int) -> Path:
     plan = PhasePlan("easy", tuple(map(find_step, STEPS)), (1, 2), (0.6, 0.4), GridConfig(3, 5), (3, 4))
-    path.write_text("".join(manifest_line(practice_task(plan, number, seed)) for number in range(count)))
+    path.write_text("".join(manifest_line(make_practice_task(plan, number, seed)) for number in range(count)))
     return path
 
 
@@ -48,7 +48,7 @@ def actions() -> ActionSet:
 
 
 @pytest.fixture(scope="session")
-def jepa(actions: ActionSet) -> OpenedProgramJepa:
+def jepa(actions: ActionSet) -> LoadedProgramJepa:
     """A program-conditioned JEPA that has learnt nothing."""
     torch.manual_seed(0)
     config = ProgramJepaConfig(
@@ -57,7 +57,7 @@ def jepa(actions: ActionSet) -> OpenedProgramJepa:
         program_encoder=ProgramEncoderConfig(8, 12, 2, 16),
     )
     model = ProgramJepa(config, len(actions)).eval().requires_grad_(False)
-    return OpenedProgramJepa(Path("none"), config, model, actions, ("manifest:none",), torch.device("cpu"))
+    return LoadedProgramJepa(Path("none"), config, model, actions, ("manifest:none",), torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -73,12 +73,12 @@ def rows(curriculum: Path) -> list[dict[str, object]]:
 
 
 @pytest.fixture
-def world(jepa: OpenedProgramJepa) -> World:
+def world(jepa: LoadedProgramJepa) -> World:
     return World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
 
 
 @pytest.fixture(scope="session")
-def jepa_file(jepa: OpenedProgramJepa, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def jepa_file(jepa: LoadedProgramJepa, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = Checkpoint(
         "program-jepa", 1, jepa.model.state_dict(), {}, {}, config_to_dict(jepa.config), "none", ("manifest:none",),
         extras={"actions": jepa.actions.names},

@@ -14,8 +14,8 @@ from arc_core.task import Pair, Task
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.program import parse
 from jepa_hrl.guidance.cli import main as train_search_prior
-from jepa_hrl.guidance.primitive_prior import METHOD, NAMES, Prior, PriorNetwork, open_prior
-from jepa_hrl.guidance.step_policy import StepLeader, open_steps
+from jepa_hrl.guidance.primitive_prior import METHOD, NAMES, Prior, PriorNetwork, load_prior
+from jepa_hrl.guidance.step_policy import StepPolicyLoader, load_step_network
 from jepa_hrl.guidance.task_features import task_features
 from jepa_hrl.guidance.train_prior import wanted_shares
 from jepa_hrl.search.engine import Limits, Search
@@ -68,7 +68,7 @@ def test_a_network_that_says_nothing_leaves_the_costs_as_they_were() -> None:
 
 
 def test_a_trained_prior_makes_the_search_shorter(trained: Path) -> None:
-    prior, opened = open_prior(trained / "run")
+    prior, opened = load_prior(trained / "run")
     assert opened.training_data == (f"manifest:{trained / 'data' / 'manifest.jsonl'}",)
     tasks = [task.without_answers() for task in load_tasks(f"manifest:{trained / 'data' / 'manifest.jsonl'}")]
     limits = Limits(seconds=None, programs=20_000)
@@ -88,23 +88,23 @@ def test_a_prior_of_other_primitives_is_refused(trained: Path, tmp_path: Path) -
         checkpoint.extras[known][0] = "another"  # type: ignore[index]
         save_checkpoint(tmp_path / known / "checkpoints", checkpoint, is_best=True, keep_last=1)
         with pytest.raises(CheckpointError, match="another set of primitives"):
-            open_prior(tmp_path / known)
+            load_prior(tmp_path / known)
         checkpoint.extras[known][0] = kept  # type: ignore[index]
 
 
 def test_the_guided_solver_is_led_by_the_policy_of_the_same_run(trained: Path) -> None:
     opened = open_guided(trained / "run", "cpu")
-    prior, _ = open_prior(trained / "run")
+    prior, _ = load_prior(trained / "run")
     noise = np.random.default_rng(0).integers(0, 10, (8, 6, 6)).astype(np.uint8)
     pairs = [Pair(noise[n], noise[n + 1]) for n in range(0, 6, 2)]
     task = Task("noise", tuple(pairs), (Pair(noise[6], None),))  # so that no program meets it before the policy leads
     (answer,) = opened.solver.solve([task], Budget(programs_per_task=1200))
-    leader = StepLeader(resolve_checkpoint(trained / "run"))
+    leader = StepPolicyLoader(resolve_checkpoint(trained / "run"))
     limits = Limits(seconds=None, programs=1200)
     led = Search(task, limits, prior.bits([task])[0], policy=leader(task)).run()
     assert answer.programs == led.tested != Search(task, limits, prior.bits([task])[0]).run().tested
     assert opened.parameters == sum(w.numel() for w in prior.network.parameters()) + sum(
-        w.numel() for w in open_steps(leader.file).parameters()
+        w.numel() for w in load_step_network(leader.file).parameters()
     )
 
 

@@ -21,14 +21,14 @@ from jepa_hrl.dsl.types import Array, grid
 from jepa_hrl.guidance.alignment import COUNT, NOWHERE, Placements
 from jepa_hrl.guidance.primitive_prior import METHOD
 from jepa_hrl.guidance.step_features import Wanted
-from jepa_hrl.guidance.step_policy import StepLeader, StepNetwork, StepPolicy
+from jepa_hrl.guidance.step_policy import StepNetwork, StepPolicy, StepPolicyLoader
 from jepa_hrl.guidance.train_steps import Examples, drawn_examples, step_metrics, train_steps
 from jepa_hrl.search.engine import Limits, Search
-from jepa_hrl.search.moves import STEP_NAMES, Move, Moves, move_of, moves_of
+from jepa_hrl.search.moves import STEP_NAMES, Move, Moves, make_move, rank_moves
 from jepa_hrl.search.parallel import search_tasks
 from jepa_hrl.search.policy_guided import follow
 from jepa_hrl.synthesis.config import GridConfig
-from jepa_hrl.synthesis.generator import PhasePlan, practice_task
+from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
 
 FEW = ("anti_transpose", "grow", "hollow", "left_half", "roll_up", "top_half")
 
@@ -105,7 +105,7 @@ def test_moves_are_a_distribution_likeliest_first() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(size=len(STEP_NAMES))
     bits = -np.log2(np.exp(logits) / np.exp(logits).sum())
-    moves = moves_of(bits, 0.5, frozenset({1, 3}), frozenset({3, 4}))
+    moves = rank_moves(bits, 0.5, frozenset({1, 3}), frozenset({3, 4}))
     assert sum(2.0**-cost for cost in moves.bits) == pytest.approx(1.0)
     assert list(moves.bits) == sorted(moves.bits)
     cost = {str(move.program): bits for move, bits in zip(moves.moves, moves.bits, strict=True)}
@@ -117,7 +117,7 @@ def test_moves_are_a_distribution_likeliest_first() -> None:
 
 def test_moves_do_what_their_programs_do() -> None:
     given = grid("1020/0330/1320/0001")
-    for move in moves_of(np.zeros(len(STEP_NAMES)), 0.0, frozenset({1, 2, 3}), frozenset({4})).moves:
+    for move in rank_moves(np.zeros(len(STEP_NAMES)), 0.0, frozenset({1, 2, 3}), frozenset({4})).moves:
         value, again = move.apply(given), evaluate(move.program, given)
         assert type(value) is type(again)
         assert not isinstance(value, np.ndarray) or np.array_equal(value, again)  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ class Known:
             step = STEP_NAMES.index(self.right[int(value[0][0, 0]) % len(self.right)])
             own = bits.copy()
             own[step] = -np.log2(self.share)
-            found.append(moves_of(own, 0.0, frozenset({1}), frozenset({1})))
+            found.append(rank_moves(own, 0.0, frozenset({1}), frozenset({1})))
         return found
 
 
@@ -185,7 +185,7 @@ def test_examples_say_the_step_that_comes_next() -> None:
     with Progress(Console(quiet=True), 20, "drawing") as progress:
         examples = drawn_examples(plan, 20, 7, 1, progress)
     known = examples.steps[examples.steps >= 0].tolist()
-    traces = [[STEP_NAMES.index(step.name) for step, _ in practice_task(plan, n, 7).trace] for n in range(20)]
+    traces = [[STEP_NAMES.index(step.name) for step, _ in make_practice_task(plan, n, 7).trace] for n in range(20)]
     assert known == [step for trace in traces for step in trace]
     assert examples.left[examples.steps >= 0].tolist() == [3, 2, 1] * 20
     assert (examples.steps < 0).sum() > 20
@@ -204,7 +204,7 @@ def test_a_trained_policy_tells_next_steps_and_leads_to_programs_that_length_doe
     assert figures["on_way"] > 0.6
     plain = led = 0
     for number in range(12):
-        task = practice_task(plan, number, 8).task.without_answers()
+        task = make_practice_task(plan, number, 8).task.without_answers()
         outputs = [pair.output for pair in task.train if pair.output is not None]
         limits = Limits(seconds=None, programs=2500)
         plain += bool(short(Search(task, limits).run().solutions))
@@ -220,7 +220,7 @@ def short(solutions: Sequence[object]) -> list[object]:
 @pytest.mark.slow
 def test_a_led_search_is_the_same_every_time_and_keeps_its_limits(trained: tuple[StepNetwork, Examples]) -> None:
     network, _ = trained
-    made = practice_task(plan_of(FEW, (4,), 10), 3, 9).task
+    made = make_practice_task(plan_of(FEW, (4,), 10), 3, 9).task
     tests = tuple(replace(pair, output=None) for pair in made.test)
     task = Task(made.task_id, made.train, tests)
     policy = StepPolicy(network, [pair.output for pair in task.train if pair.output is not None])
@@ -242,8 +242,8 @@ def test_leaders_can_be_sent_to_other_processes(trained: tuple[StepNetwork, Exam
     file = save_checkpoint(
         tmp_path, Checkpoint(METHOD, 1, weights, {}, {}, {}, "0", (), extras={}), is_best=True, keep_last=1
     )
-    leader = pickle.loads(pickle.dumps(StepLeader(file)))
-    tasks = [practice_task(plan_of(FEW, (3,)), number, 4).task for number in range(2)]
+    leader = pickle.loads(pickle.dumps(StepPolicyLoader(file)))
+    tasks = [make_practice_task(plan_of(FEW, (3,)), number, 4).task for number in range(2)]
     found = dict(search_tasks(tasks, Limits(seconds=None, programs=2000), workers=2, leader=leader))
     here = [
         Search(task.without_answers(), Limits(seconds=None, programs=2000), policy=leader(task)).run() for task in tasks
@@ -253,6 +253,6 @@ def test_leaders_can_be_sent_to_other_processes(trained: tuple[StepNetwork, Exam
 
 
 def test_a_step_takes_its_colour() -> None:
-    assert str(move_of("drop_color", 3).program) == "drop_color(input, 3)"
-    assert "1): 5" in str(move_of("flood_fill", 5).program)
-    assert move_of("flood_fill", 5).size == 2 and move_of("grow").size == 1
+    assert str(make_move("drop_color", 3).program) == "drop_color(input, 3)"
+    assert "1): 5" in str(make_move("flood_fill", 5).program)
+    assert make_move("flood_fill", 5).size == 2 and make_move("grow").size == 1

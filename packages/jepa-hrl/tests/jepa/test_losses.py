@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from jepa_hrl.jepa.collapse import collapse_advice, isotropy
 from jepa_hrl.jepa.config import JepaConfig, LossConfig
-from jepa_hrl.jepa.losses import info_nce, invariance, relational
+from jepa_hrl.jepa.losses.sigreg import draw_slices, epps_pulley, quadrature_rule
+from jepa_hrl.jepa.losses.similarity import info_nce, invariance, relational
 from jepa_hrl.jepa.model.jepa import Jepa, Predictor
 from jepa_hrl.jepa.model.quantizer import VectorQuantizer
-from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -54,7 +54,7 @@ def test_sigreg_is_the_epps_pulley_statistic_by_direct_integration(points: int, 
         return float(abs(gap) ** 2 * np.exp(-(t**2) / 2))
 
     wanted = np.mean([40 * 2 * quad(integrand, 0, 3, args=(column,), epsabs=1e-10)[0] for column in shadows.T])
-    found = epps_pulley(vectors, slices, *nodes_and_weights(points, rule))  # type: ignore[arg-type]
+    found = epps_pulley(vectors, slices, *quadrature_rule(points, rule))  # type: ignore[arg-type]
     assert found.item() == pytest.approx(wanted, rel=error)
 
 
@@ -73,7 +73,7 @@ def published(vectors: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
 def test_sigreg_in_chunks_equals_the_published_statistic_and_its_gradient(count: int) -> None:
     vectors = noise(33, 8).requires_grad_()
     slices = draw_slices(8, count, np.random.default_rng(1))
-    found = epps_pulley(vectors, slices, *nodes_and_weights(17, "trapezoid"))
+    found = epps_pulley(vectors, slices, *quadrature_rule(17, "trapezoid"))
     wanted = published(vectors, slices)
     assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
     one, two = torch.autograd.grad(found, vectors)[0], torch.autograd.grad(wanted, vectors)[0]
@@ -81,7 +81,7 @@ def test_sigreg_in_chunks_equals_the_published_statistic_and_its_gradient(count:
 
 
 def test_sigreg_prefers_a_standard_normal_to_a_collapsed_a_wide_and_a_flat_one() -> None:
-    rule, slices = nodes_and_weights(17, "trapezoid"), draw_slices(8, 128, np.random.default_rng(2))
+    rule, slices = quadrature_rule(17, "trapezoid"), draw_slices(8, 128, np.random.default_rng(2))
     normal = noise(512, 8)
     flat = normal * torch.tensor([2.0, 2, 1, 1, 0.1, 0.1, 0.1, 0.1])
     best = epps_pulley(normal, slices, *rule)

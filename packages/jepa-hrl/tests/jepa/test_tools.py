@@ -18,7 +18,7 @@ from arc_core.solver import Budget
 from arc_core.task import Task
 from arc_core.voting import voting_views
 from jepa_hrl.jepa.ablation import variants_of
-from jepa_hrl.jepa.checkpoint import open_jepa
+from jepa_hrl.jepa.checkpoint import load_jepa
 from jepa_hrl.jepa.cli import run_jepa_ablation as ablate
 from jepa_hrl.jepa.cli import train_jepa as train
 from jepa_hrl.jepa.cli import validate_jepa_correlation
@@ -27,9 +27,9 @@ from jepa_hrl.jepa.correlation import correlate
 from jepa_hrl.jepa.data import search_labels
 from jepa_hrl.jepa.data.tasks import training_tasks
 from jepa_hrl.jepa.distances import latent_distances, pixel_distances
-from jepa_hrl.jepa.losses import cosine_distance
+from jepa_hrl.jepa.losses.similarity import cosine_distance
 from jepa_hrl.search.engine import Limits, Search
-from jepa_hrl.search.results import result_of
+from jepa_hrl.search.results import score_outcome
 from jepa_hrl.solvers.cli import main as evaluate
 from jepa_hrl.solvers.latent_guide import LatentGuide
 from jepa_hrl.solvers.program_search import latent
@@ -97,7 +97,7 @@ def test_the_correlation_is_pearsons_and_its_threshold_holds_95_percent_of_the_s
 def test_distances_are_those_of_one_task_alone(made: tuple[Path, Path, Path]) -> None:
     _, others, run = made
     tasks = load_tasks(f"manifest:{others}")[:5]
-    jepa = open_jepa(run, torch.device("cpu"))
+    jepa = load_jepa(run, torch.device("cpu"))
     together = latent_distances(jepa, tasks)
     alone = [latent_distances(jepa, [task])[0] for task in tasks]
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -157,7 +157,7 @@ def test_the_guided_search_is_a_solver(made: tuple[Path, Path, Path]) -> None:
     _, others, run = made
     tasks = [task.without_answers() for task in load_tasks(f"manifest:{others}")[12:15]]
     opened = latent.open(run, "cpu")
-    assert (opened.solver.name, opened.step) == ("jepa", open_jepa(run, torch.device("cpu")).step)
+    assert (opened.solver.name, opened.step) == ("jepa", load_jepa(run, torch.device("cpu")).step)
     assert opened.parameters > 1000 and opened.training_data
     predictions = {p.task_id: p for p in opened.solver.solve(tasks, Budget(programs_per_task=1500))}
     delay = LatentGuide(run)(tasks[0])
@@ -226,7 +226,7 @@ def test_only_tasks_that_search_solves_are_learnt_from(
     config = DataConfig(tasks=f"manifest:{others}", solved_within=3)
     every = load_tasks(f"manifest:{others}")
     limits = Limits(seconds=None, programs=3)
-    expected = [task.task_id for task in every if result_of(task, Search(task.without_answers(), limits).run()).solved]
+    expected = [task.task_id for task in every if score_outcome(task, Search(task.without_answers(), limits).run()).solved]
     assert 0 < len(expected) < len(every)
     assert [task.task_id for task in training_tasks(config, Console(quiet=True))[1]] == expected
     monkeypatch.setattr(search_labels, "solved_by_search", None)  # it is known now

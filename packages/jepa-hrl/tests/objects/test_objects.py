@@ -11,7 +11,7 @@ from scipy import ndimage
 from arc_core.augment import dihedral
 from arc_core.grid import most_common_color
 from jepa_hrl.dsl.types import grid
-from jepa_hrl.jepa.data.augment import Tokens, hidden, moved, recolored, turned
+from jepa_hrl.jepa.data.augment import Tokens, mask, recolor, rotate, translate
 from jepa_hrl.objects.extraction import extract_objects
 from jepa_hrl.objects.tokens import (
     AREA,
@@ -23,7 +23,7 @@ from jepa_hrl.objects.tokens import (
     GRID_FIELDS,
     GROUND,
     HOLES,
-    MOST_OBJECTS,
+    MAX_OBJECTS,
     OBJECT_FIELDS,
     PALETTE,
     SHAPE,
@@ -128,7 +128,7 @@ def test_of_more_than_32_objects_the_largest_are_kept_in_reading_order() -> None
     cells[::3, ::3] = 1  # 49 single cells
     cells[18:20, 13:15] = 2
     tokens = tokenize([cells])
-    assert len(tokens.objects) == MOST_OBJECTS
+    assert len(tokens.objects) == MAX_OBJECTS
     assert tokens.grids[0, COUNT] == 1
     assert tokens.objects[:, 2].max() == 1
     corners = [tuple(row) for row in tokens.objects[:, BOX.start : BOX.start + 2].tolist()]
@@ -184,7 +184,7 @@ def test_renamed_tokens_are_the_tokens_of_the_renamed_grids() -> None:
     rng = np.random.default_rng(1)
     names = np.stack([rng.permutation(10) for _ in grids])
     renamed = [own[cells].astype(np.uint8) for own, cells in zip(names, grids, strict=True)]
-    assert_same_tokens(recolored(batch(*grids), torch.from_numpy(names)), batch(*renamed))
+    assert_same_tokens(recolor(batch(*grids), torch.from_numpy(names)), batch(*renamed))
 
 
 @pytest.mark.parametrize("element", range(8))
@@ -195,7 +195,7 @@ def test_turned_tokens_are_the_tokens_of_the_turned_grids(element: int) -> None:
     whole = [cells[::-1] if up_down else cells for cells in whole]
     whole = [np.ascontiguousarray(cells[:, ::-1] if left_right else cells) for cells in whole]
     flags = [torch.full((4,), flag) for flag in (transpose, up_down, left_right)]
-    assert_same_tokens(turned(batch(*grids), *flags), batch(*whole))
+    assert_same_tokens(rotate(batch(*grids), *flags), batch(*whole))
     if not transpose and up_down and left_right:  # the group's half turn
         assert np.array_equal(whole[0], dihedral(dihedral(grids[0], 1), 1))
 
@@ -206,15 +206,15 @@ def test_moved_tokens_are_the_tokens_of_the_moved_grids(share: tuple[float, floa
     before, after = np.zeros((7, 7), dtype=np.uint8), np.zeros((7, 7), dtype=np.uint8)
     before[3:5, 2:5] = figure
     after[corner[0] : corner[0] + 2, corner[1] : corner[1] + 3] = figure
-    assert_same_tokens(moved(batch(before), torch.tensor([share])), batch(after))
+    assert_same_tokens(translate(batch(before), torch.tensor([share])), batch(after))
 
 
 def test_a_grid_without_objects_can_be_moved_turned_and_hidden() -> None:
     tokens = batch(grid("00/00"), grid("01/00"))
     flag = torch.tensor([True, True])
-    assert_same_tokens(moved(tokens, torch.zeros(2, 2)), batch(grid("00/00"), grid("10/00")))
-    assert torch.isfinite(turned(tokens, flag, flag, flag).objects).all()
-    nothing = hidden(tokens, torch.zeros(1, dtype=torch.bool))
+    assert_same_tokens(translate(tokens, torch.zeros(2, 2)), batch(grid("00/00"), grid("10/00")))
+    assert torch.isfinite(rotate(tokens, flag, flag, flag).objects).all()
+    nothing = mask(tokens, torch.zeros(1, dtype=torch.bool))
     assert not len(nothing.owners) and not len(nothing.objects) and len(nothing.grids) == 2
-    for part in (recolored(nothing, torch.arange(10).repeat(2, 1)), moved(nothing, torch.ones(2, 2))):
+    for part in (recolor(nothing, torch.arange(10).repeat(2, 1)), translate(nothing, torch.ones(2, 2))):
         assert torch.equal(part.grids, nothing.grids)

@@ -20,7 +20,7 @@ from jepa_hrl.rl.environment.env import LatentReasoningEnv
 from jepa_hrl.rl.environment.grid_cache import World
 from jepa_hrl.rl.environment.problems import Puzzle
 from jepa_hrl.rl.ppo.cli import main as train
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 
 TORCHRUN = str(Path(sys.executable).parent / "torchrun")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -151,7 +151,7 @@ def test_options_and_primitives_are_compared_and_a_stopped_comparison_goes_on(
 
 
 @pytest.mark.slow
-def test_maskable_ppo_trains_on_the_environment(jepa: OpenedProgramJepa, puzzles: list[Puzzle], world: World) -> None:
+def test_maskable_ppo_trains_on_the_environment(jepa: LoadedProgramJepa, puzzles: list[Puzzle], world: World) -> None:
     from sb3_contrib import MaskablePPO
 
     easy = [puzzle for puzzle in puzzles if len(puzzle.trace) == 1]

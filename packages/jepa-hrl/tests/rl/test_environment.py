@@ -16,7 +16,7 @@ from jepa_hrl.rl.environment.env import LatentReasoningEnv, LatentReasoningVecto
 from jepa_hrl.rl.environment.episodes import Episodes
 from jepa_hrl.rl.environment.grid_cache import REFUSED, World
 from jepa_hrl.rl.environment.problems import Puzzle
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 
 GROUNDED = EnvConfig(dynamics="grounded", max_steps=5)
 
@@ -57,7 +57,7 @@ def test_gymnasium_makes_it_from_files(jepa_file: Path, curriculum: Path) -> Non
         gymnasium.make("arc/LatentReasoning-v0", checkpoint=str(jepa_file), manifest=str(curriculum), dynamics="dreamt")
 
 
-def test_a_seed_gives_the_same_episode(jepa: OpenedProgramJepa, puzzles: list[Puzzle]) -> None:
+def test_a_seed_gives_the_same_episode(jepa: LoadedProgramJepa, puzzles: list[Puzzle]) -> None:
     found = []
     for _ in range(2):
         env = LatentReasoningEnv(
@@ -77,7 +77,7 @@ def test_a_seed_gives_the_same_episode(jepa: OpenedProgramJepa, puzzles: list[Pu
 
 @pytest.mark.parametrize(("dynamics", "undo"), [("model", False), ("grounded", False), ("model", True)])
 def test_many_episodes_together_are_many_single_ones(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], dynamics: Any, undo: bool
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], dynamics: Any, undo: bool
 ) -> None:
     config, count = EnvConfig(dynamics=dynamics, max_steps=4, undo=undo), 256
     worlds = [World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device) for _ in range(2)]
@@ -132,7 +132,7 @@ def test_stopping_terminates_and_running_out_of_steps_truncates(world: World, pu
     number = next(n for n, puzzle in enumerate(puzzles) if puzzle.length == 2)
     env.reset(options={"puzzle": number})
     names = ("flip_horizontal", "rotate_90")
-    endings = [env.step(np.int64(world.actions.numbers[name]))[2:4] for name in names]
+    endings = [env.step(np.int64(world.actions.indices[name]))[2:4] for name in names]
     assert endings in ([(False, False), (False, True)], [(False, False), (True, False)])
 
 
@@ -160,7 +160,7 @@ def test_the_mask_tells_which_actions_change_the_first_grid(world: World, puzzle
 
 
 def test_no_grid_comes_twice_and_what_was_refused_is_not_offered_again(world: World, puzzles: list[Puzzle]) -> None:
-    flip, turn = (world.actions.numbers[name] for name in ("flip_horizontal", "rotate_90"))
+    flip, turn = (world.actions.indices[name] for name in ("flip_horizontal", "rotate_90"))
     narrow = np.array([[1, 2, 3]], dtype=np.uint8)
     wide = np.resize(np.arange(1, 10, dtype=np.uint8), (16, 16))  # cannot be laid twice across
     puzzle = Puzzle("made", (narrow, wide), (narrow[:, ::-1].copy(), narrow))
@@ -169,7 +169,7 @@ def test_no_grid_comes_twice_and_what_was_refused_is_not_offered_again(world: Wo
     assert episodes.mask[0, flip] == 1
     episodes.step(np.array([flip]))
     assert episodes.mask[0, flip] == 0 and episodes.mask[0, turn] == 1
-    tile = world.actions.numbers["tile_across"]
+    tile = world.actions.indices["tile_across"]
     assert episodes.mask[0, tile] == 1
     found = episodes.step(np.array([tile]))
     assert found.refused[0] and episodes.mask[0, tile] == 0
@@ -222,7 +222,7 @@ def changing(episodes: Episodes, row: int) -> list[int]:
 
 
 def test_what_was_refused_stays_so_when_one_comes_back(world: World) -> None:
-    flip, tile = (world.actions.numbers[name] for name in ("flip_horizontal", "tile_across"))
+    flip, tile = (world.actions.indices[name] for name in ("flip_horizontal", "tile_across"))
     narrow = np.array([[1, 2, 3]], dtype=np.uint8)
     wide = np.resize(np.arange(1, 10, dtype=np.uint8), (16, 16))  # cannot be laid twice across
     puzzle = Puzzle("made", (narrow, wide), (narrow, narrow))
@@ -237,7 +237,7 @@ def test_what_was_refused_stays_so_when_one_comes_back(world: World) -> None:
 
 
 def test_an_option_is_its_actions_one_after_another(world: World, puzzles: list[Puzzle]) -> None:
-    numbers = world.actions.numbers
+    numbers = world.actions.indices
     option = (numbers["flip_horizontal"], numbers["flip_vertical"])
     config = dataclasses.replace(GROUNDED, gamma=0.9)
     whole = Episodes(world, puzzles, config, len(puzzles), [option])

@@ -36,7 +36,7 @@ from jepa_hrl.rl.policy.rollouts import Header, roll_out
 from jepa_hrl.rl.ppo.losses import advantages_and_returns, policy_losses
 from jepa_hrl.rl.ppo.trainer import Trainer
 from jepa_hrl.world_model.actions import ActionSet
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 
 GROUNDED = EnvConfig(dynamics="grounded", max_steps=5)
 
@@ -109,7 +109,7 @@ def test_entropy_leaves_out_what_is_not_possible() -> None:
 
 
 def test_foresight_is_the_distance_of_what_the_model_foresees(
-    jepa: OpenedProgramJepa, world: World, puzzles: list[Puzzle]
+    jepa: LoadedProgramJepa, world: World, puzzles: list[Puzzle]
 ) -> None:
     episodes = Episodes(world, puzzles, GROUNDED, 5)
     episodes.begin(range(5), np.arange(5))
@@ -127,7 +127,7 @@ def test_foresight_is_the_distance_of_what_the_model_foresees(
 
 
 def make_trainer(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], folder: Path, options: Any = (), **settings: Any
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], folder: Path, options: Any = (), **settings: Any
 ) -> Trainer:
     trainer = TrainerConfig(**({"episodes_per_iter": 32, "steps_per_iter": 8, "iterations": 30, "lr": 3e-3} | settings))
     config = ReasonerConfig(env=GROUNDED, policy=PolicyConfig(32), trainer=trainer)
@@ -142,7 +142,7 @@ def make_trainer(
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
 def test_a_trivial_environment_is_solved(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path, algorithm: Any
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], tmp_path: Path, algorithm: Any
 ) -> None:
     """Puzzles of one action each: the latents of input and goal tell which."""
     easy = [puzzle for puzzle in puzzles if len(puzzle.trace) == 1]
@@ -157,7 +157,7 @@ def test_a_trivial_environment_is_solved(
 
 
 def test_a_loaded_trainer_goes_on_as_if_nothing_had_happened(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
 ) -> None:
     whole = make_trainer(jepa, puzzles, tmp_path / "whole", episodes_per_iter=8, epochs=2, minibatches=2)
     for _ in range(2):
@@ -185,7 +185,7 @@ def imitate(agent: Agent, known: Demonstrated, steps: int) -> torch.Tensor:
     return log_probabilities
 
 
-def test_a_cloned_policy_does_what_it_was_shown(jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path) -> None:
+def test_a_cloned_policy_does_what_it_was_shown(jepa: LoadedProgramJepa, puzzles: list[Puzzle], tmp_path: Path) -> None:
     agent = Agent(jepa, PolicyConfig(64), 0)
     with Progress(_quiet(), len(puzzles), "") as progress:
         known = demonstrate(puzzles, agent.foresight, agent.world, GROUNDED, 1, progress)
@@ -202,10 +202,10 @@ def test_a_cloned_policy_does_what_it_was_shown(jepa: OpenedProgramJepa, puzzles
     assert measured(try_all(agent, traced, GROUNDED)).success > 0.8
 
 
-def test_detours_of_a_program_are_not_imitated(jepa: OpenedProgramJepa, world: World) -> None:
+def test_detours_of_a_program_are_not_imitated(jepa: LoadedProgramJepa, world: World) -> None:
     """Turns and mirrors, of which several often come to a single one; against trying every action at every place."""
     rng, actions, shorter = np.random.default_rng(0), jepa.actions, 0
-    turns = [actions.numbers[name] for name in ("flip_horizontal", "flip_vertical", "transpose", "rotate_90")]
+    turns = [actions.indices[name] for name in ("flip_horizontal", "flip_vertical", "transpose", "rotate_90")]
 
     def apply(action: int, grids: tuple[Array, ...]) -> tuple[Array, ...]:
         made = [actions.outcome(action, grid) for grid in grids]
@@ -268,7 +268,7 @@ def test_a_tutor_leads_to_the_goals_from_wherever_a_pupil_went(world: World, puz
 
 
 def test_a_tutor_goes_on_where_an_action_was_only_taken_earlier(world: World) -> None:
-    flip, keep, tile = (world.actions.numbers[name] for name in ("flip_horizontal", "keep_color_3", "tile_across"))
+    flip, keep, tile = (world.actions.indices[name] for name in ("flip_horizontal", "keep_color_3", "tile_across"))
     grid = np.array([[1, 0, 2], [0, 0, 3]], dtype=np.uint8)
     start = world.number(grid)
     goal = world.outcome(world.outcome(start, flip), keep)
@@ -283,7 +283,7 @@ def test_a_tutor_goes_on_where_an_action_was_only_taken_earlier(world: World) ->
     assert tutor.advice() == (flip,)
 
 
-def test_a_policy_shown_strays_learns_to_take_back(jepa: OpenedProgramJepa, puzzles: list[Puzzle]) -> None:
+def test_a_policy_shown_strays_learns_to_take_back(jepa: LoadedProgramJepa, puzzles: list[Puzzle]) -> None:
     config = dataclasses.replace(GROUNDED, undo=True, max_steps=8)
     agent = Agent(jepa, PolicyConfig(64), 0, undo=True)
     with Progress(_quiet(), len(puzzles), "") as progress:
@@ -312,7 +312,7 @@ def test_redrawn_demonstrations_stay_pairs_of_their_task() -> None:
 
 
 def cloning_trainer(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], folder: Path, config: ReasonerConfig
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], folder: Path, config: ReasonerConfig
 ) -> CloningTrainer:
     agent = Agent(jepa, config.policy, 0)
     with Progress(_quiet(), len(puzzles), "") as progress:
@@ -323,7 +323,7 @@ def cloning_trainer(
 
 
 def test_dropout_is_of_cloning_alone_and_the_same_each_time(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
 ) -> None:
     weights, config = [], ReasonerConfig(GROUNDED, policy=PolicyConfig(16, dropout=0.5), cloning=CloningConfig(2, 8))
     for name in ("one", "other"):
@@ -339,7 +339,7 @@ def test_dropout_is_of_cloning_alone_and_the_same_each_time(
 
 
 def test_averaged_weights_of_cloning_are_resumed_and_taken_over(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
 ) -> None:
     config = ReasonerConfig(GROUNDED, policy=PolicyConfig(16), cloning=CloningConfig(2, 8, ema_decay=0.5))
     trainer = cloning_trainer(jepa, puzzles, tmp_path / "one", config)
@@ -368,7 +368,7 @@ def _quiet() -> Any:
 
 
 def test_a_policy_widened_by_options_decides_as_before_until_it_learns(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], tmp_path: Path
 ) -> None:
     narrow = make_trainer(jepa, puzzles, tmp_path / "narrow")
     wide = make_trainer(jepa, puzzles, tmp_path / "wide", options=((0, 1), (1, 2)))
@@ -394,7 +394,7 @@ def test_sequences_are_mined_by_support_and_gain() -> None:
 
 
 def test_rollouts_are_read_back_and_options_found(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], actions: ActionSet, tmp_path: Path,
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], actions: ActionSet, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     agent = Agent(jepa, PolicyConfig(16), 0)
@@ -403,7 +403,7 @@ def test_rollouts_are_read_back_and_options_found(
     assert [trace.actions for trace in again] == [trace.actions for trace in first[4:]]
     assert first != roll_out(agent, puzzles[:10], GROUNDED, 0, 4, False)
     for trace, puzzle in zip(first, puzzles, strict=False):
-        numbers = [actions.numbers[name] for name in trace.actions]
+        numbers = [actions.indices[name] for name in trace.actions]
         assert trace.grounded == (reached_after(numbers, puzzle, actions) == len(numbers) > 0)
     header = Header("none", "none", "grounded", 0, False, jepa.config.actions)
     pattern = dataclasses.replace(
@@ -416,11 +416,11 @@ def test_rollouts_are_read_back_and_options_found(
     found = json.loads(output.read_text())["options"]
     assert found and found[0]["support"] == 5 and found[0]["success_rate"] == 1
     assert "transpose(flip_horizontal(input))" in found[0]["expansion"] or found[0]["actions"][-1] == "recolor"
-    assert read_options(output, actions)[0] == tuple(actions.numbers[name] for name in found[0]["actions"])
+    assert read_options(output, actions)[0] == tuple(actions.indices[name] for name in found[0]["actions"])
 
 
 def test_a_tutors_options_are_shown_wherever_one_begins_the_rest(
-    jepa: OpenedProgramJepa, puzzles: list[Puzzle], world: World
+    jepa: LoadedProgramJepa, puzzles: list[Puzzle], world: World
 ) -> None:
     traced = [puzzle for puzzle in puzzles if len(puzzle.trace) > 1]
     ways = [Tutor(puzzle, world).advice(4) for puzzle in traced]
@@ -464,7 +464,7 @@ def test_options_are_worth_having_if_chosen_ones_save_decisions_beyond_chance() 
     assert worth([plain], [nothing]).fewer_95 is None
 
 
-def test_guided_search_answers_with_programs_that_fit(jepa: OpenedProgramJepa, rows: list[dict[str, Any]]) -> None:
+def test_guided_search_answers_with_programs_that_fit(jepa: LoadedProgramJepa, rows: list[dict[str, Any]]) -> None:
     agent, solved = Agent(jepa, PolicyConfig(16), 0), 0
     for row in rows[:12]:
         task = task_from_json({"train": row["train"], "test": row["test"]}, row["task_id"])

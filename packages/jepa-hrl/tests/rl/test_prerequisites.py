@@ -18,7 +18,7 @@ from jepa_hrl.rl import prerequisites
 from jepa_hrl.rl.config import CLONING_METHOD, EnvConfig, PolicyConfig, ReasonerConfig
 from jepa_hrl.rl.imitation import cli as cloning_cli
 from jepa_hrl.rl.policy.agent import Agent
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 
 CONSOLE = Console(quiet=True)
 
@@ -26,7 +26,7 @@ CONSOLE = Console(quiet=True)
 SMALL = ReasonerConfig(policy=PolicyConfig(16))
 
 
-def finish(root: Path, name: str, jepa: OpenedProgramJepa, when: int, config: ReasonerConfig = SMALL) -> Path:
+def finish(root: Path, name: str, jepa: LoadedProgramJepa, when: int, config: ReasonerConfig = SMALL) -> Path:
     """A finished run of pretrain-bc, at some second."""
     agent = Agent(jepa, config.policy, 0, undo=config.env.undo)
     checkpoint = Checkpoint(
@@ -41,7 +41,7 @@ def finish(root: Path, name: str, jepa: OpenedProgramJepa, when: int, config: Re
 
 
 def test_a_reasoner_begins_with_a_policy_of_its_own_jepa(
-    tmp_path: Path, jepa: OpenedProgramJepa, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, jepa: LoadedProgramJepa, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prerequisites, "workspace_folder", lambda: tmp_path)
     other = replace(jepa, model=copy.deepcopy(jepa.model), file=Path("other"))
@@ -60,7 +60,7 @@ def test_a_reasoner_begins_with_a_policy_of_its_own_jepa(
 
 
 def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
-    tmp_path: Path, jepa: OpenedProgramJepa, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, jepa: LoadedProgramJepa, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prerequisites, "workspace_folder", lambda: tmp_path)
     other = replace(jepa, model=copy.deepcopy(jepa.model))

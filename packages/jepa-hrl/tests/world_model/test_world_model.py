@@ -20,8 +20,14 @@ from arc_core.distributed import all_gather_with_gradient
 from arc_core.errors import ConfigError, InputError
 from arc_core.runs import read_metrics
 from jepa_hrl.dsl.program import INPUT, evaluate
-from jepa_hrl.world_model.actions import ARGUMENT_FEATURES, ActionSet, inferred_table, make_action_set, renamed
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa
+from jepa_hrl.world_model.actions import (
+    ARGUMENT_FEATURES,
+    ActionSet,
+    apply_color_table,
+    infer_color_table,
+    make_action_set,
+)
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 from jepa_hrl.world_model.cli import prepare_program_triples as prepare
 from jepa_hrl.world_model.cli import train_program_conditioned_jepa as main
 from jepa_hrl.world_model.config import STEPS
@@ -72,19 +78,19 @@ def test_an_action_does_what_its_program_says() -> None:
     for size in [(3, 3), (1, 6), (9, 4), (30, 30), (16, 2)]:
         grid = rng.integers(4, size=size).astype(np.uint8)
         for number, action in enumerate(found.actions):
-            made, wanted = found.outcome(number, grid), evaluate(action.then(INPUT), grid)
+            made, wanted = found.outcome(number, grid), evaluate(action.extend(INPUT), grid)
             assert np.array_equal(made, wanted) if isinstance(wanted, np.ndarray) else made is None, action.name  # type: ignore[arg-type]
 
 
 def test_a_table_of_colours_is_inferred_where_one_does() -> None:
     grid = np.array([[1, 2], [0, 1]], dtype=np.uint8)
     table = {1: 5, 2: 1}
-    assert inferred_table([grid], [renamed(grid, table)]) == table
-    assert inferred_table([grid], [grid]) is None
-    assert inferred_table([grid], [np.array([[1, 2], [0, 3]], dtype=np.uint8)]) is None
-    assert inferred_table([grid], [grid[:1]]) is None
+    assert infer_color_table([grid], [apply_color_table(grid, table)]) == table
+    assert infer_color_table([grid], [grid]) is None
+    assert infer_color_table([grid], [np.array([[1, 2], [0, 3]], dtype=np.uint8)]) is None
+    assert infer_color_table([grid], [grid[:1]]) is None
     other = np.array([[2]], dtype=np.uint8)
-    assert inferred_table([grid, other], [renamed(grid, table), np.array([[4]], dtype=np.uint8)]) is None
+    assert infer_color_table([grid, other], [apply_color_table(grid, table), np.array([[4]], dtype=np.uint8)]) is None
 
 
 def test_triples_say_what_programs_make_of_grids(triples: Path, rows: list[dict[str, Any]]) -> None:
@@ -97,9 +103,9 @@ def test_triples_say_what_programs_make_of_grids(triples: Path, rows: list[dict[
         grid, after = (np.array(record[name], dtype=np.uint8) for name in ("input", "output"))
         step, arguments, about = record["program"]["type"], record["program"]["args"], record["metadata"]
         if step == "recolor":
-            made = renamed(grid, {int(old): new for old, new in arguments["table"].items()})
+            made = apply_color_table(grid, {int(old): new for old, new in arguments["table"].items()})
         else:
-            number = actions.number_of(step, arguments)
+            number = actions.index_of(step, arguments)
             assert number is not None
             made = actions.outcome(number, grid)  # type: ignore[assignment]
         assert np.array_equal(made, after)
@@ -151,7 +157,7 @@ def test_programs_follow_their_traces(triples: Path, actions: ActionSet) -> None
                 break
             if action == actions.recolor:
                 cells = found.argument_rows[argument][10:].reshape(10, 10)
-                grid = renamed(grid, {int(old): int(new) for old, new in np.argwhere(cells)})
+                grid = apply_color_table(grid, {int(old): int(new) for old, new in np.argwhere(cells)})
             else:
                 grid = actions.outcome(int(action), grid)  # type: ignore[assignment]
             assert np.array_equal(grid, found.grids[outcome])
@@ -187,7 +193,7 @@ def test_one_process_gathers_its_own_keys() -> None:
     assert every is keys and named is names and first == 0
 
 
-def test_a_programs_vector_is_that_of_its_steps(jepa: OpenedProgramJepa) -> None:
+def test_a_programs_vector_is_that_of_its_steps(jepa: LoadedProgramJepa) -> None:
     model, actions = jepa.model, jepa.actions
     alone = model.action_vectors(actions)
     for number in range(len(actions)):

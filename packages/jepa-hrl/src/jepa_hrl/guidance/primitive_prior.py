@@ -81,7 +81,7 @@ class Prior:
         return [dict(zip(NAMES, row, strict=True)) for row in bits.tolist()]
 
 
-def open_prior(path: Path | None) -> tuple[Prior, Opened]:
+def load_prior(path: Path | None) -> tuple[Prior, Opened]:
     """The prior of a checkpoint or run folder.
 
     Raises:

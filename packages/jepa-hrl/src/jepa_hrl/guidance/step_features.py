@@ -13,7 +13,7 @@ from scipy import ndimage
 from jepa_hrl.dsl.steps import STEPS
 from jepa_hrl.dsl.types import Array, Refusal
 from jepa_hrl.guidance.alignment import COUNT, NOWHERE, Placements
-from jepa_hrl.search.moves import STEP_NAMES, move_of
+from jepa_hrl.search.moves import STEP_NAMES, make_move
 
 _HALVINGS = 5  # of a side, that are told apart
 
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
 # Steps without arguments: whether they leave an output as it is tells whether they may have been the last.
-_CLOSING = tuple(move_of(name) for name in STEP_NAMES if STEPS[name].is_plain)
+_CLOSING = tuple(make_move(name) for name in STEP_NAMES if STEPS[name].is_plain)
 
 
 class Wanted:

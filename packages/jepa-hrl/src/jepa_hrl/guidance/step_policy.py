@@ -20,7 +20,7 @@ from arc_core.task import Task
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.guidance.primitive_prior import METHOD, weights_of
 from jepa_hrl.guidance.step_features import Wanted
-from jepa_hrl.search.moves import STEP_NAMES, Colors, Moves, moves_of
+from jepa_hrl.search.moves import STEP_NAMES, Colors, Moves, rank_moves
 
 DEMONSTRATIONS = 3  # looked at
 _CLAMP = 5.0  # standard deviations
@@ -72,7 +72,7 @@ class StepPolicy:
         bits = (-functional.log_softmax(logits, dim=1) / log(2)).double().numpy()
         doubts = (-functional.logsigmoid(on_way) / log(2)).tolist()
         return [
-            moves_of(row, doubt, _colors(value), self._has)
+            rank_moves(row, doubt, _colors(value), self._has)
             for row, doubt, value in zip(bits, doubts, shown, strict=True)
         ]
 
@@ -84,7 +84,7 @@ def _colors(grids: Sequence[Array]) -> Colors:
 
 
 @lru_cache(maxsize=1)
-def open_steps(file: Path) -> StepNetwork:
+def load_step_network(file: Path) -> StepNetwork:
     """The network of a checkpoint of `train-search-prior`, opened once a process."""
     weights = weights_of(load_checkpoint(file, METHOD).model, "steps")
     network = StepNetwork(len(weights["mean"]), len(weights["first.bias"]))
@@ -93,11 +93,11 @@ def open_steps(file: Path) -> StepNetwork:
 
 
 @dataclass(frozen=True)
-class StepLeader:
+class StepPolicyLoader:
     """The policies of a checkpoint; can be sent to other processes."""
 
     file: Path
 
     def __call__(self, task: Task) -> StepPolicy:
         """The policy for a task's demonstrations."""
-        return StepPolicy(open_steps(self.file), [pair.output for pair in task.train if pair.output is not None])
+        return StepPolicy(load_step_network(self.file), [pair.output for pair in task.train if pair.output is not None])

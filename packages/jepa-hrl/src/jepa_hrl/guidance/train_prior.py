@@ -27,8 +27,8 @@ from jepa_hrl.guidance.step_policy import StepNetwork
 from jepa_hrl.guidance.task_features import task_features
 from jepa_hrl.guidance.train_steps import drawn_examples, step_metrics, train_steps
 from jepa_hrl.synthesis.config import SynthesisConfig
-from jepa_hrl.synthesis.dataset import plans_of
-from jepa_hrl.workers import in_workers
+from jepa_hrl.synthesis.dataset import build_plans
+from jepa_hrl.workers import run_in_workers
 
 HELD_OUT = 0.1
 DATA = "data/prior_curriculum"
@@ -54,7 +54,7 @@ def load_examples(tasks: Sequence[Task], manifest: Path, workers: int) -> tuple[
     if not all(isinstance(program, str) for program in programs):
         raise InputError(f"{show_path(manifest)}: every task must say metadata.program, as generate-dataset writes it")
     jobs = (delayed(task_features)(task) for task in tasks)
-    features = list(in_workers(jobs, workers, return_as="list", batch_size=64))
+    features = list(run_in_workers(jobs, workers, return_as="list", batch_size=64))
     return torch.from_numpy(np.stack(features)), torch.stack([wanted_shares(parse(program)) for program in programs])
 
 
@@ -95,7 +95,7 @@ def train_step_policy(
     Returns:
         The network, and its figures on programs that it did not learn from.
     """
-    ((plan, count),) = plans_of(practice)
+    ((plan, count),) = build_plans(practice)
     with Progress(console, count, "random programs") as progress:
         examples = drawn_examples(plan, count, practice.seed, workers, progress)
     held = max(1, int(HELD_OUT / 2 * len(examples)))

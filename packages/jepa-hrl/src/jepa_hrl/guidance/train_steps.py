@@ -21,9 +21,9 @@ from jepa_hrl.dsl.types import Array
 from jepa_hrl.guidance.fit import fit
 from jepa_hrl.guidance.step_features import Wanted
 from jepa_hrl.guidance.step_policy import DEMONSTRATIONS, StepNetwork
-from jepa_hrl.search.moves import STEP_NAMES, move_of
-from jepa_hrl.synthesis.generator import PhasePlan, practice_task
-from jepa_hrl.workers import in_workers
+from jepa_hrl.search.moves import STEP_NAMES, make_move
+from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
+from jepa_hrl.workers import run_in_workers
 
 _TASKS_A_JOB = 100
 _TRIES = 5  # of random steps that may lead off the way
@@ -60,7 +60,7 @@ def drawn_examples(plan: PhasePlan, tasks: int, seed: int, workers: int, progres
     parts = [range(first, min(first + _TASKS_A_JOB, tasks)) for first in range(0, tasks, _TASKS_A_JOB)]
     jobs = (delayed(_examples)(plan, numbers, seed) for numbers in parts)
     made = []
-    for numbers, found in zip(parts, in_workers(jobs, workers, pre_dispatch="2 * n_jobs"), strict=True):
+    for numbers, found in zip(parts, run_in_workers(jobs, workers, pre_dispatch="2 * n_jobs"), strict=True):
         made.append(found)
         progress.update(numbers[-1] + 1)
     features, steps, left = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
@@ -70,7 +70,7 @@ def drawn_examples(plan: PhasePlan, tasks: int, seed: int, workers: int, progres
 def _examples(plan: PhasePlan, numbers: range, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     features, steps, left = [], [], []
     for number in numbers:
-        made = practice_task(plan, number, seed)
+        made = make_practice_task(plan, number, seed)
         rng = generator_for(seed, f"off the way of {plan.name}", number)
         pairs = made.task.train[:DEMONSTRATIONS]
         value: list[Array] = [pair.input for pair in pairs]
@@ -96,7 +96,7 @@ def _astray(value: Sequence[Array], after: Sequence[Array], rng: np.random.Gener
     """What a random step makes of a value, if it changes it and is not what comes after it."""
     for _ in range(_TRIES):
         name = STEP_NAMES[int(rng.integers(len(STEP_NAMES)))]
-        move = move_of(name, int(rng.integers(1, 10)) if STEPS[name].takes_color else None)
+        move = make_move(name, int(rng.integers(1, 10)) if STEPS[name].takes_color else None)
         found = [grid for grid in map(move.apply, value) if isinstance(grid, np.ndarray)]
         changed = len(found) == len(value) and not any(map(np.array_equal, found, value))
         if changed and not all(map(np.array_equal, found, after)):

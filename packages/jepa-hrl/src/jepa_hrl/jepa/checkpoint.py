@@ -24,7 +24,7 @@ from jepa_hrl.objects.tokens import tokenize
 
 
 @dataclass(frozen=True)
-class OpenedJepa:
+class LoadedJepa:
     """Attributes:
     file: the checkpoint.
     step: training steps of it.
@@ -40,16 +40,16 @@ class OpenedJepa:
     training_data: tuple[str, ...]
     device: torch.device
 
-    def latents(self, tasks: Sequence[Task], workers: int = 1, shown_tests: bool = True) -> Latents:
+    def latents(self, tasks: Sequence[Task], workers: int = 1, tests_are_demonstrations: bool = True) -> Latents:
         """Of all pairs of tasks whose tests have outputs, in order.
 
         Args:
-            shown_tests: a task's last pair is a demonstration to its others.
+            tests_are_demonstrations: a task's last pair is a demonstration to its others.
         """
         encoder = self.config.object_encoder
         table = build_table(tasks, encoder.connectivity == 8, encoder.one_color, workers)
         numbers = torch.arange(len(tasks)).numpy()
-        return latents_of(self.model, self.target, DeviceTable(table, self.device), numbers, shown_tests)
+        return latents_of(self.model, self.target, DeviceTable(table, self.device), numbers, tests_are_demonstrations)
 
     @torch.no_grad()
     def grid_latents(self, grids: Sequence[Grid]) -> Tensor:
@@ -62,7 +62,7 @@ class OpenedJepa:
         return encoded.latents
 
 
-def open_jepa(path: Path | None, device: torch.device) -> OpenedJepa:
+def load_jepa(path: Path | None, device: torch.device) -> LoadedJepa:
     """The JEPA of a checkpoint or run folder.
 
     Raises:
@@ -79,4 +79,4 @@ def open_jepa(path: Path | None, device: torch.device) -> OpenedJepa:
     if config.loss.target == "ema":
         target = Encoder(config.object_encoder).to(device).eval()
         target.load_state_dict(dict(checkpoint.ema))
-    return OpenedJepa(file, checkpoint.step, config, model.eval(), target, checkpoint.training_data, device)
+    return LoadedJepa(file, checkpoint.step, config, model.eval(), target, checkpoint.training_data, device)

@@ -7,14 +7,14 @@ import numpy.typing as npt
 
 from arc_core.task import Task
 from arc_core.voting import voting_views
-from jepa_hrl.jepa.checkpoint import OpenedJepa
-from jepa_hrl.jepa.losses import cosine_distance
+from jepa_hrl.jepa.checkpoint import LoadedJepa
+from jepa_hrl.jepa.losses.similarity import cosine_distance
 
 Floats = npt.NDArray[np.float64]
 _COLORINGS = 8
 
 
-def latent_distances(jepa: OpenedJepa, tasks: Sequence[Task], colorings: int = _COLORINGS) -> Floats:
+def latent_distances(jepa: LoadedJepa, tasks: Sequence[Task], colorings: int = _COLORINGS) -> Floats:
     """(T,) mean distance of predicted and actual latents of outputs, each pair predicted from its task's other pairs.
 
     Tests are pairs like the others, so their outputs must be known: a figure for reports, not for solvers.

@@ -22,8 +22,8 @@ from jepa_hrl.jepa.config import METHOD, JepaConfig
 from jepa_hrl.jepa.data.batches import DeviceTable, draw_pairs, epoch_order, make_batch
 from jepa_hrl.jepa.data.dataset import JepaData
 from jepa_hrl.jepa.epoch_files import write_epoch_files
+from jepa_hrl.jepa.losses.objective import Objective
 from jepa_hrl.jepa.model.jepa import Jepa
-from jepa_hrl.jepa.objective import Objective
 from jepa_hrl.jepa.validation import Validation
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jepa_hrl.jepa.collapse import latent_statistics
 from jepa_hrl.jepa.data.batches import DeviceTable, Drawn, Integers, make_batch
-from jepa_hrl.jepa.losses import info_nce
+from jepa_hrl.jepa.losses.similarity import info_nce
 from jepa_hrl.jepa.model.encoder import Encoder
 from jepa_hrl.jepa.model.jepa import Jepa
 

@@ -18,7 +18,7 @@ from jepa_hrl.rl.policy.agent import Agent, opened_agent
 from jepa_hrl.rl.policy.guided_search import GuidedLimits, GuidedSearch
 from jepa_hrl.search.engine import Limits, Outcome
 from jepa_hrl.solvers.program_search import limits_of, prediction
-from jepa_hrl.workers import in_workers
+from jepa_hrl.workers import run_in_workers
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def search_tasks(
     agent.world.forget()
     workers = workers if agent.world.device.type == "cpu" else 1
     jobs = (delayed(_search)(agent, number, task.without_answers(), env, limits) for number, task in enumerate(tasks))
-    yield from in_workers(jobs, workers, return_as="generator_unordered", pre_dispatch="2 * n_jobs")
+    yield from run_in_workers(jobs, workers, return_as="generator_unordered", pre_dispatch="2 * n_jobs")
 
 
 def _search(agent: Agent, number: int, task: Task, env: EnvConfig, limits: GuidedLimits) -> tuple[int, Outcome]:

@@ -19,13 +19,13 @@ from arc_core.render import grids_to_text
 from arc_core.runs import git_commit, newest_run
 from arc_core.task import Task
 from jepa_hrl.dsl.program import explain, parse
-from jepa_hrl.guidance.primitive_prior import METHOD, TRAIN_COMMAND, open_prior
-from jepa_hrl.guidance.step_policy import StepLeader
-from jepa_hrl.jepa.checkpoint import open_jepa
+from jepa_hrl.guidance.primitive_prior import METHOD, TRAIN_COMMAND, load_prior
+from jepa_hrl.guidance.step_policy import StepPolicyLoader
+from jepa_hrl.jepa.checkpoint import load_jepa
 from jepa_hrl.jepa.config import METHOD as JEPA_METHOD
 from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
 from jepa_hrl.search.engine import Limits
-from jepa_hrl.search.explain import steps_of, steps_to_svg
+from jepa_hrl.search.explain import trace_steps, steps_to_svg
 from jepa_hrl.search.results import ATTEMPTS, Result, by_phase, summary
 from jepa_hrl.solvers.active_reasoner import ReasonerSolver, open_reasoner
 from jepa_hrl.solvers.evaluate_arc import (
@@ -81,13 +81,13 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             raise InputError(f"--variants must be some of {', '.join(known_variants)}; got {name!a}")
     variants, prior_file = dict.fromkeys(wanted, Variant()), None
     if "meta_guided" in wanted:
-        prior, opened = open_prior(path)
+        prior, opened = load_prior(path)
         costs = prior.bits([task.without_answers() for task in tasks])
-        variants["meta_guided"] = Variant(costs, leader=StepLeader(opened.file))
+        variants["meta_guided"] = Variant(costs, leader=StepPolicyLoader(opened.file))
         prior_file = str(opened.file)
     jepa = None
     if args.latent_config is not None:
-        jepa = open_jepa(_jepa_run(args.latent_config), solving_device(args.latent_device))
+        jepa = load_jepa(_jepa_run(args.latent_config), solving_device(args.latent_device))
         if "latent_guided" in wanted:
             variants["latent_guided"] = Variant(guide=LatentGuide(jepa.file, args.latent_device))
     reasoner_file = None
@@ -188,7 +188,7 @@ def _show_explanations(tasks: Sequence[Task], results: Sequence[Result], folder:
         program, grid = parse(result.program), by_id[result.task_id].test[0].input
         console.print(f"[bold]{result.task_id}[/]  {program}", highlight=False, soft_wrap=True)
         console.print(f"  {explain(program)}", highlight=False, markup=False, soft_wrap=True)
-        console.print(grids_to_text(steps_of(program, grid), console.is_terminal, console.width), crop=False)
+        console.print(grids_to_text(trace_steps(program, grid), console.is_terminal, console.width), crop=False)
         write_text(folder / f"{result.task_id.replace('/', '_')}.svg", steps_to_svg(result.task_id, program, grid))
     console.print(f"drawn in {show_path(folder)}", highlight=False, soft_wrap=True)
 

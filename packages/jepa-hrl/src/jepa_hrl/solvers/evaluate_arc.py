@@ -13,12 +13,12 @@ from rich.console import Console
 
 from arc_core.progress import Progress
 from arc_core.task import Task
-from jepa_hrl.guidance.step_policy import StepLeader
-from jepa_hrl.jepa.checkpoint import OpenedJepa
+from jepa_hrl.guidance.step_policy import StepPolicyLoader
+from jepa_hrl.jepa.checkpoint import LoadedJepa
 from jepa_hrl.jepa.distances import latent_distances
 from jepa_hrl.search.engine import Limits, Outcome
 from jepa_hrl.search.parallel import Bits, search_tasks
-from jepa_hrl.search.results import Result, result_of
+from jepa_hrl.search.results import Result, score_outcome
 from jepa_hrl.solvers.active_reasoner import ReasonerSolver
 from jepa_hrl.solvers.active_reasoner import search_tasks as search_with_policy
 from jepa_hrl.solvers.latent_guide import LatentGuide
@@ -37,7 +37,7 @@ class Variant:
 
     bits: Sequence[Bits] | None = None
     guide: LatentGuide | None = None
-    leader: StepLeader | None = None
+    leader: StepPolicyLoader | None = None
     reasoner: ReasonerSolver | None = None
 
     def search(
@@ -74,7 +74,7 @@ def evaluate_variant(
         if done:
             progress.say(f"{name}: {len(done)} of {len(tasks)} tasks were solved before")
         for number, outcome in variant.search(waiting, places, limits, workers):
-            result = result_of(waiting[number], outcome)
+            result = score_outcome(waiting[number], outcome)
             lines.write(json.dumps({"variant": name} | asdict(result)) + "\n")
             lines.flush()
             done[result.task_id] = result
@@ -93,7 +93,7 @@ def read_metadata(manifest: Path | None) -> tuple[dict[str, str], dict[str, str]
 
 
 def summarize_latent_distances(
-    jepa: OpenedJepa, tasks: Sequence[Task], results: Sequence[Result]
+    jepa: LoadedJepa, tasks: Sequence[Task], results: Sequence[Result]
 ) -> dict[str, float | None]:
     """How far predicted outputs lie from actual ones, where the first variant solved and failed."""
     distances, solved = latent_distances(jepa, tasks), np.array([result.solved for result in results])

@@ -9,13 +9,13 @@ from arc_core.device import count_parameters, solving_device
 from arc_core.solver import Budget, Candidate, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
 from jepa_hrl.dsl.program import explain
-from jepa_hrl.guidance.primitive_prior import METHOD, TRAIN_COMMAND, open_prior
-from jepa_hrl.guidance.step_policy import StepLeader, open_steps
-from jepa_hrl.jepa.checkpoint import open_jepa
+from jepa_hrl.guidance.primitive_prior import METHOD, TRAIN_COMMAND, load_prior
+from jepa_hrl.guidance.step_policy import StepPolicyLoader, load_step_network
+from jepa_hrl.jepa.checkpoint import load_jepa
 from jepa_hrl.jepa.config import METHOD as JEPA_METHOD
 from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
 from jepa_hrl.search.engine import Limits, Outcome
-from jepa_hrl.search.parallel import Bits, Guide, Leader, search_tasks
+from jepa_hrl.search.parallel import Bits, HeuristicFactory, PolicyFactory, search_tasks
 from jepa_hrl.solvers.latent_guide import LatentGuide
 
 SECONDS = 5.0  # a task, where the budget names no limit
@@ -34,8 +34,8 @@ class SearchSolver:
 
     name: str
     costs: Callable[[Sequence[Task]], Sequence[Bits]] | None = None
-    guide: Guide | None = None
-    leader: Leader | None = None
+    guide: HeuristicFactory | None = None
+    leader: PolicyFactory | None = None
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
         """One prediction a task, as soon as it is done."""
@@ -76,15 +76,15 @@ def open_dsl(path: Path | None, device: str) -> OpenSolver:
 
 def open_guided(path: Path | None, device: str) -> OpenSolver:
     """The search with the costs of a trained prior, led by its policy of steps where programs are long."""
-    prior, checkpoint = open_prior(path)
-    parameters = count_parameters(prior.network) + count_parameters(open_steps(checkpoint.file))
-    solver = SearchSolver(METHOD, prior.bits, leader=StepLeader(checkpoint.file))
+    prior, checkpoint = load_prior(path)
+    parameters = count_parameters(prior.network) + count_parameters(load_step_network(checkpoint.file))
+    solver = SearchSolver(METHOD, prior.bits, leader=StepPolicyLoader(checkpoint.file))
     return OpenSolver(solver, checkpoint.file, checkpoint.step, checkpoint.training_data, parameters)
 
 
 def open_latent(path: Path | None, device: str) -> OpenSolver:
     """The search that expands values near the goal's latents of a trained JEPA first."""
-    jepa = open_jepa(path, solving_device(device))
+    jepa = load_jepa(path, solving_device(device))
     parameters = count_parameters(jepa.model)
     # The searches run in processes of their own, where the CPU is what they have to themselves.
     solver = SearchSolver(JEPA_METHOD, guide=LatentGuide(jepa.file))

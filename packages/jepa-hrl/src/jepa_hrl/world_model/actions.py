@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from arc_core.errors import ConfigError
 from jepa_hrl.dsl.library import PRIMITIVES
-from jepa_hrl.dsl.program import INPUT, Call, Expression, Renaming, evaluate
+from jepa_hrl.dsl.program import INPUT, Call, Expression, TableLiteral, evaluate
 from jepa_hrl.dsl.steps import Arguments, find_step
 from jepa_hrl.dsl.types import Array, Kind
 
@@ -42,7 +42,7 @@ class Action:
         """As programs have them; none for the step whose table is inferred."""
         return {} if self.color is None else {"color": self.color}
 
-    def then(self, program: Expression, table: Mapping[int, int] | None = None) -> Expression:
+    def extend(self, program: Expression, table: Mapping[int, int] | None = None) -> Expression:
         """The program followed by this action.
 
         Args:
@@ -50,13 +50,13 @@ class Action:
         """
         if self.step == RECOLOR:
             entries = tuple(((old,), new) for old, new in sorted((table or {}).items()))
-            return Call("recolor", (Renaming(entries), program))
+            return Call("recolor", (TableLiteral(entries), program))
         return find_step(self.step).apply(program, self.arguments)
 
     @cached_property
     def bits(self) -> float:
         """What it adds to a program's description length, a table apart."""
-        return self.then(INPUT).cost
+        return self.extend(INPUT).cost
 
     @cached_property
     def run(self) -> Callable[[Array], object]:
@@ -66,7 +66,7 @@ class Action:
             return primitive.apply
         if primitive is not None and primitive.takes == (Kind.GRID, Kind.COLOR):
             return lambda grid: primitive.apply(grid, color)
-        program = self.then(INPUT)
+        program = self.extend(INPUT)
         return lambda grid: evaluate(program, grid)
 
 
@@ -90,19 +90,19 @@ class ActionSet:
         return [action.name for action in self.actions]
 
     @cached_property
-    def numbers(self) -> dict[str, int]:
+    def indices(self) -> dict[str, int]:
         """By name."""
         return {name: number for number, name in enumerate(self.names)}
 
     @cached_property
     def recolor(self) -> int | None:
         """The number of `recolor`, if it is among them."""
-        return self.numbers.get(RECOLOR)
+        return self.indices.get(RECOLOR)
 
-    def number_of(self, step: str, arguments: Arguments) -> int | None:
+    def index_of(self, step: str, arguments: Arguments) -> int | None:
         """The action that a step of a trace is, None if it is none of these."""
         color = arguments.get("color")
-        return self.numbers.get(Action(step, color if isinstance(color, int) else None).name)
+        return self.indices.get(Action(step, color if isinstance(color, int) else None).name)
 
     def outcome(self, number: int, grid: Array) -> Array | None:
         """What an action makes of a grid; None where it is refused."""
@@ -138,7 +138,7 @@ def make_action_set(steps: Sequence[str], most: int) -> ActionSet:
     return ActionSet(tuple(actions))
 
 
-def inferred_table(grids: Sequence[Array], wanted: Sequence[Array]) -> dict[int, int] | None:
+def infer_color_table(grids: Sequence[Array], wanted: Sequence[Array]) -> dict[int, int] | None:
     """The colours to rename that turn grids into others, cell by cell; None where no table does, or none is needed."""
     if any(one.shape != other.shape for one, other in zip(grids, wanted, strict=True)):
         return None
@@ -151,7 +151,7 @@ def inferred_table(grids: Sequence[Array], wanted: Sequence[Array]) -> dict[int,
     return table or None
 
 
-def renamed(grid: Array, table: Mapping[int, int]) -> Array:
+def apply_color_table(grid: Array, table: Mapping[int, int]) -> Array:
     """The grid with colours renamed."""
     names = np.arange(10, dtype=np.uint8)
     names[list(table)] = list(table.values())

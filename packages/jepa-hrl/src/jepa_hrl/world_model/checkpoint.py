@@ -16,7 +16,7 @@ from jepa_hrl.world_model.model import ProgramJepa
 
 
 @dataclass(frozen=True)
-class OpenedProgramJepa:
+class LoadedProgramJepa:
     """Attributes:
     file: the checkpoint.
     training_data: specs of what was learnt.
@@ -30,7 +30,7 @@ class OpenedProgramJepa:
     device: torch.device
 
 
-def open_program_jepa(path: Path | None, device: torch.device) -> OpenedProgramJepa:
+def load_program_jepa(path: Path | None, device: torch.device) -> LoadedProgramJepa:
     """The model of a checkpoint or run folder, not to be trained any more.
 
     Raises:
@@ -40,19 +40,19 @@ def open_program_jepa(path: Path | None, device: torch.device) -> OpenedProgramJ
         raise InputError(f"a trained program-conditioned JEPA is needed; train one with {TRAIN_COMMAND}")
     file = resolve_checkpoint(path)
     checkpoint = load_checkpoint(file, METHOD, device)
-    found = rebuilt(file, checkpoint.config, checkpoint.model, checkpoint.training_data, device)
+    found = restore_program_jepa(file, checkpoint.config, checkpoint.model, checkpoint.training_data, device)
     if checkpoint.extras.get("actions") != found.actions.names:
         raise CheckpointError(f"{file} was trained for other actions; train one with {TRAIN_COMMAND}")
     return found
 
 
-def rebuilt(
+def restore_program_jepa(
     file: Path, config: Mapping[str, object], weights: Mapping[str, Tensor], training_data: tuple[str, ...],
     device: torch.device,
-) -> OpenedProgramJepa:  # fmt: skip
+) -> LoadedProgramJepa:  # fmt: skip
     """The model of a stored config and weights, not to be trained any more."""
     built, _ = build_config(ProgramJepaConfig, config, str(file))
     actions = make_action_set(built.actions, built.max_actions)
     model = ProgramJepa(built, len(actions)).to(device)
     model.load_state_dict(dict(weights))
-    return OpenedProgramJepa(file, built, model.eval().requires_grad_(False), actions, training_data, device)
+    return LoadedProgramJepa(file, built, model.eval().requires_grad_(False), actions, training_data, device)

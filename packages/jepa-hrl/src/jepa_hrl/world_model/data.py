@@ -115,7 +115,7 @@ def read_triples(path: Path, spec: str, actions: ActionSet, held_out: float) -> 
                 record = json.loads(line)
                 step, arguments = str(record["program"]["type"]), dict(record["program"]["args"])
                 about = record.get("metadata", {})
-                action = actions.number_of(step, arguments)
+                action = actions.index_of(step, arguments)
                 if action is None:
                     continue
                 source, outcome = intern(record["input"]), intern(record["output"])
@@ -164,7 +164,7 @@ def _row(
     return rows[key]
 
 
-def token_table(grids: Sequence[Array], encoder: EncoderConfig, fingerprint: str, workers: int = 1) -> TokenTable:
+def tokenize_grids(grids: Sequence[Array], encoder: EncoderConfig, fingerprint: str, workers: int = 1) -> TokenTable:
     """The tokens of grids as a table, which knows of no tasks."""
     return table_of_grids(grids, encoder.connectivity == 8, encoder.one_color, fingerprint, workers)
 

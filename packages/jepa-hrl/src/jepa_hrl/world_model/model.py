@@ -50,9 +50,9 @@ class Transition(nn.Module):
 
     def forward(self, latents: Tensor, programs: Tensor) -> Tensor:
         """(..., D) of (..., D) latents and (..., program) vectors, whose leading sides need only be alike."""
-        return latents + self.change(self.of_latent(latents), self.scale(programs), self.shift(programs))
+        return latents + self.predict_change(self.of_latent(latents), self.scale(programs), self.shift(programs))
 
-    def change(self, read: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def predict_change(self, read: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """(..., D) what is added to latents, of what was read off them and off programs, (..., hidden) each."""
         found: Tensor = self.predict(read * (1 + scale) + shift)
         return found
@@ -72,12 +72,12 @@ class Inverse(nn.Module):
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         """(B, A) logits from (B, D) latents."""
-        one, other = compared(before), compared(after)
+        one, other = normalize_latents(before), normalize_latents(after)
         logits: Tensor = self.layers(torch.cat([one, other, other - one, one * other], dim=-1))
         return logits
 
 
-def compared(latents: Tensor) -> Tensor:
+def normalize_latents(latents: Tensor) -> Tensor:
     """(..., D) latents at unit variance over channels, as cosines see them."""
     scaled: Tensor = functional.normalize(latents, dim=-1) * latents.shape[-1] ** 0.5
     return scaled

@@ -19,10 +19,10 @@ from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
 from jepa_hrl.jepa.data.batches import DeviceTable, epoch_order
-from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
+from jepa_hrl.jepa.losses.sigreg import draw_slices, epps_pulley, quadrature_rule
 from jepa_hrl.world_model.actions import ActionSet
 from jepa_hrl.world_model.config import METHOD, ProgramJepaConfig
-from jepa_hrl.world_model.data import Programs, Starts, Triples, token_table
+from jepa_hrl.world_model.data import Programs, Starts, Triples, tokenize_grids
 from jepa_hrl.world_model.losses import info_nce_of_grids
 from jepa_hrl.world_model.model import ProgramJepa
 from jepa_hrl.world_model.validation import Retrieval
@@ -55,7 +55,7 @@ class Trainer(EpochTrainer):
         self.steps_per_epoch = len(self.starts) // training.batch_size
         self.total_steps = self.steps_per_epoch * training.epochs
         self.batch_size, self.log_every = training.batch_size, config.validation.log_every_steps
-        table = token_table(triples.grids, config.object_encoder, triples.fingerprint, workers=-1)
+        table = tokenize_grids(triples.grids, config.object_encoder, triples.fingerprint, workers=-1)
         self.table = DeviceTable(table, fabric.device)
         self._rows = torch.from_numpy(triples.argument_rows).to(fabric.device)
         torch.manual_seed(seed_for(training.seed, "program weights", 0))
@@ -73,7 +73,7 @@ class Trainer(EpochTrainer):
         self.queued = torch.zeros(0, dtype=torch.long, device=fabric.device)  # the queue's grids
         self._queue_size = size
         self.retrieval = Retrieval(triples, self.table, actions, config.object_encoder, config.validation.max_triples)
-        rule = nodes_and_weights(config.sigreg.num_points, config.sigreg.integration)
+        rule = quadrature_rule(config.sigreg.num_points, config.sigreg.integration)
         self._rule = tuple(part.to(fabric.device) for part in rule)
         self.training_data: tuple[str, ...] = (triples.spec,)
         self.step, self.record = 0, EpochRecord()

@@ -23,8 +23,8 @@ from arc_core.randomness import generator_for
 from arc_core.task import Task
 from jepa_hrl.dsl.steps import Arguments
 from jepa_hrl.dsl.types import Array
-from jepa_hrl.workers import in_workers
-from jepa_hrl.world_model.actions import RECOLOR, Action, ActionSet, renamed
+from jepa_hrl.workers import run_in_workers
+from jepa_hrl.world_model.actions import RECOLOR, Action, ActionSet, apply_color_table
 
 _TASKS_A_JOB = 50
 
@@ -70,8 +70,8 @@ def read_manifest(path: Path) -> list[Traced]:
 def apply_step(actions: ActionSet, step: str, arguments: Arguments, grid: Array) -> Array | None:
     """What a step of a trace makes of a grid; None where it is refused or none of the actions."""
     if step == RECOLOR and actions.recolor is not None:
-        return renamed(grid, table_of(arguments))
-    number = actions.number_of(step, arguments)
+        return apply_color_table(grid, table_of(arguments))
+    number = actions.index_of(step, arguments)
     return None if number is None else actions.outcome(number, grid)
 
 
@@ -146,7 +146,7 @@ def write_triples(
     partial, count = output.with_name(output.name + ".partial"), 0
     starts = range(0, len(rows), _TASKS_A_JOB)
     jobs = (delayed(_many)(rows[s : s + _TASKS_A_JOB], s, actions, explored, seed) for s in starts)
-    made: Iterator[list[str]] = in_workers(jobs, workers)
+    made: Iterator[list[str]] = run_in_workers(jobs, workers)
     with Progress(console, len(rows), "tasks") as progress, partial.open("w", encoding="utf-8") as file:
         for number, lines in enumerate(made, 1):
             file.writelines(lines)

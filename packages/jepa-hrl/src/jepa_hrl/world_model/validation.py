@@ -10,9 +10,9 @@ from jepa_hrl.dsl.types import Array
 from jepa_hrl.jepa.collapse import latent_statistics
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.jepa.data.batches import DeviceTable
-from jepa_hrl.jepa.losses import cosine_distance
+from jepa_hrl.jepa.losses.similarity import cosine_distance
 from jepa_hrl.world_model.actions import ActionSet
-from jepa_hrl.world_model.data import Integers, Triples, follow, token_table
+from jepa_hrl.world_model.data import Integers, Triples, follow, tokenize_grids
 from jepa_hrl.world_model.model import ProgramJepa
 
 CANDIDATES = 64
@@ -21,7 +21,7 @@ _SAME_GRID = 256  # held-out steps that are told from all other actions' outcome
 
 
 @torch.no_grad()
-def latents_of(model: ProgramJepa, table: DeviceTable, grids: Integers) -> Tensor:
+def encode_grids(model: ProgramJepa, table: DeviceTable, grids: Integers) -> Tensor:
     """(n, D) latents of some grids of a table."""
     starts = range(0, len(grids), _GRIDS_AT_ONCE)
     return torch.cat([model.encode(table.tokens(grids[first : first + _GRIDS_AT_ONCE])) for first in starts])
@@ -51,15 +51,15 @@ class Retrieval:
             different = list({(grid.shape, grid.tobytes()): grid for grid in made}.values())
             self._rows.append(np.arange(len(grids), len(grids) + len(different)))
             grids += different
-        self._others = DeviceTable(token_table(grids, encoder, ""), table.device)
+        self._others = DeviceTable(tokenize_grids(grids, encoder, ""), table.device)
 
     @torch.no_grad()
     def score(self, model: ProgramJepa) -> dict[str, float]:
         """The accuracies, the loss among the 64, and statistics of the outcomes' latents."""
         triples, table = self._triples, self._table
         programs = follow(triples, self._records, 1)
-        before = latents_of(model, table, programs.sources)
-        after = latents_of(model, table, programs.outcomes[:, 0])
+        before = encode_grids(model, table, programs.sources)
+        after = encode_grids(model, table, programs.outcomes[:, 0])
         rows = torch.from_numpy(triples.argument_rows).to(table.device)
         numbers = torch.from_numpy(programs.actions).to(table.device)
         vectors = model.programs(numbers, rows[torch.from_numpy(programs.arguments).to(table.device)])[:, 0]
@@ -74,7 +74,7 @@ class Retrieval:
         loss = functional.cross_entropy(
             ((1 - groups) / model.temperature).flatten(0, 1), own.flatten()
         )  # equal outcomes within a group count as wrong here, and only here
-        others = latents_of(model, self._others, np.arange(len(self._others.table.grids)))
+        others = encode_grids(model, self._others, np.arange(len(self._others.table.grids)))
         found = [
             cosine_distance(predicted[n], others[torch.from_numpy(r)]).argmin() == 0 for n, r in enumerate(self._rows)
         ]

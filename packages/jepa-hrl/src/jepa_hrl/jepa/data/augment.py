@@ -23,7 +23,7 @@ class Tokens(NamedTuple):
     grids: Tensor
 
 
-def recolored(tokens: Tokens, names: Tensor) -> Tokens:
+def recolor(tokens: Tokens, names: Tensor) -> Tokens:
     """Colours renamed.
 
     Args:
@@ -37,7 +37,7 @@ def recolored(tokens: Tokens, names: Tensor) -> Tokens:
     return Tokens(objects, tokens.owners, grids)
 
 
-def moved(tokens: Tokens, share: Tensor) -> Tokens:
+def translate(tokens: Tokens, share: Tensor) -> Tokens:
     """All objects of a grid moved together by whole cells, none over the border.
 
     Args:
@@ -58,7 +58,7 @@ def moved(tokens: Tokens, share: Tensor) -> Tokens:
     return Tokens(objects, tokens.owners, tokens.grids)
 
 
-def turned(tokens: Tokens, transpose: Tensor, up_down: Tensor, left_right: Tensor) -> Tokens:
+def rotate(tokens: Tokens, transpose: Tensor, up_down: Tensor, left_right: Tensor) -> Tokens:
     """Grids turned and mirrored: transposed first, then flipped.
 
     Args:
@@ -93,7 +93,7 @@ def _exchanged(border: Tensor, axis: int) -> Tensor:
     return border[:, [2, 1, 0, 3] if axis == 0 else [0, 3, 2, 1]]
 
 
-def hidden(tokens: Tokens, keep: Tensor) -> Tokens:
+def mask(tokens: Tokens, keep: Tensor) -> Tokens:
     """Some objects left out.
 
     Args:

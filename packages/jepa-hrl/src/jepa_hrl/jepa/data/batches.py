@@ -10,9 +10,9 @@ from torch import Tensor
 
 from arc_core.randomness import generator_for
 from jepa_hrl.jepa.config import AugmentationConfig
-from jepa_hrl.jepa.data.augment import Tokens, hidden, moved, recolored, turned
+from jepa_hrl.jepa.data.augment import Tokens, mask, recolor, rotate, translate
 from jepa_hrl.jepa.data.token_table import TokenTable
-from jepa_hrl.objects.tokens import MOST_OBJECTS
+from jepa_hrl.objects.tokens import MAX_OBJECTS
 
 Integers = npt.NDArray[np.int64]
 
@@ -95,15 +95,15 @@ def make_batch(
     """
     number, count = len(drawn.pairs), int(drawn.tasks.max()) + 1
     names = _renamings(rng.random((count, 10)))[drawn.tasks]
-    keep = rng.random((number, MOST_OBJECTS))
+    keep = rng.random((number, MAX_OBJECTS))
     mine = np.isin(drawn.tasks, np.arange(count)[share])
     pairs, tasks = drawn.pairs[mine], np.unique(drawn.tasks[mine], return_inverse=True)[1]
     tokens, targets = table.tokens(np.concatenate([2 * pairs, 2 * pairs + 1])), table.tokens(2 * pairs + 1)
     if augmentations is not None and augmentations.palette_permutation:
         own = torch.from_numpy(names[mine]).to(table.device)
-        tokens, targets = recolored(tokens, torch.cat([own, own])), recolored(targets, own)
+        tokens, targets = recolor(tokens, torch.cat([own, own])), recolor(targets, own)
     if augmentations is not None and augmentations.mask_ratio:
-        tokens = hidden(tokens, _kept(tokens, keep[mine] >= augmentations.mask_ratio))
+        tokens = mask(tokens, _kept(tokens, keep[mine] >= augmentations.mask_ratio))
     first = np.flatnonzero(mine)
     return Batch(
         tokens, torch.from_numpy(tasks).to(table.device), targets, np.concatenate([first, first + number]), 2 * number
@@ -114,7 +114,7 @@ def _kept(tokens: Tokens, inputs: npt.NDArray[np.bool_]) -> Tensor:
     """(M,) which objects are kept, all those of outputs among them.
 
     Args:
-        inputs: (B, MOST_OBJECTS) which objects of the inputs are.
+        inputs: (B, MAX_OBJECTS) which objects of the inputs are.
     """
     owners = tokens.owners.cpu().numpy()
     numbers = np.arange(len(owners)) - np.searchsorted(owners, owners)
@@ -133,10 +133,10 @@ def changed(batch: Batch, change: str, rng: np.random.Generator) -> Tokens:
     draws = rng.random((batch.total, 10))[batch.places]  # for the grids of all processes
     tokens, device = batch.tokens, batch.tokens.grids.device
     if change == "color":
-        return recolored(tokens, torch.from_numpy(_renamings(draws)).to(device))
+        return recolor(tokens, torch.from_numpy(_renamings(draws)).to(device))
     if change == "translation":
-        return moved(tokens, torch.from_numpy(draws[:, :2].astype(np.float32)).to(device))
-    return turned(tokens, *torch.from_numpy(draws[:, :3].T < 0.5).to(device))
+        return translate(tokens, torch.from_numpy(draws[:, :2].astype(np.float32)).to(device))
+    return rotate(tokens, *torch.from_numpy(draws[:, :3].T < 0.5).to(device))
 
 
 @lru_cache(maxsize=1)  # every step asks for its epoch's

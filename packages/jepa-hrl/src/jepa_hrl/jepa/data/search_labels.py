@@ -16,7 +16,7 @@ from arc_core.progress import Progress
 from arc_core.task import Task
 from jepa_hrl.search.engine import Limits
 from jepa_hrl.search.parallel import search_tasks
-from jepa_hrl.search.results import result_of
+from jepa_hrl.search.results import score_outcome
 
 
 def solved_by_search(tasks: Sequence[Task], programs: int, workers: int, console: Console) -> npt.NDArray[np.bool_]:
@@ -25,7 +25,7 @@ def solved_by_search(tasks: Sequence[Task], programs: int, workers: int, console
     limits = Limits(seconds=None, programs=programs)
     with Progress(console, len(tasks), "searches") as progress:
         for done, (number, outcome) in enumerate(search_tasks(tasks, limits, None, workers), 1):
-            solved[number] = result_of(tasks[number], outcome).solved
+            solved[number] = score_outcome(tasks[number], outcome).solved
             progress.update(done, f"{int(solved.sum())} solved")
     return solved
 

@@ -17,7 +17,7 @@ from arc_core.task import Task
 from jepa_hrl.jepa.config import EncoderConfig, JepaConfig
 from jepa_hrl.jepa.data.tasks import tasks_digest, training_tasks
 from jepa_hrl.jepa.data.token_table import TokenTable, build_table, joined
-from jepa_hrl.objects.tokens import GRID_FIELDS, MOST_OBJECTS, OBJECT_FIELDS
+from jepa_hrl.objects.tokens import GRID_FIELDS, MAX_OBJECTS, OBJECT_FIELDS
 
 _TASKS_A_SHARD = 2000
 _INDEX = "index.json"
@@ -28,7 +28,7 @@ Draws = npt.NDArray[np.float64]
 def _token_kind(encoder: EncoderConfig) -> dict[str, object]:
     """What tokens depend on beside the tasks."""
     return {
-        "object_fields": OBJECT_FIELDS, "grid_fields": GRID_FIELDS, "most_objects": MOST_OBJECTS,
+        "object_fields": OBJECT_FIELDS, "grid_fields": GRID_FIELDS, "most_objects": MAX_OBJECTS,
         "connectivity": encoder.connectivity, "one_color": encoder.one_color, "version": 2,
     }  # fmt: skip
 

@@ -15,7 +15,7 @@ from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.task import Task
 from jepa_hrl.objects.tokens import tokenize
-from jepa_hrl.workers import in_workers
+from jepa_hrl.workers import run_in_workers
 
 Floats = npt.NDArray[np.float16]
 Integers = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ def table_of_grids(
     """
     starts = range(0, len(grids), _GRIDS_A_JOB)
     jobs = (delayed(_table)(grids[s : s + _GRIDS_A_JOB], eight, one_color) for s in starts)
-    return joined(list(in_workers(jobs, workers if len(starts) > 1 else 1, return_as="list")), fingerprint)
+    return joined(list(run_in_workers(jobs, workers if len(starts) > 1 else 1, return_as="list")), fingerprint)
 
 
 def _table(grids: Sequence[Grid], eight: bool, one_color: bool) -> TokenTable:

@@ -14,10 +14,10 @@ from jepa_hrl.dsl.types import Array
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.jepa.data.batches import DeviceTable
 from jepa_hrl.rl.environment.problems import Puzzle
-from jepa_hrl.world_model.actions import ActionSet, inferred_table, renamed
-from jepa_hrl.world_model.data import token_table
+from jepa_hrl.world_model.actions import ActionSet, apply_color_table, infer_color_table
+from jepa_hrl.world_model.data import tokenize_grids
 from jepa_hrl.world_model.model import ProgramJepa
-from jepa_hrl.world_model.validation import latents_of
+from jepa_hrl.world_model.validation import encode_grids
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -73,11 +73,11 @@ class World:
         return found
 
     def table(self, numbers: Sequence[int], goals: Sequence[int]) -> dict[int, int] | None:
-        """See `inferred_table`."""
+        """See `infer_color_table`."""
         key = (*numbers, *goals)
         if key not in self._tables:
             grids = self.grids
-            self._tables[key] = inferred_table([grids[n] for n in numbers], [grids[n] for n in goals])
+            self._tables[key] = infer_color_table([grids[n] for n in numbers], [grids[n] for n in goals])
         return self._tables[key]
 
     def outcome(self, number: int, action: int) -> int:
@@ -91,7 +91,7 @@ class World:
 
     def renamed(self, number: int, table: dict[int, int]) -> int:
         """The grid with colours renamed."""
-        return self.number(renamed(self.grids[number], table))
+        return self.number(apply_color_table(self.grids[number], table))
 
     def legal(self, number: int) -> Flags:
         """(A,) which actions change a grid; `recolor`, which a grid alone cannot tell of, never does."""
@@ -145,8 +145,8 @@ class World:
         return self._latents[numbers]
 
     def _encode(self, grids: Sequence[Array]) -> Floats:
-        table = DeviceTable(token_table(grids, self._encoder, ""), self.device)
-        found: Floats = latents_of(self.model, table, np.arange(len(grids))).cpu().numpy()
+        table = DeviceTable(tokenize_grids(grids, self._encoder, ""), self.device)
+        found: Floats = encode_grids(self.model, table, np.arange(len(grids))).cpu().numpy()
         return found
 
     @torch.no_grad()

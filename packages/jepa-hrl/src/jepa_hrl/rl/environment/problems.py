@@ -12,10 +12,10 @@ from arc_core.files import show_path
 from arc_core.task import Task
 from jepa_hrl.dsl.steps import Arguments
 from jepa_hrl.dsl.types import Array
-from jepa_hrl.synthesis.dataset import plans_of, read_config
-from jepa_hrl.synthesis.generator import PhasePlan, practice_task
-from jepa_hrl.workers import in_workers
-from jepa_hrl.world_model.actions import RECOLOR, ActionSet, inferred_table, renamed
+from jepa_hrl.synthesis.dataset import build_plans, read_config
+from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
+from jepa_hrl.workers import run_in_workers
+from jepa_hrl.world_model.actions import RECOLOR, ActionSet, apply_color_table, infer_color_table
 from jepa_hrl.world_model.triples import read_manifest
 
 _TASKS_A_JOB = 200
@@ -56,7 +56,7 @@ def _traced(
     Colours can be renamed only at the end, where the table shows; that is tried for programs that do so before.
     """
     puzzle = puzzle_of(task, demonstrations)
-    numbers = [actions.number_of(name, arguments) for name, arguments in steps if name != RECOLOR]
+    numbers = [actions.index_of(name, arguments) for name, arguments in steps if name != RECOLOR]
     if len(numbers) < len(steps):
         numbers.append(actions.recolor)
     known = tuple(number for number in numbers if number is not None)
@@ -70,10 +70,10 @@ def reached_after(numbers: Sequence[int], puzzle: Puzzle, actions: ActionSet) ->
     before = [grids[0]]
     for count, number in enumerate(numbers, 1):
         if number == actions.recolor:
-            table = inferred_table(grids, puzzle.goals)
+            table = infer_color_table(grids, puzzle.goals)
             if table is None:
                 return None
-            grids = [renamed(grid, table) for grid in grids]
+            grids = [apply_color_table(grid, table) for grid in grids]
         else:
             made = [actions.outcome(number, grid) for grid in grids]
             after = [grid for grid in made if grid is not None]
@@ -108,8 +108,8 @@ def manifest_puzzles(path: Path, actions: ActionSet, demonstrations: int) -> lis
 def practice_puzzles(
     config: Path, count: int, seed: int, actions: ActionSet, demonstrations: int, workers: int = -1
 ) -> list[Puzzle]:
-    """Puzzles of a curriculum's programs on new grids, each phase with its share; see `practice_task`."""
-    plans = plans_of(read_config(config))
+    """Puzzles of a curriculum's programs on new grids, each phase with its share; see `make_practice_task`."""
+    plans = build_plans(read_config(config))
     total = sum(number for _, number in plans)
     jobs = []
     for plan, number in plans:
@@ -117,13 +117,13 @@ def practice_puzzles(
         starts = range(0, share, _TASKS_A_JOB)
         jobs += [(plan, range(start, min(start + _TASKS_A_JOB, share))) for start in starts]
     made = (delayed(_practice)(plan, numbers, seed, actions, demonstrations) for plan, numbers in jobs)
-    return [puzzle for part in in_workers(made, workers, return_as="list") for puzzle in part]
+    return [puzzle for part in run_in_workers(made, workers, return_as="list") for puzzle in part]
 
 
 def _practice(plan: PhasePlan, numbers: range, seed: int, actions: ActionSet, demonstrations: int) -> list[Puzzle]:
     found = []
     for number in numbers:
-        made = practice_task(plan, number, seed)
+        made = make_practice_task(plan, number, seed)
         steps = [(step.name, arguments) for step, arguments in made.trace]
         found.append(_traced(made.task, steps, made.phase, actions, demonstrations))
     return found

@@ -13,14 +13,14 @@ from jepa_hrl.rl.environment.env import LatentReasoningEnv, LatentReasoningVecto
 from jepa_hrl.rl.environment.grid_cache import World
 from jepa_hrl.rl.environment.problems import Puzzle, manifest_puzzles
 from jepa_hrl.rl.prerequisites import finished_program_jepa
-from jepa_hrl.world_model.checkpoint import open_program_jepa
+from jepa_hrl.world_model.checkpoint import load_program_jepa
 
 
 def _opened(
     checkpoint: str | None, manifest: str | None, settings: dict[str, Any]
 ) -> tuple[World, list[Puzzle], EnvConfig]:
     config, _ = build_config(EnvConfig, settings, "the environment's settings")
-    jepa = open_program_jepa(Path(checkpoint) if checkpoint else finished_program_jepa(), torch.device("cpu"))
+    jepa = load_program_jepa(Path(checkpoint) if checkpoint else finished_program_jepa(), torch.device("cpu"))
     path = Path(manifest) if manifest else curriculum_manifest(TasksConfig().curriculum, Console(stderr=True))
     puzzles = manifest_puzzles(path, jepa.actions, config.demonstrations)
     return World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device), puzzles, config

@@ -19,7 +19,7 @@ from jepa_hrl.rl.environment.problems import Puzzle
 from jepa_hrl.rl.imitation.expert import Tutor
 from jepa_hrl.rl.policy.actor_critic import Batch, Foresight
 from jepa_hrl.rl.policy.evaluation import batch_of
-from jepa_hrl.workers import in_workers
+from jepa_hrl.workers import run_in_workers
 
 _AT_ONCE = 256
 
@@ -65,7 +65,7 @@ def demonstrate(
         for number, part in enumerate(parts)
     )
     found = []
-    for number, made in enumerate(in_workers(jobs, workers), 1):
+    for number, made in enumerate(run_in_workers(jobs, workers), 1):
         found.append(made)
         progress.update(min(number * _AT_ONCE, len(known)))
     batches, actions = zip(*found, strict=True)

@@ -24,7 +24,7 @@ from jepa_hrl.rl.options.paired_training import VARIANTS, Pieces, taught, traine
 from jepa_hrl.rl.policy.evaluation import Tried
 from jepa_hrl.rl.policy.rollouts import read_traces
 from jepa_hrl.rl.prerequisites import program_jepa
-from jepa_hrl.world_model.checkpoint import open_program_jepa
+from jepa_hrl.world_model.checkpoint import load_program_jepa
 
 _COMMAND = "uv run --package jepa-hrl train-hierarchical"
 
@@ -65,7 +65,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str], console: Console) -> i
     if len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 0:
         raise InputError(f"--seeds must be different whole numbers from 0 on; got {args.seeds}")
     fabric = open_fabric(config.device.name, "float32")
-    jepa = open_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
+    jepa = load_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
     options = read_options(args.options, jepa.actions)
     if not options:
         raise InputError(f"{show_path(args.options)} has no options; give discover-options more traces")
@@ -162,7 +162,7 @@ def _discover(args: argparse.Namespace, console: Console) -> int:
             raise InputError(f"--{name.replace('_', '-')} must be {least} or more; got {getattr(args, name)}")
     header, traces = read_traces(args.traces)
     actions = header.action_set()
-    strange = sorted({name for trace in traces for name in trace.actions} - actions.numbers.keys())
+    strange = sorted({name for trace in traces for name in trace.actions} - actions.indices.keys())
     if strange:
         raise InputError(f"{show_path(args.traces)}: {strange[0]!a} must be an action of its first line's steps")
     options = discover(traces, actions, args.min_support, args.most, args.max_length)

@@ -101,7 +101,7 @@ def discover(traces: Sequence[Trace], actions: ActionSet, min_support: int, most
         having = [trace for trace in traces if _has(trace.actions, sequence)]
         program: Expression = INPUT
         for name in sequence:
-            program = actions.actions[actions.numbers[name]].then(program)
+            program = actions.actions[actions.indices[name]].extend(program)
         found.append(
             Option(
                 "+".join(sequence), sequence, support, len(having),
@@ -142,10 +142,10 @@ def read_options(path: Path, actions: ActionSet) -> tuple[tuple[int, ...], ...]:
         names = option.get("actions") if isinstance(option, dict) else None
         if not isinstance(names, list) or len(names) < 2:
             raise InputError(f"{show_path(path)}, option {number}: actions must be a list of at least two")
-        strange = [name for name in names if not isinstance(name, str) or name not in actions.numbers]
+        strange = [name for name in names if not isinstance(name, str) or name not in actions.indices]
         if strange:
             raise InputError(
                 f"{show_path(path)}, option {number}: actions must be those of the JEPA; got {strange!a:.80}"
             )
-        found.append(tuple(actions.numbers[name] for name in names))
+        found.append(tuple(actions.indices[name] for name in names))
     return tuple(found)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jepa_hrl.jepa.losses import cosine_distance
-from jepa_hrl.world_model.model import ProgramJepa, compared
+from jepa_hrl.jepa.losses.similarity import cosine_distance
+from jepa_hrl.world_model.model import ProgramJepa, normalize_latents
 
 _FAR = 2.0  # the largest distance
 _AT_ONCE = 4096  # actions of episodes; more only fill the cache
@@ -67,7 +67,7 @@ class Foresight(nn.Module):
         read = self.transition.of_latent(current)
         for first in range(0, len(rows), _AT_ONCE):
             some, what = rows[first : first + _AT_ONCE], actions[first : first + _AT_ONCE]
-            change = self.transition.change(read[some], self.scale[what][:, None], self.shift[what][:, None])
+            change = self.transition.predict_change(read[some], self.scale[what][:, None], self.shift[what][:, None])
             distances[some, what] = cosine_distance(current[some] + change, goal[some]).mean(dim=1)
         if self._recolor is not None:
             possible = mask[:, self._recolor]
@@ -104,7 +104,7 @@ class Policy(nn.Module):
 
     def think(self, batch: Batch) -> Tensor:
         """(N, H) what both heads read."""
-        current, goal = compared(batch.current), compared(batch.goal)
+        current, goal = normalize_latents(batch.current), normalize_latents(batch.goal)
         seen = torch.cat([current, goal, goal - current, current * goal], dim=-1)
         pairs = self.compare(self._thinned(seen, self._dropout / 2))  # all else is read off these
         parts = [pairs.mean(dim=1), pairs.amax(dim=1), batch.step]

@@ -11,14 +11,14 @@ from arc_core.randomness import seed_for
 from jepa_hrl.rl.config import PolicyConfig, ReasonerConfig
 from jepa_hrl.rl.environment.grid_cache import World
 from jepa_hrl.rl.policy.actor_critic import Foresight, Policy
-from jepa_hrl.world_model.checkpoint import OpenedProgramJepa, rebuilt
+from jepa_hrl.world_model.checkpoint import LoadedProgramJepa, restore_program_jepa
 
 
 class Agent:
     """Policy, world and foresight on one device."""
 
     def __init__(
-        self, jepa: OpenedProgramJepa, config: PolicyConfig, seed: int, options: tuple[tuple[int, ...], ...] = (),
+        self, jepa: LoadedProgramJepa, config: PolicyConfig, seed: int, options: tuple[tuple[int, ...], ...] = (),
         undo: bool = False,
     ) -> None:  # fmt: skip
         """An untrained policy.
@@ -78,7 +78,7 @@ def policy_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return {**checkpoint.model, **checkpoint.ema}
 
 
-def thinks_in(checkpoint: Checkpoint, jepa: OpenedProgramJepa) -> bool:
+def thinks_in(checkpoint: Checkpoint, jepa: LoadedProgramJepa) -> bool:
     """Whether a policy was trained with this very JEPA."""
     theirs, ours = checkpoint.extras.get("jepa_model"), jepa.model.state_dict()
     return isinstance(theirs, dict) and all(
@@ -92,7 +92,7 @@ def opened_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tu
     extras = checkpoint.extras
     stored, weights = extras["jepa_config"], extras["jepa_model"]
     assert isinstance(stored, dict) and isinstance(weights, dict)
-    jepa = rebuilt(file, stored, weights, (), device)
+    jepa = restore_program_jepa(file, stored, weights, (), device)
     options = extras.get("options", [])
     assert isinstance(options, list)
     agent = Agent(jepa, config.policy, 0, tuple(map(tuple, options)), config.env.undo)

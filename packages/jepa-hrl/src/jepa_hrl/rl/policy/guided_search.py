@@ -20,7 +20,7 @@ from jepa_hrl.rl.environment.grid_cache import REFUSED
 from jepa_hrl.rl.policy.agent import Agent
 from jepa_hrl.rl.policy.evaluation import batch_of
 from jepa_hrl.search.engine import Outcome, Solution
-from jepa_hrl.world_model.actions import inferred_table
+from jepa_hrl.world_model.actions import infer_color_table
 
 _TOGETHER = 8  # states that the policy looks at in one pass
 
@@ -125,12 +125,12 @@ class GuidedSearch:
         scores = self._agent.policy(batch)[0].cpu().numpy()
         for row, state in enumerate(states):
             if tables[row] is not None:
-                self._offer(actions.actions[actions.recolor or 0].then(state.program, tables[row]))
+                self._offer(actions.actions[actions.recolor or 0].extend(state.program, tables[row]))
             self._follow(state, scores[row], np.flatnonzero(mask[row, :-1]))
 
     def _table(self, state: _State) -> dict[int, int] | None:
         grids = [self._world.grids[number] for number in state.grids]
-        return inferred_table(grids, [self._world.grids[number] for number in self._goals])
+        return infer_color_table(grids, [self._world.grids[number] for number in self._goals])
 
     def _follow(self, state: _State, scores: np.ndarray, possible: np.ndarray) -> None:
         """Runs the likeliest actions of a state on all demonstrations, and those that give the first goal."""
@@ -145,7 +145,7 @@ class GuidedSearch:
                 continue
             self._seen.add(after)
             self.outcome.novel += 1
-            program = actions.actions[action].then(state.program)
+            program = actions.actions[action].extend(state.program)
             if after == self._goals:
                 self._offer(program)
                 continue

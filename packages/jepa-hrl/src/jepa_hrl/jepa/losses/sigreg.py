@@ -22,7 +22,7 @@ def draw_slices(channels: int, slices: int, rng: np.random.Generator) -> Tensor:
     return functional.normalize(directions, dim=0)
 
 
-def nodes_and_weights(points: int, integration: Literal["trapezoid", "gauss_legendre"]) -> tuple[Tensor, Tensor]:
+def quadrature_rule(points: int, integration: Literal["trapezoid", "gauss_legendre"]) -> tuple[Tensor, Tensor]:
     """(Q,) nodes in 0..3 and the weights of twice the integral from 0 to 3."""
     if integration == "trapezoid":
         nodes = np.linspace(0.0, _REACH, points)
@@ -80,7 +80,7 @@ def epps_pulley(vectors: Tensor, slices: Tensor, nodes: Tensor, weights: Tensor)
     Args:
         vectors: (B, D), as many in each process.
         slices: (D, S) unit directions, the same in each process.
-        nodes, weights: see `nodes_and_weights`.
+        nodes, weights: see `quadrature_rule`.
     Source: Epps and Pulley 1983; Balestriero and LeCun 2025, LeJEPA (arXiv:2511.08544), section 4.
     """
     statistic: Tensor = _EppsPulley.apply(vectors.float(), slices, nodes, weights)

@@ -9,9 +9,9 @@ from torch import Tensor
 from arc_core.randomness import generator_for
 from jepa_hrl.jepa.config import JepaConfig
 from jepa_hrl.jepa.data.batches import Batch, changed
-from jepa_hrl.jepa.losses import info_nce, invariance, relational
+from jepa_hrl.jepa.losses.sigreg import draw_slices, epps_pulley, quadrature_rule
+from jepa_hrl.jepa.losses.similarity import info_nce, invariance, relational
 from jepa_hrl.jepa.model.jepa import Jepa, Predicted
-from jepa_hrl.jepa.sigreg import draw_slices, epps_pulley, nodes_and_weights
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Objective:
 
     def __init__(self, config: JepaConfig, fabric: Fabric) -> None:
         self._config, self._fabric = config, fabric
-        rule = nodes_and_weights(config.sigreg.num_points, config.sigreg.integration)
+        rule = quadrature_rule(config.sigreg.num_points, config.sigreg.integration)
         self._rule = tuple(part.to(fabric.device) for part in rule)
         self._changes = {
             "color": config.loss.color_weight, "translation": config.loss.translation_weight,

@@ -1,0 +1,1 @@
+"""The losses that the JEPA minimises, and their weighted sum."""
