@@ -2,7 +2,7 @@
 
 Steps: `LatentReasoningVectorEnv` against gymnasium's SyncVectorEnv over as many single environments, the same random
 actions, grids' latents known to both. Learning: our PPO against sb3-contrib's MaskablePPO, wall time from untrained to
-the same grounded success on the same puzzles, the same trunk and foresight under heads of each one's own.
+the same grounded success on the same problems, the same trunk and lookahead under heads of each one's own.
 
 Example: uv run tools/bench_rl.py --checkpoint runs/program-jepa/quick-... --repeats 3
 """
@@ -24,19 +24,19 @@ from arc_core.config import workspace_folder
 from arc_core.runs import RunFolder, git_commit, newest_run
 from jepa_hrl.jepa.data.tasks import curriculum_manifest
 from jepa_hrl.rl.config import EnvConfig, PolicyConfig, ReasonerConfig, TrainerConfig
-from jepa_hrl.rl.environment.datasets import PuzzleSets
+from jepa_hrl.rl.environment.datasets import ProblemSets
 from jepa_hrl.rl.environment.env import LatentReasoningEnv, LatentReasoningVectorEnv
-from jepa_hrl.rl.environment.grid_cache import World
-from jepa_hrl.rl.environment.problems import Puzzle, manifest_puzzles
-from jepa_hrl.rl.policy.actor_critic import Batch, Foresight, Policy
+from jepa_hrl.rl.environment.problems import Problem, load_problems
+from jepa_hrl.rl.environment.transition_cache import TransitionCache
+from jepa_hrl.rl.policy.actor_critic import Batch, OneStepLookahead, Policy
 from jepa_hrl.rl.policy.agent import Agent
-from jepa_hrl.rl.policy.evaluation import try_all
+from jepa_hrl.rl.policy.evaluation import evaluate_greedy
 from jepa_hrl.rl.ppo.trainer import Trainer
 from jepa_hrl.world_model.checkpoint import LoadedProgramJepa, load_program_jepa
 
 
-def new_world(jepa: LoadedProgramJepa) -> World:
-    return World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
+def new_cache(jepa: LoadedProgramJepa) -> TransitionCache:
+    return TransitionCache(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
 
 
 def drive(env: Any, steps: int) -> tuple[float, float]:
@@ -54,12 +54,12 @@ def drive(env: Any, steps: int) -> tuple[float, float]:
     return steps * len(mask) / spent, total / steps
 
 
-def bench_steps(jepa: LoadedProgramJepa, puzzles: list[Puzzle], dynamics: Any, count: int, repeats: int) -> None:
+def bench_steps(jepa: LoadedProgramJepa, problems: list[Problem], dynamics: Any, count: int, repeats: int) -> None:
     config, rates = EnvConfig(dynamics=dynamics), {"together": [], "one by one": []}  # type: ignore[var-annotated]
-    world = new_world(jepa)  # one for both: what each grid becomes is known after the first round
-    together = LatentReasoningVectorEnv(world, puzzles, config, count)
+    cache = new_cache(jepa)  # one for both: what each grid becomes is known after the first round
+    together = LatentReasoningVectorEnv(cache, problems, config, count)
     single = SyncVectorEnv(
-        [lambda: LatentReasoningEnv(world, puzzles, config)] * count, autoreset_mode=AutoresetMode.SAME_STEP
+        [lambda: LatentReasoningEnv(cache, problems, config)] * count, autoreset_mode=AutoresetMode.SAME_STEP
     )
     drive(together, 12)
     for _ in range(repeats):
@@ -79,14 +79,16 @@ def solved(tried: Any) -> float:
     return float(tried.grounded.mean())
 
 
-def ours(jepa: LoadedProgramJepa, puzzles: list[Puzzle], target: float, seed: int, most: float) -> tuple[float, float]:
-    """Seconds of training until the success on all puzzles, and that success."""
+def ours(
+    jepa: LoadedProgramJepa, problems: list[Problem], target: float, seed: int, most: float
+) -> tuple[float, float]:
+    """Seconds of training until the success on all problems, and that success."""
     trainer = TrainerConfig(episodes_per_iter=128, steps_per_iter=8, iterations=400, lr=1e-3, seed=seed)
     config = ReasonerConfig(env=EnvConfig(dynamics="grounded"), policy=PolicyConfig(128), trainer=trainer)
     with tempfile.TemporaryDirectory() as folder:
         fabric = Fabric(accelerator="cpu", devices=1)
         fabric.launch()
-        sets = PuzzleSets(puzzles, puzzles, (), "")
+        sets = ProblemSets(problems, problems, (), "")
         learner = Trainer(config, Agent(jepa, config.policy, seed), sets, RunFolder(Path(folder)), fabric)
         spent = 0.0
         while spent < most:
@@ -94,20 +96,22 @@ def ours(jepa: LoadedProgramJepa, puzzles: list[Puzzle], target: float, seed: in
             for _ in range(4):
                 learner.iteration()
             spent += time.perf_counter() - began
-            reached = solved(try_all(learner.agent, puzzles, config.env))
+            reached = solved(evaluate_greedy(learner.agent, problems, config.env))
             if reached >= target:
                 break
     return spent, reached
 
 
-def peer(jepa: LoadedProgramJepa, puzzles: list[Puzzle], target: float, seed: int, most: float) -> tuple[float, float]:
+def peer(
+    jepa: LoadedProgramJepa, problems: list[Problem], target: float, seed: int, most: float
+) -> tuple[float, float]:
     """The same of MaskablePPO, whose environments share what is known of grids too."""
     from sb3_contrib import MaskablePPO
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     env = EnvConfig(dynamics="grounded")
-    world = new_world(jepa)
-    many = DummyVecEnv([lambda: LatentReasoningEnv(world, puzzles, env)] * 128)
+    cache = new_cache(jepa)
+    many = DummyVecEnv([lambda: LatentReasoningEnv(cache, problems, env)] * 128)
     learner = MaskablePPO(
         "MultiInputPolicy", many, n_steps=8, batch_size=128, n_epochs=4, learning_rate=1e-3, gamma=0.95,
         gae_lambda=0.9, ent_coef=0.01, target_kl=0.03, seed=seed, device="cpu",
@@ -120,10 +124,10 @@ def peer(jepa: LoadedProgramJepa, puzzles: list[Puzzle], target: float, seed: in
         began = time.perf_counter()
         learner.learn(4 * 8 * 128, reset_num_timesteps=False)
         spent += time.perf_counter() - began
-        reached = solved(try_all(agent, puzzles, env))  # type: ignore[arg-type]
+        reached = solved(evaluate_greedy(agent, problems, env))  # type: ignore[arg-type]
         if reached >= target:
             break
-        world.forget()
+        cache.forget()
         many.reset()
     return spent, reached
 
@@ -135,24 +139,24 @@ def extractor() -> Any:
     class Features(BaseFeaturesExtractor):
         def __init__(self, space: Any, jepa: LoadedProgramJepa) -> None:
             super().__init__(space, 128)
-            world = new_world(jepa)
-            self.foresight = Foresight(jepa.model, world.vectors, jepa.actions.recolor)
-            self.trunk = Policy(world.width, len(jepa.actions), 128, True)
+            cache = new_cache(jepa)
+            self.lookahead = OneStepLookahead(jepa.model, cache.action_vectors, jepa.actions.recolor)
+            self.trunk = Policy(cache.latent_dim, len(jepa.actions), 128, True)
 
         def forward(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
             mask = observation["action_mask"].bool()
             current, goal = observation["current"], observation["goal"]
-            batch = Batch(current, goal, observation["step"], mask, self.foresight(current, goal, mask))
-            return self.trunk.think(batch)
+            batch = Batch(current, goal, observation["step"], mask, self.lookahead(current, goal, mask))
+            return self.trunk.features(batch)
 
     return Features
 
 
 class _SeenByOurs:
-    """A policy of stable-baselines3 as `try_all` asks for one."""
+    """A policy of stable-baselines3 as `evaluate_greedy` asks for one."""
 
     def __init__(self, jepa: LoadedProgramJepa, learner: Any) -> None:
-        self.world, self.options, self.foresight = new_world(jepa), (), None
+        self.cache, self.options, self.lookahead = new_cache(jepa), (), None
         self._learner = learner
 
     def policy(self, batch: Batch) -> tuple[torch.Tensor, None]:
@@ -176,13 +180,13 @@ def main() -> None:
     parser.add_argument("--only", choices=("steps", "learning"))
     args = parser.parse_args()
     jepa = load_program_jepa(args.checkpoint, torch.device("cpu"))
-    puzzles = manifest_puzzles(curriculum_manifest("active_quick", Console()), jepa.actions, 3)
+    problems = load_problems(curriculum_manifest("active_quick", Console()), jepa.actions, 3)
     print(f"commit {git_commit()}, {torch.get_num_threads()} threads")
     if args.only != "learning":
         for dynamics in ("model", "grounded"):
-            bench_steps(jepa, puzzles, dynamics, args.count, args.repeats)
+            bench_steps(jepa, problems, dynamics, args.count, args.repeats)
     if args.only != "steps":
-        easy = [puzzle for puzzle in puzzles if len(puzzle.trace) in (1, 2)][: args.puzzles]
+        easy = [problem for problem in problems if len(problem.trace) in (1, 2)][: args.problems]
         times: dict[str, list[float]] = {"ours": [], "MaskablePPO": []}
         for seed in args.seeds:
             for name, train in (("ours", ours), ("MaskablePPO", peer)):

@@ -38,12 +38,12 @@ from arc_eval.storage.results import compare_rows, read_results, rows_of
 from arc_eval.storage.submission import read_submission, submission_of
 from jepa_hrl.dsl.program import ProgramError, parse
 from jepa_hrl.dsl.steps import find_step
-from jepa_hrl.rl.environment.problems import manifest_puzzles
+from jepa_hrl.rl.environment.problems import load_problems
 from jepa_hrl.rl.options.discovery import read_options
 from jepa_hrl.rl.policy.rollouts import read_traces
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.dataset import manifest_line, read_config
-from jepa_hrl.synthesis.generator import PhasePlan, practice_task
+from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
 from jepa_hrl.world_model.actions import ActionSet, make_action_set
 from jepa_hrl.world_model.cli import prepare_program_triples as prepare_triples
 from jepa_hrl.world_model.data import read_triples
@@ -70,10 +70,10 @@ def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
     """A valid file of every kind, and what reads it."""
     plan = PhasePlan("easy", tuple(map(find_step, STEPS)), (1, 2), (0.6, 0.4), GridConfig(3, 5), (3, 4))
     manifest = folder / "manifest.jsonl"
-    manifest.write_text("".join(manifest_line(practice_task(plan, number, 5)) for number in range(12)))
+    manifest.write_text("".join(manifest_line(make_practice_task(plan, number, 5)) for number in range(12)))
     tasks = load_tasks(f"manifest:{manifest}")
     many = folder / "many.jsonl"
-    many.write_text("".join(manifest_line(practice_task(plan, number, 7)) for number in range(80)))
+    many.write_text("".join(manifest_line(make_practice_task(plan, number, 7)) for number in range(80)))
     triples = folder / "triples.jsonl"
     assert (
         prepare_triples(["--manifest", str(many), "--output", str(triples), "--explored", "1", "--workers", "1"]) == 0
@@ -111,7 +111,7 @@ def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
         ("Kaggle solutions", folder / "solutions.json",
          lambda path: load_tasks(f"kaggle:{folder / 'kaggle.json'},{path}")),
         ("manifest", manifest, lambda path: load_tasks(f"manifest:{path}")),
-        ("manifest's traces", manifest, lambda path: manifest_puzzles(path, actions, 3)),
+        ("manifest's traces", manifest, lambda path: load_problems(path, actions, 3)),
         ("triples", triples, lambda path: read_triples(path, "manifest:m", actions, 0.3)),
         ("submission", folder / "submission.json", lambda path: read_submission(path, tasks)),
         ("predictions", folder / "predictions.jsonl", read_lines),

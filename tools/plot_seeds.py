@@ -16,9 +16,9 @@ import torch
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
 from arc_core.runs import RunFolder, read_metrics
 from jepa_hrl.rl.config import METHOD
-from jepa_hrl.rl.environment.problems import manifest_puzzles
-from jepa_hrl.rl.policy.agent import opened_agent
-from jepa_hrl.rl.policy.evaluation import Measured, measured, try_all
+from jepa_hrl.rl.environment.problems import load_problems
+from jepa_hrl.rl.policy.agent import load_agent
+from jepa_hrl.rl.policy.evaluation import EvalMetrics, evaluate_policy
 from jepa_hrl.rl.policy.learning_curves import write_curve
 
 
@@ -28,12 +28,12 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f}, standard deviation {np.std(values, ddof=1):.3f} ({shown})"
 
 
-def on_tasks(checkpoint: Path, manifest: Path) -> Measured:
+def on_tasks(checkpoint: Path, manifest: Path) -> EvalMetrics:
     """What a checkpoint's likeliest choices achieve on a manifest's tasks."""
     device = torch.device("cpu")
-    agent, config = opened_agent(load_checkpoint(checkpoint, METHOD, device), checkpoint, device)
-    puzzles = manifest_puzzles(manifest, agent.jepa.actions, config.env.demonstrations)
-    return measured(try_all(agent, puzzles, config.env))
+    agent, config = load_agent(load_checkpoint(checkpoint, METHOD, device), checkpoint, device)
+    problems = load_problems(manifest, agent.jepa.actions, config.env.demonstrations)
+    return evaluate_policy(agent, problems, config.env)
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
         print(f"{name}: {spread([result[name] for result in results])}")
     for which in ("best", "last") if args.tasks else ():
         found = [on_tasks(resolve_checkpoint(run / "checkpoints" / f"{which}.json"), args.tasks) for run in args.runs]
-        print(f"{found[0].puzzles} other tasks, {which} checkpoint: success {spread([one.success for one in found])}")
+        print(f"{found[0].problems} other tasks, {which} checkpoint: success {spread([one.success for one in found])}")
         print(f"    length over the generator's {spread([one.length_ratio for one in found])}")
     lines = read_metrics(RunFolder(args.cloned).metrics) if args.cloned else []
     cloned = [(int(line["step"]), line["eval/success"]) for line in lines if "eval/success" in line]

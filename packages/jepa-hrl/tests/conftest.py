@@ -1,4 +1,4 @@
-"""What tests of the active reasoner share: a small curriculum, a JEPA of random weights, puzzles."""
+"""What tests of the active reasoner share: a small curriculum, a JEPA of random weights, problems."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from jepa_hrl.dsl.steps import find_step
 from jepa_hrl.jepa.config import EncoderConfig
-from jepa_hrl.rl.environment.grid_cache import World
-from jepa_hrl.rl.environment.problems import Puzzle, manifest_puzzles
+from jepa_hrl.rl.environment.problems import Problem, load_problems
+from jepa_hrl.rl.environment.transition_cache import TransitionCache
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.dataset import manifest_line
 from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
@@ -61,9 +61,9 @@ def jepa(actions: ActionSet) -> LoadedProgramJepa:
 
 
 @pytest.fixture(scope="session")
-def puzzles(curriculum: Path, actions: ActionSet) -> list[Puzzle]:
+def problems(curriculum: Path, actions: ActionSet) -> list[Problem]:
     """The curriculum's tasks."""
-    return manifest_puzzles(curriculum, actions, 3)
+    return load_problems(curriculum, actions, 3)
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def rows(curriculum: Path) -> list[dict[str, object]]:
 
 
 @pytest.fixture
-def world(jepa: LoadedProgramJepa) -> World:
-    return World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
+def transitions(jepa: LoadedProgramJepa) -> TransitionCache:
+    return TransitionCache(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
 
 
 @pytest.fixture(scope="session")

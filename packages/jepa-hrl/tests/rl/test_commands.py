@@ -17,8 +17,8 @@ from arc_core.checkpoint import list_checkpoints, load_checkpoint
 from arc_core.runs import read_metrics
 from jepa_hrl.rl.config import EnvConfig
 from jepa_hrl.rl.environment.env import LatentReasoningEnv
-from jepa_hrl.rl.environment.grid_cache import World
-from jepa_hrl.rl.environment.problems import Puzzle
+from jepa_hrl.rl.environment.problems import Problem
+from jepa_hrl.rl.environment.transition_cache import TransitionCache
 from jepa_hrl.rl.ppo.cli import main as train
 from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 
@@ -151,11 +151,13 @@ def test_options_and_primitives_are_compared_and_a_stopped_comparison_goes_on(
 
 
 @pytest.mark.slow
-def test_maskable_ppo_trains_on_the_environment(jepa: LoadedProgramJepa, puzzles: list[Puzzle], world: World) -> None:
+def test_maskable_ppo_trains_on_the_environment(
+    jepa: LoadedProgramJepa, problems: list[Problem], transitions: TransitionCache
+) -> None:
     from sb3_contrib import MaskablePPO
 
-    easy = [puzzle for puzzle in puzzles if len(puzzle.trace) == 1]
-    env = LatentReasoningEnv(world, easy, EnvConfig(dynamics="grounded", max_steps=5))
+    easy = [problem for problem in problems if len(problem.trace) == 1]
+    env = LatentReasoningEnv(transitions, easy, EnvConfig(dynamics="grounded", max_steps=5))
     learner = MaskablePPO("MultiInputPolicy", env, n_steps=64, batch_size=64, seed=0, device="cpu")
     learner.learn(128)
     observation, _ = env.reset(seed=0)

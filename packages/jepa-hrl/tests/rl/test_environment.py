@@ -13,9 +13,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from arc_core.errors import InputError
 from jepa_hrl.rl.config import EnvConfig, RewardConfig
 from jepa_hrl.rl.environment.env import LatentReasoningEnv, LatentReasoningVectorEnv
-from jepa_hrl.rl.environment.episodes import Episodes
-from jepa_hrl.rl.environment.grid_cache import REFUSED, World
-from jepa_hrl.rl.environment.problems import Puzzle
+from jepa_hrl.rl.environment.episodes import BatchedEpisodes
+from jepa_hrl.rl.environment.problems import Problem
+from jepa_hrl.rl.environment.transition_cache import REFUSED, TransitionCache
 from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 
 GROUNDED = EnvConfig(dynamics="grounded", max_steps=5)
@@ -29,17 +29,17 @@ def draw(generator: np.random.Generator, mask: np.ndarray) -> int:
 
 @pytest.mark.parametrize(("dynamics", "undo"), [("model", False), ("grounded", True)])
 def test_the_environment_keeps_gymnasiums_contract(
-    world: World, puzzles: list[Puzzle], dynamics: Any, undo: bool
+    transitions: TransitionCache, problems: list[Problem], dynamics: Any, undo: bool
 ) -> None:
-    env = LatentReasoningEnv(world, puzzles, EnvConfig(dynamics=dynamics, undo=undo), render_mode="ansi")
-    assert env.action_space.n == len(world.actions) + 1 + undo  # type: ignore[attr-defined]
+    env = LatentReasoningEnv(transitions, problems, EnvConfig(dynamics=dynamics, undo=undo), render_mode="ansi")
+    assert env.action_space.n == len(transitions.actions) + 1 + undo  # type: ignore[attr-defined]
     check_env(env, skip_render_check=True)  # warnings are errors here
     env.reset(seed=1)
     assert "now" in env.render() and "\x1b[" in env.render()
-    drawn = LatentReasoningEnv(world, puzzles, EnvConfig(), render_mode="rgb_array")
+    drawn = LatentReasoningEnv(transitions, problems, EnvConfig(), render_mode="rgb_array")
     drawn.reset(seed=1)
     picture = drawn.render()
-    grid, goal = (world.grids[drawn.episodes.grids[0, 0]], world.grids[drawn.episodes.goals[0, 0]])
+    grid, goal = (transitions.grids[drawn.episodes.grids[0, 0]], transitions.grids[drawn.episodes.goals[0, 0]])
     assert picture.dtype == np.uint8 and picture.shape[0] == 12 * max(len(grid), len(goal))
     assert picture.shape[1] == 12 * (grid.shape[1] + goal.shape[1]) + 24
 
@@ -57,11 +57,11 @@ def test_gymnasium_makes_it_from_files(jepa_file: Path, curriculum: Path) -> Non
         gymnasium.make("arc/LatentReasoning-v0", checkpoint=str(jepa_file), manifest=str(curriculum), dynamics="dreamt")
 
 
-def test_a_seed_gives_the_same_episode(jepa: LoadedProgramJepa, puzzles: list[Puzzle]) -> None:
+def test_a_seed_gives_the_same_episode(jepa: LoadedProgramJepa, problems: list[Problem]) -> None:
     found = []
     for _ in range(2):
         env = LatentReasoningEnv(
-            World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device), puzzles, EnvConfig()
+            TransitionCache(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device), problems, EnvConfig()
         )
         generator, texts = np.random.default_rng(0), []
         observation, info = env.reset(seed=7)
@@ -77,13 +77,13 @@ def test_a_seed_gives_the_same_episode(jepa: LoadedProgramJepa, puzzles: list[Pu
 
 @pytest.mark.parametrize(("dynamics", "undo"), [("model", False), ("grounded", False), ("model", True)])
 def test_many_episodes_together_are_many_single_ones(
-    jepa: LoadedProgramJepa, puzzles: list[Puzzle], dynamics: Any, undo: bool
+    jepa: LoadedProgramJepa, problems: list[Problem], dynamics: Any, undo: bool
 ) -> None:
     config, count = EnvConfig(dynamics=dynamics, max_steps=4, undo=undo), 256
-    worlds = [World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device) for _ in range(2)]
-    together = LatentReasoningVectorEnv(worlds[0], puzzles, config, count)
+    caches = [TransitionCache(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device) for _ in range(2)]
+    together = LatentReasoningVectorEnv(caches[0], problems, config, count)
     single = SyncVectorEnv(
-        [lambda: LatentReasoningEnv(worlds[1], puzzles, config)] * count, autoreset_mode=AutoresetMode.SAME_STEP
+        [lambda: LatentReasoningEnv(caches[1], problems, config)] * count, autoreset_mode=AutoresetMode.SAME_STEP
     )
     ours, _ = together.reset(seed=3)
     theirs, _ = single.reset(seed=3)
@@ -107,89 +107,101 @@ def test_many_episodes_together_are_many_single_ones(
     assert ended > count
 
 
-def test_known_programs_succeed_on_real_grids_and_are_paid_for_it(world: World, puzzles: list[Puzzle]) -> None:
-    traced = [number for number, puzzle in enumerate(puzzles) if puzzle.trace]
-    assert len(traced) > 0.9 * len(puzzles)
+def test_known_programs_succeed_on_real_grids_and_are_paid_for_it(
+    transitions: TransitionCache, problems: list[Problem]
+) -> None:
+    traced = [number for number, problem in enumerate(problems) if problem.trace]
+    assert len(traced) > 0.9 * len(problems)
     reward = RewardConfig(step_penalty=0.5, simplicity_weight=0.1, success_bonus=10)
-    env = LatentReasoningEnv(world, puzzles, EnvConfig(dynamics="grounded", reward=reward))
+    env = LatentReasoningEnv(transitions, problems, EnvConfig(dynamics="grounded", reward=reward))
     for number in traced[:20]:
         env.reset(options={"puzzle": number})
-        for place, action in enumerate(puzzles[number].trace):
+        for place, action in enumerate(problems[number].trace):
             assert env.action_masks()[action]
             _, paid, terminated, truncated, info = env.step(np.int64(action))
-            last = place + 1 == len(puzzles[number].trace)
+            last = place + 1 == len(problems[number].trace)
             assert (terminated, truncated, bool(info["grounded"]), bool(info["success"])) == (last, False, last, last)
-            bits = world.actions.actions[action].bits
+            bits = transitions.actions.actions[action].bits
             assert paid == pytest.approx(10 * last - 0.5 - 0.1 * bits, rel=1e-5)
         assert info["distance"] == pytest.approx(0, abs=1e-5)
 
 
-def test_stopping_terminates_and_running_out_of_steps_truncates(world: World, puzzles: list[Puzzle]) -> None:
-    env = LatentReasoningEnv(world, puzzles, EnvConfig(dynamics="grounded", max_steps=2))
+def test_stopping_terminates_and_running_out_of_steps_truncates(
+    transitions: TransitionCache, problems: list[Problem]
+) -> None:
+    env = LatentReasoningEnv(transitions, problems, EnvConfig(dynamics="grounded", max_steps=2))
     env.reset(seed=0)
-    _, reward, terminated, truncated, _ = env.step(np.int64(len(world.actions)))
+    _, reward, terminated, truncated, _ = env.step(np.int64(len(transitions.actions)))
     assert (reward, terminated, truncated) == (0.0, True, False)
-    number = next(n for n, puzzle in enumerate(puzzles) if puzzle.length == 2)
+    number = next(n for n, problem in enumerate(problems) if problem.length == 2)
     env.reset(options={"puzzle": number})
     names = ("flip_horizontal", "rotate_90")
-    endings = [env.step(np.int64(world.actions.indices[name]))[2:4] for name in names]
+    endings = [env.step(np.int64(transitions.actions.indices[name]))[2:4] for name in names]
     assert endings in ([(False, False), (False, True)], [(False, False), (True, False)])
 
 
-def test_success_in_latents_alone_is_told_from_real_success(world: World, puzzles: list[Puzzle]) -> None:
+def test_success_in_latents_alone_is_told_from_real_success(
+    transitions: TransitionCache, problems: list[Problem]
+) -> None:
     everything = RewardConfig(success_distance=3.0)  # every latent counts as near
-    env = LatentReasoningEnv(world, puzzles, EnvConfig(dynamics="model", reward=everything))
-    number = next(n for n, puzzle in enumerate(puzzles) if puzzle.length == 2)
+    env = LatentReasoningEnv(transitions, problems, EnvConfig(dynamics="model", reward=everything))
+    number = next(n for n, problem in enumerate(problems) if problem.length == 2)
     env.reset(options={"puzzle": number})
     action = int(np.flatnonzero(env.action_masks())[0])
     _, reward, terminated, _, info = env.step(np.int64(action))
     assert terminated and reward > 0.5 and bool(info["success"]) and not bool(info["grounded"])
 
 
-def test_the_mask_tells_which_actions_change_the_first_grid(world: World, puzzles: list[Puzzle]) -> None:
-    episodes = Episodes(world, puzzles, GROUNDED, len(puzzles))
-    episodes.begin(range(len(puzzles)), np.arange(len(puzzles)))
-    for row, puzzle in enumerate(puzzles[:30]):
+def test_the_mask_tells_which_actions_change_the_first_grid(
+    transitions: TransitionCache, problems: list[Problem]
+) -> None:
+    episodes = BatchedEpisodes(transitions, problems, GROUNDED, len(problems))
+    episodes.reset(range(len(problems)), np.arange(len(problems)))
+    for row, problem in enumerate(problems[:30]):
         for action, on in enumerate(episodes.mask[row, :-1]):
-            if action != world.actions.recolor:
-                made = world.actions.outcome(action, puzzle.inputs[0])
-                assert bool(on) == (made is not None and not np.array_equal(made, puzzle.inputs[0]))
+            if action != transitions.actions.recolor:
+                made = transitions.actions.outcome(action, problem.inputs[0])
+                assert bool(on) == (made is not None and not np.array_equal(made, problem.inputs[0]))
         assert episodes.mask[row, -1] == 1
-    recolored = [row for row, puzzle in enumerate(puzzles) if puzzle.trace == (world.actions.recolor,)]
-    assert recolored and all(episodes.mask[row, world.actions.recolor] for row in recolored)
+    recolored = [row for row, problem in enumerate(problems) if problem.trace == (transitions.actions.recolor,)]
+    assert recolored and all(episodes.mask[row, transitions.actions.recolor] for row in recolored)
 
 
-def test_no_grid_comes_twice_and_what_was_refused_is_not_offered_again(world: World, puzzles: list[Puzzle]) -> None:
-    flip, turn = (world.actions.indices[name] for name in ("flip_horizontal", "rotate_90"))
+def test_no_grid_comes_twice_and_what_was_refused_is_not_offered_again(
+    transitions: TransitionCache, problems: list[Problem]
+) -> None:
+    flip, turn = (transitions.actions.indices[name] for name in ("flip_horizontal", "rotate_90"))
     narrow = np.array([[1, 2, 3]], dtype=np.uint8)
     wide = np.resize(np.arange(1, 10, dtype=np.uint8), (16, 16))  # cannot be laid twice across
-    puzzle = Puzzle("made", (narrow, wide), (narrow[:, ::-1].copy(), narrow))
-    episodes = Episodes(world, [puzzle], dataclasses.replace(GROUNDED, demonstrations=2), 1)
-    episodes.begin([0], np.array([0]))
+    problem = Problem("made", (narrow, wide), (narrow[:, ::-1].copy(), narrow))
+    episodes = BatchedEpisodes(transitions, [problem], dataclasses.replace(GROUNDED, demonstrations=2), 1)
+    episodes.reset([0], np.array([0]))
     assert episodes.mask[0, flip] == 1
     episodes.step(np.array([flip]))
     assert episodes.mask[0, flip] == 0 and episodes.mask[0, turn] == 1
-    tile = world.actions.indices["tile_across"]
+    tile = transitions.actions.indices["tile_across"]
     assert episodes.mask[0, tile] == 1
     found = episodes.step(np.array([tile]))
     assert found.refused[0] and episodes.mask[0, tile] == 0
     episodes.step(np.array([turn]))
-    assert episodes.mask[0, tile] == 1 and episodes.taken[0] == [flip, turn]
+    assert episodes.mask[0, tile] == 1 and episodes.actions_taken[0] == [flip, turn]
 
 
 @pytest.mark.parametrize("dynamics", ["model", "grounded"])
-def test_what_is_taken_back_is_as_before_but_for_the_step(world: World, puzzles: list[Puzzle], dynamics: Any) -> None:
+def test_what_is_taken_back_is_as_before_but_for_the_step(
+    transitions: TransitionCache, problems: list[Problem], dynamics: Any
+) -> None:
     config = EnvConfig(dynamics=dynamics, undo=True, reward=RewardConfig(success_distance=0.0))
-    long = [puzzle for puzzle in puzzles if puzzle.length >= 2]
-    episodes = Episodes(world, long, config, len(long))
-    episodes.begin(range(len(long)), np.arange(len(long)))
+    long = [problem for problem in problems if problem.length >= 2]
+    episodes = BatchedEpisodes(transitions, long, config, len(long))
+    episodes.reset(range(len(long)), np.arange(len(long)))
     undo = episodes.undo
-    assert undo == len(world.actions) == episodes.stop - 1 and not episodes.mask[:, undo].any()
+    assert undo == len(transitions.actions) == episodes.stop - 1 and not episodes.mask[:, undo].any()
     begun = episodes.grids.copy()
     nothing = episodes.step(np.full(episodes.count, undo))  # impossible, but an environment may be asked to
     assert nothing.refused.all() and not nothing.success.any() and (nothing.reward < 0).all()
     assert np.array_equal(episodes.grids, begun) and (episodes.steps == 1).all()
-    episodes.begin(range(episodes.count), episodes.puzzle.copy())
+    episodes.reset(range(episodes.count), episodes.problem_index.copy())
     generator, ended = np.random.default_rng(0), np.zeros(len(long), dtype=bool)
     history, tried = [], []
     for _ in range(3):
@@ -206,29 +218,29 @@ def test_what_is_taken_back_is_as_before_but_for_the_step(world: World, puzzles:
         assert not episodes.mask[rows, tried[2 - back][rows]].any()  # it would lead to where one has been
         np.testing.assert_allclose(found.reward[rows], -config.reward.step_penalty)
         assert (found.duration == 1).all() and (episodes.steps == 4 + back).all()
-    assert not episodes.mask[rows, undo].any() and not any(episodes.taken[row] for row in rows)
+    assert not episodes.mask[rows, undo].any() and not any(episodes.actions_taken[row] for row in rows)
 
 
-def changing(episodes: Episodes, row: int) -> list[int]:
+def changing(episodes: BatchedEpisodes, row: int) -> list[int]:
     """Actions that are possible on all grids of an episode, not only the first."""
     grids = episodes.grids[row].tolist()
-    possible = np.flatnonzero(episodes.mask[row, : len(episodes.world.actions)]).tolist()
+    possible = np.flatnonzero(episodes.mask[row, : len(episodes.cache.actions)]).tolist()
     return [
         action
         for action in possible
-        if action != episodes.world.actions.recolor
-        and REFUSED not in [episodes.world.outcome(g, action) for g in grids]
+        if action != episodes.cache.actions.recolor
+        and REFUSED not in [episodes.cache.outcome(g, action) for g in grids]
     ]
 
 
-def test_what_was_refused_stays_so_when_one_comes_back(world: World) -> None:
-    flip, tile = (world.actions.indices[name] for name in ("flip_horizontal", "tile_across"))
+def test_what_was_refused_stays_so_when_one_comes_back(transitions: TransitionCache) -> None:
+    flip, tile = (transitions.actions.indices[name] for name in ("flip_horizontal", "tile_across"))
     narrow = np.array([[1, 2, 3]], dtype=np.uint8)
     wide = np.resize(np.arange(1, 10, dtype=np.uint8), (16, 16))  # cannot be laid twice across
-    puzzle = Puzzle("made", (narrow, wide), (narrow, narrow))
+    problem = Problem("made", (narrow, wide), (narrow, narrow))
     config = dataclasses.replace(GROUNDED, demonstrations=2, undo=True)
-    episodes = Episodes(world, [puzzle], config, 1)
-    episodes.begin([0], np.array([0]))
+    episodes = BatchedEpisodes(transitions, [problem], config, 1)
+    episodes.reset([0], np.array([0]))
     assert episodes.step(np.array([tile])).refused[0]
     episodes.step(np.array([flip]))
     assert episodes.mask[0, tile] == 1
@@ -236,18 +248,18 @@ def test_what_was_refused_stays_so_when_one_comes_back(world: World) -> None:
     assert episodes.mask[0, tile] == 0 and episodes.mask[0, flip] == 0
 
 
-def test_an_option_is_its_actions_one_after_another(world: World, puzzles: list[Puzzle]) -> None:
-    numbers = world.actions.indices
+def test_an_option_is_its_actions_one_after_another(transitions: TransitionCache, problems: list[Problem]) -> None:
+    numbers = transitions.actions.indices
     option = (numbers["flip_horizontal"], numbers["flip_vertical"])
     config = dataclasses.replace(GROUNDED, gamma=0.9)
-    whole = Episodes(world, puzzles, config, len(puzzles), [option])
-    parts = Episodes(world, puzzles, config, len(puzzles))
+    whole = BatchedEpisodes(transitions, problems, config, len(problems), [option])
+    parts = BatchedEpisodes(transitions, problems, config, len(problems))
     for episodes in (whole, parts):
-        episodes.begin(range(len(puzzles)), np.arange(len(puzzles)))
-    chosen = np.full(len(puzzles), len(world.actions))
-    assert whole.stop == len(world.actions) + 1
+        episodes.reset(range(len(problems)), np.arange(len(problems)))
+    chosen = np.full(len(problems), len(transitions.actions))
+    assert whole.stop == len(transitions.actions) + 1
     found = whole.step(chosen)
-    first = parts.step(np.full(len(puzzles), option[0]))
+    first = parts.step(np.full(len(problems), option[0]))
     second = parts.step(np.where(first.success, parts.stop, option[1]))
     goes_on = ~first.success & ~first.refused
     assert np.array_equal(whole.grids, parts.grids)
@@ -256,24 +268,31 @@ def test_an_option_is_its_actions_one_after_another(world: World, puzzles: list[
     assert np.array_equal(found.success, first.success | (second.success & goes_on))
 
 
-def test_shaping_pays_the_fall_of_the_distance(world: World, puzzles: list[Puzzle]) -> None:
+def test_shaping_pays_the_fall_of_the_distance(transitions: TransitionCache, problems: list[Problem]) -> None:
     plain, shaped = RewardConfig(), RewardConfig(shaping_weight=2.0)
     totals = []
     for reward in (plain, shaped):
         config = EnvConfig(dynamics="grounded", max_steps=3, gamma=1.0, reward=reward)
-        episodes = Episodes(world, puzzles, config, 1)
-        episodes.begin([0], np.array([next(n for n, p in enumerate(puzzles) if len(p.trace) == 2)]))
+        episodes = BatchedEpisodes(transitions, problems, config, 1)
+        episodes.reset([0], np.array([next(n for n, p in enumerate(problems) if len(p.trace) == 2)]))
         start = float(episodes.potential()[0])
-        total = sum(float(episodes.step(np.array([a])).reward[0]) for a in puzzles[int(episodes.puzzle[0])].trace)
+        total = sum(
+            float(episodes.step(np.array([a])).reward[0]) for a in problems[int(episodes.problem_index[0])].trace
+        )
         totals.append(total)
     # Telescoped: with the potential 0 at the end, what is left is minus that of the beginning.
     assert totals[1] - totals[0] == pytest.approx(-2.0 * start, rel=1e-4)
 
 
-def test_a_world_makes_room_for_any_number_of_grids(world: World) -> None:
-    world.forget()
-    numbers = [world.number(np.array([[n // 100, n // 10 % 10, n % 10]], dtype=np.uint8)) for n in range(1000)]
-    numbers += [world.number(np.array([[n // 100], [n // 10 % 10], [n % 10]], dtype=np.uint8)) for n in range(1000)]
-    first = [world.legal(number) for number in numbers]
-    assert all(np.array_equal(world.legal(number), before) for number, before in zip(numbers, first, strict=True))
-    world.forget()
+def test_a_world_makes_room_for_any_number_of_grids(transitions: TransitionCache) -> None:
+    transitions.forget()
+    numbers = [transitions.intern(np.array([[n // 100, n // 10 % 10, n % 10]], dtype=np.uint8)) for n in range(1000)]
+    numbers += [
+        transitions.intern(np.array([[n // 100], [n // 10 % 10], [n % 10]], dtype=np.uint8)) for n in range(1000)
+    ]
+    first = [transitions.legal_actions([number])[0][0] for number in numbers]
+    assert all(
+        np.array_equal(transitions.legal_actions([number])[0][0], before)
+        for number, before in zip(numbers, first, strict=True)
+    )
+    transitions.forget()

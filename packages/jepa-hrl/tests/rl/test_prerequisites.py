@@ -52,11 +52,11 @@ def test_a_reasoner_begins_with_a_policy_of_its_own_jepa(
     others = [replace(SMALL, env=EnvConfig(undo=True)), replace(SMALL, policy=PolicyConfig(24))]
     for number, config in enumerate(others):
         found = finish(tmp_path, f"quick-{5 + number}", jepa, 250 + number, config)
-        assert cloning_cli.cloned_policy(config, jepa, CONSOLE) == found
-    assert cloning_cli.cloned_policy(SMALL, jepa, CONSOLE) == theirs
+        assert cloning_cli.ensure_cloned_policy(config, jepa, CONSOLE) == found
+    assert cloning_cli.ensure_cloned_policy(SMALL, jepa, CONSOLE) == theirs
     damaged = finish(tmp_path, "quick-4", jepa, 300)
     next((damaged / "checkpoints").glob("*.pt")).write_bytes(b"no checkpoint")
-    assert cloning_cli.cloned_policy(SMALL, jepa, CONSOLE) == theirs
+    assert cloning_cli.ensure_cloned_policy(SMALL, jepa, CONSOLE) == theirs
 
 
 def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
@@ -74,7 +74,7 @@ def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
         return 0
 
     monkeypatch.setattr(cloning_cli, "main", train)
-    assert cloning_cli.cloned_policy(SMALL, jepa, CONSOLE).name == "quick-2"
+    assert cloning_cli.ensure_cloned_policy(SMALL, jepa, CONSOLE).name == "quick-2"
     assert asked == [
         [
             "--env.undo=false", "--policy.hidden_dim=16", "--policy.foresight=true", "--cloning.strays=0",
@@ -97,5 +97,5 @@ def test_a_piece_that_was_stopped_stops_the_command_with_its_status(
 ) -> None:
     monkeypatch.setattr(prerequisites, "workspace_folder", lambda: tmp_path)
     with pytest.raises(RunFailure, match="go on with train-it --resume auto") as stopped:
-        prerequisites.piece(None, "method", "train-it", lambda arguments: status, "policy", CONSOLE)
+        prerequisites.ensure_run(None, "method", "train-it", lambda arguments: status, "policy", CONSOLE)
     assert stopped.value.status == ends

@@ -56,12 +56,12 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """Where puzzles come from.
+    """Where problems come from.
 
     Attributes:
         curriculum: file in configs/data whose tasks are learnt from.
         manifest: tasks to learn from instead of the curriculum's; null for those.
-        practice: puzzles that are drawn beside them, without the search for shorter rules.
+        practice: problems that are drawn beside them, without the search for shorter rules.
         practice_curriculum: file in configs/data whose kinds of programs they are of.
         held_out: file in configs/data whose tasks measure.
         held_out_manifest: tasks that measure instead of those; null for those.

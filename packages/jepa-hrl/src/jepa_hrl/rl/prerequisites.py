@@ -20,7 +20,7 @@ def _any(run: RunFolder) -> bool:
     return True
 
 
-def finished_run(method: str, fits: Callable[[RunFolder], bool] = _any) -> RunFolder | None:
+def latest_finished_run(method: str, fits: Callable[[RunFolder], bool] = _any) -> RunFolder | None:
     """The newest run of a method's quick recipe that came to its end, of those that fit."""
     folders = (workspace_folder() / "runs" / method).glob(f"{RECIPE}-*")
     runs = [run for run in map(RunFolder, folders) if run.summary.exists()]
@@ -28,7 +28,7 @@ def finished_run(method: str, fits: Callable[[RunFolder], bool] = _any) -> RunFo
     return next(filter(fits, runs), None)
 
 
-def piece(
+def ensure_run(
     given: str | None, method: str, command: str, train: Callable[[Sequence[str]], int], what: str, console: Console,
     arguments: Sequence[str] = (), fits: Callable[[RunFolder], bool] = _any,
 ) -> Path:  # fmt: skip
@@ -42,12 +42,12 @@ def piece(
     """
     if given is not None:
         return Path(given)
-    run = finished_run(method, fits)
+    run = latest_finished_run(method, fits)
     if run is None:
         command = " ".join((command, *arguments))
         console.print(f"there is no {what} yet; training one with {command}", highlight=False, soft_wrap=True)
         status = train(arguments)
-        run = finished_run(method, fits)
+        run = latest_finished_run(method, fits)
         if status or run is None:
             reason = f"{what} was not trained to its end; go on with {command} --resume auto"
             raise RunFailure(reason, status or EXIT_FAILED)
@@ -55,13 +55,13 @@ def piece(
     return run.path
 
 
-def finished_program_jepa() -> Path | None:
+def latest_program_jepa() -> Path | None:
     """The newest program-conditioned JEPA that was trained to its end, if there is one."""
-    run = finished_run(PROGRAM_METHOD)
+    run = latest_finished_run(PROGRAM_METHOD)
     return run.path if run else None
 
 
-def program_jepa(given: str | None, console: Console) -> Path:
+def ensure_program_jepa(given: str | None, console: Console) -> Path:
     """The program-conditioned JEPA to think with."""
     what = "program-conditioned JEPA"
-    return piece(given, PROGRAM_METHOD, PROGRAM_COMMAND, train_program_jepa, what, console)
+    return ensure_run(given, PROGRAM_METHOD, PROGRAM_COMMAND, train_program_jepa, what, console)

@@ -14,7 +14,7 @@ from arc_core.errors import InputError
 from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
 from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
-from jepa_hrl.rl.policy.agent import Agent, opened_agent
+from jepa_hrl.rl.policy.agent import Agent, load_agent
 from jepa_hrl.rl.policy.guided_search import GuidedLimits, GuidedSearch
 from jepa_hrl.search.engine import Limits, Outcome
 from jepa_hrl.solvers.program_search import limits_of, prediction
@@ -46,8 +46,8 @@ def search_tasks(
     agent: Agent, tasks: Sequence[Task], env: EnvConfig, limits: GuidedLimits, workers: int = -1
 ) -> Iterator[tuple[int, Outcome]]:
     """Each task's number and outcome as soon as it is done."""
-    agent.world.forget()
-    workers = workers if agent.world.device.type == "cpu" else 1
+    agent.cache.forget()
+    workers = workers if agent.cache.device.type == "cpu" else 1
     jobs = (delayed(_search)(agent, number, task.without_answers(), env, limits) for number, task in enumerate(tasks))
     yield from run_in_workers(jobs, workers, return_as="generator_unordered", pre_dispatch="2 * n_jobs")
 
@@ -68,7 +68,7 @@ def open_reasoner(path: Path | None, device: str) -> OpenSolver:
     file = resolve_checkpoint(path)
     where = solving_device(device)
     checkpoint = load_checkpoint(file, METHOD, where)
-    agent, config = opened_agent(checkpoint, file, where)
+    agent, config = load_agent(checkpoint, file, where)
     solver = ReasonerSolver(agent, config.env, GuidedLimits())
     parameters = count_parameters(agent.policy, agent.jepa.model)
     return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data, parameters)

@@ -25,7 +25,7 @@ from jepa_hrl.jepa.checkpoint import load_jepa
 from jepa_hrl.jepa.config import METHOD as JEPA_METHOD
 from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
 from jepa_hrl.search.engine import Limits
-from jepa_hrl.search.explain import trace_steps, steps_to_svg
+from jepa_hrl.search.explain import steps_to_svg, trace_steps
 from jepa_hrl.search.results import ATTEMPTS, Result, by_phase, summary
 from jepa_hrl.solvers.active_reasoner import ReasonerSolver, open_reasoner
 from jepa_hrl.solvers.evaluate_arc import (

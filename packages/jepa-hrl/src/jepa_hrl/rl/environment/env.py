@@ -14,16 +14,16 @@ from rich.console import Console
 
 from arc_core.render import PALETTE, grids_to_text
 from jepa_hrl.rl.config import EnvConfig
-from jepa_hrl.rl.environment.episodes import LATENT_BOUND, Episodes, Observation, Options, Stepped
-from jepa_hrl.rl.environment.grid_cache import World
-from jepa_hrl.rl.environment.problems import Puzzle
+from jepa_hrl.rl.environment.episodes import LATENT_BOUND, BatchedEpisodes, Observation, Options, StepResult
+from jepa_hrl.rl.environment.problems import Problem
+from jepa_hrl.rl.environment.transition_cache import TransitionCache
 
 _CELL, _GAP = 12, 24  # pixels
 
 
-def observation_space(world: World, config: EnvConfig, choices: int) -> spaces.Dict:
+def observation_space(cache: TransitionCache, config: EnvConfig, choices: int) -> spaces.Dict:
     """Of one episode."""
-    shape = (config.demonstrations, world.width)
+    shape = (config.demonstrations, cache.latent_dim)
     return spaces.Dict(
         {
             "current": spaces.Box(-LATENT_BOUND, LATENT_BOUND, shape, np.float32),
@@ -71,7 +71,7 @@ class LatentReasoningEnv(gymnasium.Env[dict[str, Any], np.int64]):
     actions done, of which options have several.
 
     ## Arguments
-    `world`: JEPA and actions; `puzzles`: tasks to draw from; `config`: see `EnvConfig`; `render_mode`: "ansi" for
+    `cache`: JEPA and actions; `problems`: tasks to draw from; `config`: see `EnvConfig`; `render_mode`: "ansi" for
     coloured text, "rgb_array" for pixels, of the first demonstration's real grid beside its goal; `options`: sequences
     of actions that stand as choices of their own between the actions and stopping.
     """
@@ -79,12 +79,12 @@ class LatentReasoningEnv(gymnasium.Env[dict[str, Any], np.int64]):
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012 (as gymnasium declares it)
 
     def __init__(
-        self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, render_mode: str | None = None,
+        self, cache: TransitionCache, problems: Sequence[Problem], config: EnvConfig, render_mode: str | None = None,
         options: Options = (),
     ) -> None:  # fmt: skip
-        self.episodes = Episodes(world, puzzles, config, 1, options)
+        self.episodes = BatchedEpisodes(cache, problems, config, 1, options)
         choices = self.episodes.stop + 1
-        self.observation_space = observation_space(world, config, choices)
+        self.observation_space = observation_space(cache, config, choices)
         self.action_space = spaces.Discrete(choices)
         self.render_mode = render_mode
 
@@ -93,10 +93,10 @@ class LatentReasoningEnv(gymnasium.Env[dict[str, Any], np.int64]):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begins an episode."""
         super().reset(seed=seed)
-        drawn = self.np_random.integers(len(self.episodes.puzzles))
+        drawn = self.np_random.integers(len(self.episodes.problems))
         number = int(options["puzzle"]) if options and "puzzle" in options else int(drawn)
-        self.episodes.begin([0], np.array([number]))
-        return _first(self.episodes.observation()), {"puzzle": self.episodes.puzzles[number].name}
+        self.episodes.reset([0], np.array([number]))
+        return _first(self.episodes.observation()), {"puzzle": self.episodes.problems[number].name}
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Takes an action."""
@@ -114,8 +114,8 @@ class LatentReasoningEnv(gymnasium.Env[dict[str, Any], np.int64]):
 
     def render(self) -> Any:
         """The first demonstration's real grid beside its goal."""
-        world, episodes = self.episodes.world, self.episodes
-        grid, goal = world.grids[episodes.grids[0, 0]], world.grids[episodes.goals[0, 0]]
+        cache, episodes = self.episodes.cache, self.episodes
+        grid, goal = cache.grids[episodes.grids[0, 0]], cache.grids[episodes.goals[0, 0]]
         if self.render_mode == "ansi":
             console = Console(force_terminal=True, color_system="truecolor", width=120, file=io.StringIO())
             with console.capture() as shown:
@@ -130,7 +130,7 @@ def _first(observation: Observation) -> dict[str, Any]:
     return {name: values[0] for name, values in observation.items()}
 
 
-def information(found: Stepped) -> dict[str, npt.NDArray[Any]]:
+def information(found: StepResult) -> dict[str, npt.NDArray[Any]]:
     """What a step's `info` says, (N,) each."""
     return {
         "grounded": found.grounded, "success": found.success, "distance": found.distance, "refused": found.refused,
@@ -160,12 +160,17 @@ class LatentReasoningVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
     metadata = {**LatentReasoningEnv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
     def __init__(
-        self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, num_envs: int, options: Options = ()
+        self,
+        cache: TransitionCache,
+        problems: Sequence[Problem],
+        config: EnvConfig,
+        num_envs: int,
+        options: Options = (),
     ) -> None:
-        self.episodes = Episodes(world, puzzles, config, num_envs, options)
+        self.episodes = BatchedEpisodes(cache, problems, config, num_envs, options)
         self.num_envs = num_envs
         choices = self.episodes.stop + 1
-        self.single_observation_space = observation_space(world, config, choices)
+        self.single_observation_space = observation_space(cache, config, choices)
         self.single_action_space = spaces.Discrete(choices)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -187,13 +192,13 @@ class LatentReasoningVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
             old if new is None else gymnasium.utils.seeding.np_random(new)[0]
             for old, new in zip(kept, seeds, strict=True)
         ]
-        self._begin(range(self.num_envs))
+        self._reset_rows(range(self.num_envs))
         return dict(self.episodes.observation()), {}
 
-    def _begin(self, rows: Sequence[int]) -> None:
-        count = len(self.episodes.puzzles)
+    def _reset_rows(self, rows: Sequence[int]) -> None:
+        count = len(self.episodes.problems)
         chosen = np.array([int(self._randoms[row].integers(count)) for row in rows], dtype=np.int64)
-        self.episodes.begin(list(rows), chosen)
+        self.episodes.reset(list(rows), chosen)
 
     def step(
         self, actions: npt.NDArray[np.int64]
@@ -205,6 +210,6 @@ class LatentReasoningVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
         observation = self.episodes.observation()
         if ended.any():
             infos["final_obs"], infos["_final_obs"] = observation, ended
-            self._begin(np.flatnonzero(ended).tolist())
+            self._reset_rows(np.flatnonzero(ended).tolist())
             observation = self.episodes.observation()
         return dict(observation), found.reward.astype(np.float64), found.terminated, found.truncated, infos

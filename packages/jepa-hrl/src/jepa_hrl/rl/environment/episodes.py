@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jepa_hrl.rl.config import EnvConfig
-from jepa_hrl.rl.environment.grid_cache import REFUSED, Flags, Floats, Integers, World, mark
-from jepa_hrl.rl.environment.problems import Puzzle
+from jepa_hrl.rl.environment.problems import Problem
+from jepa_hrl.rl.environment.transition_cache import REFUSED, Flags, Floats, Integers, TransitionCache, grid_hash
 
 LATENT_BOUND = 1e4  # of an observation's channels, which stay far below
 
@@ -23,7 +23,7 @@ Observation = dict[str, npt.NDArray[np.float32] | npt.NDArray[np.int8]]
 
 
 @dataclass(frozen=True)
-class Stepped:
+class StepResult:
     """What a step brought, (N,) each.
 
     Attributes:
@@ -59,7 +59,7 @@ class Turn(NamedTuple):
 
     running: Flags
     choices: Integers
-    result: Stepped
+    result: StepResult
     ended: Flags
 
 
@@ -79,22 +79,22 @@ def cosine_distance(one: Floats, other: Floats) -> Floats:
     return found
 
 
-class Episodes:
+class BatchedEpisodes:
     """The state of N episodes."""
 
     def __init__(
-        self, world: World, puzzles: Sequence[Puzzle], config: EnvConfig, count: int, options: Options = ()
+        self, cache: TransitionCache, problems: Sequence[Problem], config: EnvConfig, count: int, options: Options = ()
     ) -> None:
         """N episodes, none of them begun."""
-        self.options, self._back = options, len(world.actions)  # the latter in plans, beside actions
-        self._choices = [(action,) for action in range(len(world.actions))] + list(options)
+        self.options, self._back = options, len(cache.actions)  # the latter in plans, beside actions
+        self._choices = [(action,) for action in range(len(cache.actions))] + list(options)
         self.undo = len(self._choices) if config.undo else None
         if config.undo:
             self._choices.append((self._back,))
         self.stop = len(self._choices)
-        self.world, self.puzzles, self.config, self.count = world, puzzles, config, count
-        k, d = config.demonstrations, world.width
-        self.puzzle = np.zeros(count, dtype=np.int64)
+        self.cache, self.problems, self.config, self.count = cache, problems, config, count
+        k, d = config.demonstrations, cache.latent_dim
+        self.problem_index = np.zeros(count, dtype=np.int64)
         self.grids = np.zeros((count, k), dtype=np.int64)  # the real ones
         self.goals = np.zeros((count, k), dtype=np.int64)
         self.latents = np.zeros((count, k, d), dtype=np.float32)  # foreseen or real, as the dynamics say
@@ -102,48 +102,48 @@ class Episodes:
         self.steps = np.zeros(count, dtype=np.int64)
         self.mask = np.zeros((count, self.stop + 1), dtype=np.int8)
         self.tables: list[dict[int, int] | None] = [None] * count
-        self.taken: list[list[int]] = [[] for _ in range(count)]  # and not taken back
+        self.actions_taken: list[list[int]] = [[] for _ in range(count)]  # and not taken back
         self._trails: list[list[_Before]] = [[] for _ in range(count)]
-        self._visited = np.zeros((count, config.max_steps + 1), dtype=np.int64)  # marks of first grids, step by step
-        self._bits = np.array([*(action.bits for action in world.actions.actions), 0.0], dtype=np.float32)
+        self._visited = np.zeros((count, config.max_steps + 1), dtype=np.int64)  # hashes of first grids, step by step
+        self._bits = np.array([*(action.bits for action in cache.actions.actions), 0.0], dtype=np.float32)
 
-    def begin(self, rows: Sequence[int], puzzles: Integers) -> None:
-        """Begins episodes anew with puzzles of these numbers."""
-        world = self.world
-        for row, number in zip(rows, puzzles.tolist(), strict=True):
-            puzzle = self.puzzles[number]
-            self.puzzle[row] = number
-            self.grids[row], self.goals[row] = world.numbers(puzzle)
-            self.taken[row], self._trails[row] = [], []
-            self._visited[row] = mark(puzzle.inputs[0])
+    def reset(self, rows: Sequence[int], problems: Integers) -> None:
+        """Begins episodes anew with problems of these numbers."""
+        cache = self.cache
+        for row, number in zip(rows, problems.tolist(), strict=True):
+            problem = self.problems[number]
+            self.problem_index[row] = number
+            self.grids[row], self.goals[row] = cache.intern_problem(problem)
+            self.actions_taken[row], self._trails[row] = [], []
+            self._visited[row] = grid_hash(problem.inputs[0])
         chosen = np.asarray(rows, dtype=np.int64)
-        both = world.latents(np.stack([self.grids[chosen], self.goals[chosen]]))
+        both = cache.latents(np.stack([self.grids[chosen], self.goals[chosen]]))
         self.latents[chosen], self.goal_latents[chosen] = both
         self.steps[chosen] = 0
-        self._look(rows)
+        self._update_masks(rows)
 
-    def _look(self, rows: Sequence[int]) -> None:
+    def _update_masks(self, rows: Sequence[int]) -> None:
         """What may be done now in some episodes."""
         if not len(rows):
             return
-        world, chosen = self.world, np.asarray(rows, dtype=np.int64)
-        recolor, actions = world.actions.recolor, len(world.actions)
-        changes, marks = world.prospects(self.grids[chosen, 0].tolist())
-        been = (marks[:, :, None] == self._visited[chosen][:, None]).any(axis=2)
+        cache, chosen = self.cache, np.asarray(rows, dtype=np.int64)
+        recolor, actions = cache.actions.recolor, len(cache.actions)
+        changes, hashes = cache.legal_actions(self.grids[chosen, 0].tolist())
+        been = (hashes[:, :, None] == self._visited[chosen][:, None]).any(axis=2)
         self.mask[chosen, :actions] = changes & ~been
         self.mask[chosen, -1] = 1
         if recolor is not None:
-            alike = (world.shapes(self.grids[chosen]) == world.shapes(self.goals[chosen])).all(axis=1)
+            alike = (cache.shapes(self.grids[chosen]) == cache.shapes(self.goals[chosen])).all(axis=1)
             self.mask[chosen, recolor] = 0
             for row, possible in zip(chosen.tolist(), alike.tolist(), strict=True):
                 self.tables[row] = None
                 if possible:
-                    self.tables[row] = world.table(self.grids[row].tolist(), self.goals[row].tolist())
+                    self.tables[row] = cache.color_table(self.grids[row].tolist(), self.goals[row].tolist())
                     self.mask[row, recolor] = self.tables[row] is not None
         for number, option in enumerate(self.options, actions):
             self.mask[chosen, number] = self.mask[chosen, option[0]]
         if self.undo is not None:
-            self.mask[chosen, self.undo] = [len(self.taken[row]) > 0 for row in chosen.tolist()]
+            self.mask[chosen, self.undo] = [len(self.actions_taken[row]) > 0 for row in chosen.tolist()]
 
     def observation(self, rows: Integers | None = None) -> Observation:
         """Episodes' observations, all or those of some rows; the arrays are the caller's."""
@@ -181,7 +181,7 @@ class Episodes:
             yield Turn(running.copy(), choices, result, ended)
             running &= ~ended
 
-    def step(self, choices: Integers) -> Stepped:
+    def step(self, choices: Integers) -> StepResult:
         """Makes a choice in every episode: an action, an option to its end, or to stop.
 
         An option ends early where the goals are reached, steps run out or an action is refused. Its reward is the
@@ -209,14 +209,14 @@ class Episodes:
         if self.config.reward.shaping_weight:
             reward += stop * self.config.reward.shaping_weight * distances  # nothing is left to fall
         truncated = (self.steps >= self.config.max_steps) & ~success & ~stop
-        return Stepped(
+        return StepResult(
             reward.astype(np.float32), success | stop, truncated, success, (self.grids == self.goals).all(axis=1),
             distances.astype(np.float32), refused, duration,
         )  # fmt: skip
 
     def _step_once(self, actions: Integers, active: Flags) -> tuple[npt.NDArray[np.float64], Flags, Flags]:
         """Takes an action in the active episodes; what is paid, whether the goals are reached, what was refused."""
-        config, reward, world = self.config, self.config.reward, self.world
+        config, reward, cache = self.config, self.config.reward, self.cache
         before = self.potential() if reward.shaping_weight else 0.0
         undoing = active & (actions == self._back)
         undone = undoing & np.array([len(trail) > 0 for trail in self._trails])
@@ -225,10 +225,10 @@ class Episodes:
         changed, refused = self._act(actions, active & ~undoing)
         refused |= undoing & ~undone  # there is nothing to take back at the beginning
         if config.dynamics == "grounded":
-            self.latents[changed] = world.latents(self.grids[changed])
+            self.latents[changed] = cache.latents(self.grids[changed])
         elif len(changed):
             tables = [self.tables[row] for row in changed.tolist()]
-            self.latents[changed] = world.foreseen(self.latents[changed], actions[changed], tables)
+            self.latents[changed] = cache.predict_latents(self.latents[changed], actions[changed], tables)
         self.steps += active
         if config.dynamics == "grounded":
             reached = (self.grids == self.goals).all(axis=1) & active
@@ -236,7 +236,7 @@ class Episodes:
             distances = cosine_distance(self.latents, self.goal_latents)
             reached = (distances.max(axis=1) < reward.success_distance) & active
         reached &= ~undoing  # the beginning may be near the goals, and nothing is solved by going back to it
-        self._look([row for row in changed.tolist() if not reached[row]] + back)
+        self._update_masks([row for row in changed.tolist() if not reached[row]] + back)
         for row, mask in zip(back, masks, strict=True):
             self.mask[row] &= mask  # what was refused there still is
         paid = reward.success_bonus * reached - reward.step_penalty - reward.simplicity_weight * self._bits[actions]
@@ -247,29 +247,29 @@ class Episodes:
 
     def _act(self, actions: Integers, active: Flags) -> tuple[Integers, Flags]:
         """Applies actions to the real grids; the rows whose grids changed, and which actions were refused."""
-        world, refused = self.world, np.zeros(self.count, dtype=bool)
+        cache, refused = self.cache, np.zeros(self.count, dtype=bool)
         changed = []
         for row in np.flatnonzero(active).tolist():
             action = int(actions[row])
             grids, table = self.grids[row].tolist(), self.tables[row]
-            if action == world.actions.recolor:
-                after = [REFUSED] if table is None else [world.renamed(grid, table) for grid in grids]
+            if action == cache.actions.recolor:
+                after = [REFUSED] if table is None else [cache.recolor(grid, table) for grid in grids]
             else:
-                after = [world.outcome(grid, action) for grid in grids]
+                after = [cache.outcome(grid, action) for grid in grids]
             if REFUSED in after:
                 refused[row] = True
                 continue
             if self.undo is not None:
                 self._trails[row].append(_Before(grids, self.latents[row].copy(), self.mask[row].copy()))
             self.grids[row] = after
-            self.taken[row].append(action)
-            self._visited[row, self.steps[row] + 1] = mark(world.grids[after[0]])
+            self.actions_taken[row].append(action)
+            self._visited[row, self.steps[row] + 1] = grid_hash(cache.grids[after[0]])
             changed.append(row)
         return np.array(changed, dtype=np.int64), refused
 
     def _take_back(self, row: int) -> npt.NDArray[np.int8]:
         """Undoes an episode's last action; what could be done before it."""
         before = self._trails[row].pop()
-        self.taken[row].pop()
+        self.actions_taken[row].pop()
         self.grids[row], self.latents[row] = before.grids, before.latents
         return before.mask

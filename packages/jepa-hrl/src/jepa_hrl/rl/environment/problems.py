@@ -22,7 +22,7 @@ _TASKS_A_JOB = 200
 
 
 @dataclass(frozen=True, eq=False)
-class Puzzle:
+class Problem:
     """A task as an agent sees it.
 
     Attributes:
@@ -41,36 +41,36 @@ class Puzzle:
     phase: str = ""
 
 
-def puzzle_of(task: Task, demonstrations: int) -> Puzzle:
+def problem_from_task(task: Task, demonstrations: int) -> Problem:
     """A task's first demonstrations; where it has fewer, they come again."""
     pairs = [task.train[n % len(task.train)] for n in range(demonstrations)]
     outputs = [pair.output for pair in pairs if pair.output is not None]
-    return Puzzle(task.task_id, tuple(pair.input for pair in pairs), tuple(outputs))
+    return Problem(task.task_id, tuple(pair.input for pair in pairs), tuple(outputs))
 
 
-def _traced(
+def _traced_problem(
     task: Task, steps: Sequence[tuple[str, Arguments]], phase: str, actions: ActionSet, demonstrations: int
-) -> Puzzle:
+) -> Problem:
     """A synthetic task with the actions of its program, if they solve it.
 
     Colours can be renamed only at the end, where the table shows; that is tried for programs that do so before.
     """
-    puzzle = puzzle_of(task, demonstrations)
+    problem = problem_from_task(task, demonstrations)
     numbers = [actions.index_of(name, arguments) for name, arguments in steps if name != RECOLOR]
     if len(numbers) < len(steps):
         numbers.append(actions.recolor)
     known = tuple(number for number in numbers if number is not None)
-    steps_needed = reached_after(known, puzzle, actions) if len(known) == len(numbers) else None
-    return Puzzle(puzzle.name, puzzle.inputs, puzzle.goals, len(steps), known[: steps_needed or 0], phase)
+    steps_needed = steps_to_goal(known, problem, actions) if len(known) == len(numbers) else None
+    return Problem(problem.name, problem.inputs, problem.goals, len(steps), known[: steps_needed or 0], phase)
 
 
-def reached_after(numbers: Sequence[int], puzzle: Puzzle, actions: ActionSet) -> int | None:
+def steps_to_goal(numbers: Sequence[int], problem: Problem, actions: ActionSet) -> int | None:
     """How many of some actions, each of which must give a new first grid, make the goals; None if none do."""
-    grids: list[Array] = list(puzzle.inputs)
+    grids: list[Array] = list(problem.inputs)
     before = [grids[0]]
     for count, number in enumerate(numbers, 1):
         if number == actions.recolor:
-            table = infer_color_table(grids, puzzle.goals)
+            table = infer_color_table(grids, problem.goals)
             if table is None:
                 return None
             grids = [apply_color_table(grid, table) for grid in grids]
@@ -81,12 +81,12 @@ def reached_after(numbers: Sequence[int], puzzle: Puzzle, actions: ActionSet) ->
                 return None
             grids = after
             before.append(grids[0])
-        if all(np.array_equal(grid, goal) for grid, goal in zip(grids, puzzle.goals, strict=True)):
+        if all(np.array_equal(grid, goal) for grid, goal in zip(grids, problem.goals, strict=True)):
             return count
     return None
 
 
-def manifest_puzzles(path: Path, actions: ActionSet, demonstrations: int) -> list[Puzzle]:
+def load_problems(path: Path, actions: ActionSet, demonstrations: int) -> list[Problem]:
     """The tasks of a manifest.
 
     Raises:
@@ -96,7 +96,7 @@ def manifest_puzzles(path: Path, actions: ActionSet, demonstrations: int) -> lis
     for number, traced in enumerate(read_manifest(path), 1):
         phase = str(traced.metadata.get("phase", ""))
         try:
-            found.append(_traced(traced.task, traced.trace, phase, actions, demonstrations))
+            found.append(_traced_problem(traced.task, traced.trace, phase, actions, demonstrations))
         except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
             raise InputError(
                 f"{show_path(path)}, task {number}: rule_trace must be steps with their arguments, as generate-dataset "
@@ -105,9 +105,9 @@ def manifest_puzzles(path: Path, actions: ActionSet, demonstrations: int) -> lis
     return found
 
 
-def practice_puzzles(
+def generate_practice_problems(
     config: Path, count: int, seed: int, actions: ActionSet, demonstrations: int, workers: int = -1
-) -> list[Puzzle]:
+) -> list[Problem]:
     """Puzzles of a curriculum's programs on new grids, each phase with its share; see `make_practice_task`."""
     plans = build_plans(read_config(config))
     total = sum(number for _, number in plans)
@@ -117,13 +117,13 @@ def practice_puzzles(
         starts = range(0, share, _TASKS_A_JOB)
         jobs += [(plan, range(start, min(start + _TASKS_A_JOB, share))) for start in starts]
     made = (delayed(_practice)(plan, numbers, seed, actions, demonstrations) for plan, numbers in jobs)
-    return [puzzle for part in run_in_workers(made, workers, return_as="list") for puzzle in part]
+    return [problem for part in run_in_workers(made, workers, return_as="list") for problem in part]
 
 
-def _practice(plan: PhasePlan, numbers: range, seed: int, actions: ActionSet, demonstrations: int) -> list[Puzzle]:
+def _practice(plan: PhasePlan, numbers: range, seed: int, actions: ActionSet, demonstrations: int) -> list[Problem]:
     found = []
     for number in numbers:
         made = make_practice_task(plan, number, seed)
         steps = [(step.name, arguments) for step, arguments in made.trace]
-        found.append(_traced(made.task, steps, made.phase, actions, demonstrations))
+        found.append(_traced_problem(made.task, steps, made.phase, actions, demonstrations))
     return found

@@ -10,20 +10,20 @@ from arc_core.config import build_config
 from jepa_hrl.jepa.data.tasks import curriculum_manifest
 from jepa_hrl.rl.config import EnvConfig, TasksConfig
 from jepa_hrl.rl.environment.env import LatentReasoningEnv, LatentReasoningVectorEnv
-from jepa_hrl.rl.environment.grid_cache import World
-from jepa_hrl.rl.environment.problems import Puzzle, manifest_puzzles
-from jepa_hrl.rl.prerequisites import finished_program_jepa
+from jepa_hrl.rl.environment.problems import Problem, load_problems
+from jepa_hrl.rl.environment.transition_cache import TransitionCache
+from jepa_hrl.rl.prerequisites import latest_program_jepa
 from jepa_hrl.world_model.checkpoint import load_program_jepa
 
 
 def _opened(
     checkpoint: str | None, manifest: str | None, settings: dict[str, Any]
-) -> tuple[World, list[Puzzle], EnvConfig]:
+) -> tuple[TransitionCache, list[Problem], EnvConfig]:
     config, _ = build_config(EnvConfig, settings, "the environment's settings")
-    jepa = load_program_jepa(Path(checkpoint) if checkpoint else finished_program_jepa(), torch.device("cpu"))
+    jepa = load_program_jepa(Path(checkpoint) if checkpoint else latest_program_jepa(), torch.device("cpu"))
     path = Path(manifest) if manifest else curriculum_manifest(TasksConfig().curriculum, Console(stderr=True))
-    puzzles = manifest_puzzles(path, jepa.actions, config.demonstrations)
-    return World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device), puzzles, config
+    problems = load_problems(path, jepa.actions, config.demonstrations)
+    return TransitionCache(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device), problems, config
 
 
 def make_env(

@@ -14,11 +14,11 @@ from arc_core.progress import Progress
 from arc_core.runs import RunFolder
 from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.rl.config import CLONING_COMMAND, CLONING_METHOD, OLD_KEYS, ReasonerConfig
-from jepa_hrl.rl.environment.datasets import load_puzzles
-from jepa_hrl.rl.imitation.demonstrations import demonstrate
+from jepa_hrl.rl.environment.datasets import load_problem_sets
+from jepa_hrl.rl.imitation.demonstrations import collect_demonstrations
 from jepa_hrl.rl.imitation.trainer import CloningTrainer
-from jepa_hrl.rl.policy.agent import Agent, thinks_in
-from jepa_hrl.rl.prerequisites import piece, program_jepa
+from jepa_hrl.rl.policy.agent import Agent, uses_same_world_model
+from jepa_hrl.rl.prerequisites import ensure_program_jepa, ensure_run
 from jepa_hrl.world_model.checkpoint import LoadedProgramJepa, load_program_jepa
 
 _CLONING = TrainedMethod(
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _train(argv))
 
 
-def cloned_policy(config: ReasonerConfig, jepa: LoadedProgramJepa, console: Console) -> Path:
+def ensure_cloned_policy(config: ReasonerConfig, jepa: LoadedProgramJepa, console: Console) -> Path:
     """The cloned policy that a reasoner begins with: of its size, thinking in the same latents, free to do the same."""
 
     def fits(run: RunFolder) -> bool:
@@ -41,13 +41,15 @@ def cloned_policy(config: ReasonerConfig, jepa: LoadedProgramJepa, console: Cons
         except CheckpointError:
             return False
         theirs, _ = build_config(ReasonerConfig, checkpoint.config, str(run.path))
-        return thinks_in(checkpoint, jepa) and _shape(theirs) == _shape(config)
+        return uses_same_world_model(checkpoint, jepa) and _shape(theirs) == _shape(config)
 
     alike = [f"--{key}={str(value).lower()}" for key, value in _shape(config).items()]
     if not config.env.undo:
         alike.append("--cloning.strays=0")
     alike.append(f"--program_checkpoint={jepa.file}")
-    return piece(config.policy_checkpoint, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, alike, fits)
+    return ensure_run(
+        config.policy_checkpoint, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, alike, fits
+    )
 
 
 def _shape(config: ReasonerConfig) -> dict[str, object]:
@@ -66,14 +68,14 @@ def _train(argv: Sequence[str] | None) -> int:
     if not config.cloning.epochs:
         raise InputError("cloning.epochs must be 1 or more to clone a policy; got 0")
     with fabric.rank_zero_first():
-        jepa = load_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
-        sets = load_puzzles(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
+        jepa = load_program_jepa(ensure_program_jepa(config.program_checkpoint, console), fabric.device)
+        sets = load_problem_sets(config.tasks, config.env, jepa.actions, config.trainer.seed, console)
     run = session.begin(sets.fingerprint)
     agent = Agent(jepa, config.policy, config.trainer.seed, undo=config.env.undo)
-    traced = sum(bool(puzzle.trace) for puzzle in sets.learnt)
+    traced = sum(bool(problem.trace) for problem in sets.train)
     with Progress(console, traced, "programs to imitate") as progress:
-        known = demonstrate(
-            sets.learnt, agent.foresight, agent.world, config.env, -1, progress, config.cloning.strays,
+        known = collect_demonstrations(
+            sets.train, agent.lookahead, agent.cache, config.env, -1, progress, config.cloning.strays,
             config.trainer.seed,
         )  # fmt: skip
     trainer = CloningTrainer(config, agent, sets, known, run, fabric)

@@ -1,4 +1,4 @@
-"""Behavioural cloning: a policy learns the actions of programs that are known to solve puzzles."""
+"""Behavioural cloning: a policy learns the actions of programs that are known to solve problems."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from torch.nn import functional
 from arc_core.progress import Progress
 from arc_core.randomness import seed_for
 from jepa_hrl.rl.config import EnvConfig
-from jepa_hrl.rl.environment.episodes import Episodes, Options
-from jepa_hrl.rl.environment.grid_cache import Integers, World
-from jepa_hrl.rl.environment.problems import Puzzle
-from jepa_hrl.rl.imitation.expert import Tutor
-from jepa_hrl.rl.policy.actor_critic import Batch, Foresight
-from jepa_hrl.rl.policy.evaluation import batch_of
+from jepa_hrl.rl.environment.episodes import BatchedEpisodes, Options
+from jepa_hrl.rl.environment.problems import Problem
+from jepa_hrl.rl.environment.transition_cache import Integers, TransitionCache
+from jepa_hrl.rl.imitation.expert import ProgramExpert
+from jepa_hrl.rl.policy.actor_critic import Batch, OneStepLookahead
+from jepa_hrl.rl.policy.evaluation import make_batch
 from jepa_hrl.workers import run_in_workers
 
 _AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Demonstrated:
+class Demonstrations:
     """Steps of known programs.
 
     Attributes:
@@ -41,11 +41,11 @@ class Demonstrated:
         return len(self.actions)
 
 
-def demonstrate(
-    puzzles: Sequence[Puzzle], foresight: Foresight | None, world: World, config: EnvConfig, workers: int,
+def collect_demonstrations(
+    problems: Sequence[Problem], lookahead: OneStepLookahead | None, cache: TransitionCache, config: EnvConfig, workers: int,
     progress: Progress, strays: float = 0.0, seed: int = 0, options: Options = (),
-) -> Demonstrated:  # fmt: skip
-    """What an agent sees, and what a tutor who knows the programs would do, on real grids.
+) -> Demonstrations:  # fmt: skip
+    """What an agent sees, and what a expert who knows the programs would do, on real grids.
 
     Puzzles whose program is not known are left out. Programs are followed without their detours.
 
@@ -56,12 +56,12 @@ def demonstrate(
     Source: states beside the teacher's way as in Ross, Gordon and Bagnell 2011 (arXiv:1011.0686), but drawn by the
         model's foresight.
     """
-    known = [puzzle for puzzle in puzzles if puzzle.trace]
+    known = [problem for problem in problems if problem.trace]
     grounded = dataclasses.replace(config, dynamics="grounded")
-    world.forget()
+    cache.forget()
     parts = [known[first : first + _AT_ONCE] for first in range(0, len(known), _AT_ONCE)]
     jobs = (
-        delayed(_followed)(part, foresight, world, grounded, strays, seed_for(seed, "strays", number), options)
+        delayed(_followed)(part, lookahead, cache, grounded, strays, seed_for(seed, "strays", number), options)
         for number, part in enumerate(parts)
     )
     found = []
@@ -69,20 +69,20 @@ def demonstrate(
         found.append(made)
         progress.update(min(number * _AT_ONCE, len(known)))
     batches, actions = zip(*found, strict=True)
-    return Demonstrated(Batch.joined(batches), torch.cat(actions))
+    return Demonstrations(Batch.concatenate(batches), torch.cat(actions))
 
 
 @torch.no_grad()
 def _followed(
-    puzzles: Sequence[Puzzle], foresight: Foresight | None, world: World, config: EnvConfig, strays: float, seed: int,
+    problems: Sequence[Problem], lookahead: OneStepLookahead | None, cache: TransitionCache, config: EnvConfig, strays: float, seed: int,
     options: Options,
 ) -> tuple[Batch, Tensor]:  # fmt: skip
-    """What is seen and right on the way through some puzzles."""
-    world.forget()
+    """What is seen and right on the way through some problems."""
+    cache.forget()
     random = np.random.default_rng(seed)
-    episodes = Episodes(world, puzzles, config, len(puzzles), options)
-    episodes.begin(range(len(puzzles)), np.arange(len(puzzles)))
-    tutors = [Tutor(puzzle, world) for puzzle in puzzles]
+    episodes = BatchedEpisodes(cache, problems, config, len(problems), options)
+    episodes.reset(range(len(problems)), np.arange(len(problems)))
+    experts = [ProgramExpert(problem, cache) for problem in problems]
     most = max(map(len, options), default=1)
     batches: list[Batch] = []
     actions: list[Tensor] = []
@@ -90,43 +90,47 @@ def _followed(
     def choose(rows: Integers) -> Integers:
         right, shown = np.full(len(rows), episodes.stop), np.full(len(rows), episodes.stop)
         for place, row in enumerate(rows.tolist()):
-            advice = tutors[row].advice(most)
+            advice = experts[row].actions(most)
             right[place] = advice[0] if advice else episodes.undo
             begun = [number for number, option in enumerate(options) if advice[: len(option)] == option]
             longest = max(begun, key=lambda number: len(options[number]), default=None)
-            shown[place] = right[place] if longest is None else len(world.actions) + longest
+            shown[place] = right[place] if longest is None else len(cache.actions) + longest
         possible = episodes.mask[rows, right] > 0  # not where the way has been strayed onto before
         choices = np.where(possible, right, -1)
         if possible.any():
-            batch = batch_of(episodes.observation(rows[possible]), foresight, world.device)
+            batch = make_batch(episodes.observation(rows[possible]), lookahead, cache.device)
             batches.append(batch)
-            actions.append(torch.from_numpy(shown[possible]).to(world.device))
+            actions.append(torch.from_numpy(shown[possible]).to(cache.device))
             if strays:
-                choices[possible] = _strayed(right[possible], batch, random, strays, len(world.actions))
+                choices[possible] = _perturb_actions(right[possible], batch, random, strays, len(cache.actions))
         return choices
 
     for running, choices, result, ended in episodes.play(choose):
         for row in np.flatnonzero(running & ~ended & ~result.refused).tolist():
             if choices[row] == episodes.undo:
-                tutors[row].saw_undone()
+                experts[row].observe_undo()
             else:
-                tutors[row].saw(int(choices[row]), episodes.grids[row].tolist())
-    return Batch.joined(batches), torch.cat(actions)
+                experts[row].observe(int(choices[row]), episodes.grids[row].tolist())
+    return Batch.concatenate(batches), torch.cat(actions)
 
 
-def _strayed(right: Integers, batch: Batch, random: np.random.Generator, share: float, actions: int) -> Integers:
+def _perturb_actions(
+    right: Integers, batch: Batch, random: np.random.Generator, share: float, actions: int
+) -> Integers:
     """The right choices, some replaced by other possible actions, the likelier the nearer they are foreseen to lead."""
     others = batch.mask[:, :actions].cpu().numpy().copy()
     on_way = np.flatnonzero(right < actions)
     others[on_way, right[on_way]] = False
-    nearness = batch.nearness[:, :actions].cpu().numpy() if batch.nearness.shape[1] else np.zeros(others.shape)
-    scores = np.where(others, nearness + random.gumbel(size=others.shape), -np.inf)
+    lookahead_scores = (
+        batch.lookahead_scores[:, :actions].cpu().numpy() if batch.lookahead_scores.shape[1] else np.zeros(others.shape)
+    )
+    scores = np.where(others, lookahead_scores + random.gumbel(size=others.shape), -np.inf)
     strays = (random.random(len(right)) < share) & others.any(axis=1)
     found: Integers = np.where(strays, scores.argmax(axis=1), right)
     return found
 
 
-def redrawn(batch: Batch, share: float, random: np.random.Generator) -> Batch:
+def resample_pairs(batch: Batch, share: float, random: np.random.Generator) -> Batch:
     """Observations in a share of which the K demonstrations are drawn from themselves anew, some of them twice."""
     rows, demonstrations, width = batch.current.shape
     drawn = random.integers(demonstrations, size=(rows, demonstrations))

@@ -1,12 +1,12 @@
-"""What is right to do, for one who knows a program of a puzzle, wherever a pupil has got to."""
+"""What is right to do, for one who knows a program of a problem, wherever a pupil has got to."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jepa_hrl.rl.environment.grid_cache import REFUSED, World, mark
-from jepa_hrl.rl.environment.problems import Puzzle
+from jepa_hrl.rl.environment.problems import Problem
+from jepa_hrl.rl.environment.transition_cache import REFUSED, TransitionCache, grid_hash
 
 
 class _Place(NamedTuple):
@@ -23,18 +23,18 @@ class _Place(NamedTuple):
     at: int
 
 
-class Tutor:
-    """Follows one pupil through a puzzle whose program is known."""
+class ProgramExpert:
+    """Follows one pupil through a problem whose program is known."""
 
-    def __init__(self, puzzle: Puzzle, world: World) -> None:
-        """At the puzzle's inputs."""
-        self._world = world
-        inputs, self._goals = world.numbers(puzzle)
-        way = walked(world, inputs, puzzle.trace, self._goals)
-        assert way is not None, "a puzzle's trace solves it"
-        self._places: list[_Place | None] = [_Place(puzzle.trace, way, 0)]
+    def __init__(self, problem: Problem, cache: TransitionCache) -> None:
+        """At the problem's inputs."""
+        self._cache = cache
+        inputs, self._goals = cache.intern_problem(problem)
+        way = execute_trace(cache, inputs, problem.trace, self._goals)
+        assert way is not None, "a problem's trace solves it"
+        self._places: list[_Place | None] = [_Place(problem.trace, way, 0)]
 
-    def advice(self, most: int = 1) -> tuple[int, ...]:
+    def actions(self, most: int = 1) -> tuple[int, ...]:
         """The next actions that are right, so many at the most; none where the last one had better be taken back."""
         place = self._places[-1]
         if place is None:
@@ -42,11 +42,11 @@ class Tutor:
         actions: list[int] = []
         at = place.at
         while len(actions) < most and at < len(place.trace):
-            action, at = farthest(place.trace, place.way, at, self._world)
+            action, at = longest_shortcut(place.trace, place.way, at, self._cache)
             actions.append(action)
         return tuple(actions)
 
-    def saw(self, action: int, numbers: Sequence[int]) -> None:
+    def observe(self, action: int, numbers: Sequence[int]) -> None:
         """The pupil took an action.
 
         Args:
@@ -55,7 +55,7 @@ class Tutor:
         known = next(place for place in reversed(self._places) if place is not None)
         self._places.append(self._on_way(known, list(numbers)) or self._another(known, action, numbers))
 
-    def saw_undone(self) -> None:
+    def observe_undo(self) -> None:
         """The pupil took its last action back."""
         self._places.pop()
 
@@ -71,34 +71,38 @@ class Tutor:
         if action in rest:
             without.remove(action)
         for trace in dict.fromkeys((tuple(without), rest)):
-            way = walked(self._world, numbers, trace, self._goals)
+            way = execute_trace(self._cache, numbers, trace, self._goals)
             if way is not None:
                 return _Place(trace, way, 0)
         return None
 
 
-def walked(world: World, numbers: Sequence[int], trace: Sequence[int], goals: Sequence[int]) -> list[list[int]] | None:
+def execute_trace(
+    cache: TransitionCache, numbers: Sequence[int], trace: Sequence[int], goals: Sequence[int]
+) -> list[list[int]] | None:
     """The grids, by number, before, between and after actions that lead from some to others; None if they do not."""
     way = [list(numbers)]
     for action in trace:
-        if action == world.actions.recolor:
-            table = world.table(way[-1], goals)
-            after = [REFUSED] if table is None else [world.renamed(number, table) for number in way[-1]]
+        if action == cache.actions.recolor:
+            table = cache.color_table(way[-1], goals)
+            after = [REFUSED] if table is None else [cache.recolor(number, table) for number in way[-1]]
         else:
-            after = [world.outcome(number, action) for number in way[-1]]
+            after = [cache.outcome(number, action) for number in way[-1]]
         if REFUSED in after:
             return None
         way.append(after)
     return way if way[-1] == list(goals) else None
 
 
-def farthest(trace: Sequence[int], way: Sequence[Sequence[int]], place: int, world: World) -> tuple[int, int]:
+def longest_shortcut(
+    trace: Sequence[int], way: Sequence[Sequence[int]], place: int, cache: TransitionCache
+) -> tuple[int, int]:
     """The action that leads farthest along a program's way, and how far: a program drawn at random makes detours."""
-    changes, marks = world.prospects(way[place][:1])
+    changes, hashes = cache.legal_actions(way[place][:1])
     for later in range(len(way) - 1, place + 1, -1):
-        for action in np.flatnonzero(changes[0] & (marks[0] == mark(world.grids[way[later][0]]))).tolist():
-            if [world.outcome(number, action) for number in way[place]] == list(way[later]):
+        for action in np.flatnonzero(changes[0] & (hashes[0] == grid_hash(cache.grids[way[later][0]]))).tolist():
+            if [cache.outcome(number, action) for number in way[place]] == list(way[later]):
                 return action, later
-        if later == len(way) - 1 and world.actions.recolor is not None and world.table(way[place], way[later]):
-            return world.actions.recolor, later
+        if later == len(way) - 1 and cache.actions.recolor is not None and cache.color_table(way[place], way[later]):
+            return cache.actions.recolor, later
     return trace[place], place + 1

@@ -18,10 +18,10 @@ from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
 from jepa_hrl.jepa.data.batches import epoch_order
 from jepa_hrl.rl.config import CLONING_METHOD, ReasonerConfig
-from jepa_hrl.rl.environment.datasets import PuzzleSets
-from jepa_hrl.rl.imitation.demonstrations import Demonstrated, imitation_loss, redrawn
+from jepa_hrl.rl.environment.datasets import ProblemSets
+from jepa_hrl.rl.imitation.demonstrations import Demonstrations, imitation_loss, resample_pairs
 from jepa_hrl.rl.policy.agent import Agent
-from jepa_hrl.rl.policy.evaluation import Measured, measured, try_all
+from jepa_hrl.rl.policy.evaluation import EvalMetrics, evaluate_policy
 
 _WARM_UP = 50  # optimiser steps
 
@@ -33,7 +33,7 @@ class CloningTrainer(EpochTrainer):
     loss_metric, accuracy_metric = "loss/imitation", "train/accuracy"
 
     def __init__(
-        self, config: ReasonerConfig, agent: Agent, sets: PuzzleSets, known: Demonstrated, run: RunFolder,
+        self, config: ReasonerConfig, agent: Agent, sets: ProblemSets, known: Demonstrations, run: RunFolder,
         fabric: Fabric,
     ) -> None:  # fmt: skip
         """Takes the steps to imitate, all of them in every process.
@@ -87,8 +87,8 @@ class CloningTrainer(EpochTrainer):
         self.step, self.training_data = checkpoint.step, checkpoint.training_data
 
     def init_from(self, checkpoint: Checkpoint) -> None:
-        """Takes over another run's policy; see `Agent.take`."""
-        self.agent.take(checkpoint)
+        """Takes over another run's policy; see `Agent.load_policy`."""
+        self.agent.load_policy(checkpoint)
         if self.average:
             self.average.load_state_dict(dict(self.agent.policy.named_parameters()))
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
@@ -117,10 +117,10 @@ class CloningTrainer(EpochTrainer):
         rows = torch.from_numpy(part[fabric.global_rank :: fabric.world_size]).to(fabric.device)
         torch.manual_seed(seed_for(seed, f"dropout of rank {fabric.global_rank}", self.step))
         self.agent.policy.train()
-        batch = self.known.batch.rows(rows)
+        batch = self.known.batch.select(rows)
         if config.redraw:
             random = generator_for(seed, f"redraw of rank {fabric.global_rank}", self.step)
-            batch = redrawn(batch, config.redraw, random)
+            batch = resample_pairs(batch, config.redraw, random)
         log_probabilities, values = self.forward(batch)
         self.agent.policy.eval()
         actions = self.known.actions[rows]
@@ -136,10 +136,10 @@ class CloningTrainer(EpochTrainer):
         means = cast(Tensor, fabric.all_reduce(torch.stack([loss.detach(), accuracy]))).tolist()
         return {"loss/imitation": means[0], "train/accuracy": means[1]}
 
-    def score(self) -> Measured:
-        """Held-out puzzles, with averaged weights if there are any."""
+    def score(self) -> EvalMetrics:
+        """Held-out problems, with averaged weights if there are any."""
         with self.average.average_parameters() if self.average else nullcontext():
-            return measured(try_all(self.agent, self.sets.held_out, self.config.env))
+            return evaluate_policy(self.agent, self.sets.held_out, self.config.env)
 
     def end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
         """Saves, and every `report.every` epochs measures held-out problems."""
@@ -151,7 +151,7 @@ class CloningTrainer(EpochTrainer):
         if log is not None:
             log.log(self.step, found.metrics("eval"))
         progress.say(
-            f"epoch {epoch}/{epochs}: grounded success on {found.puzzles} held-out tasks {found.success:.3f}, "
+            f"epoch {epoch}/{epochs}: grounded success on {found.problems} held-out tasks {found.success:.3f}, "
             f"length {found.length:.2f}"
         )
         quality = (found.success, -found.length)

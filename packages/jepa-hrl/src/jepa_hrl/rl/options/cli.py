@@ -17,13 +17,13 @@ from arc_core.loop import open_fabric
 from arc_core.runs import git_commit
 from arc_core.trainer_arguments import first_process_console
 from jepa_hrl.rl.config import METHOD, OLD_KEYS, TRAIN_COMMAND, ReasonerConfig
-from jepa_hrl.rl.environment.datasets import load_puzzles, practice_seed
-from jepa_hrl.rl.options.comparison import LONG, figures, worth
+from jepa_hrl.rl.environment.datasets import load_problem_sets, practice_seed
+from jepa_hrl.rl.options.comparison import LONG, compare_options, summarize_decisions
 from jepa_hrl.rl.options.discovery import OPTIONS_FORMAT, discover, read_options
-from jepa_hrl.rl.options.paired_training import VARIANTS, Pieces, taught, trained
-from jepa_hrl.rl.policy.evaluation import Tried
+from jepa_hrl.rl.options.paired_training import VARIANTS, SharedInputs, fine_tune_by_imitation, train_arm
+from jepa_hrl.rl.policy.evaluation import EpisodeOutcomes
 from jepa_hrl.rl.policy.rollouts import read_traces
-from jepa_hrl.rl.prerequisites import program_jepa
+from jepa_hrl.rl.prerequisites import ensure_program_jepa
 from jepa_hrl.world_model.checkpoint import load_program_jepa
 
 _COMMAND = "uv run --package jepa-hrl train-hierarchical"
@@ -65,15 +65,15 @@ def _train(args: argparse.Namespace, rest: Sequence[str], console: Console) -> i
     if len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 0:
         raise InputError(f"--seeds must be different whole numbers from 0 on; got {args.seeds}")
     fabric = open_fabric(config.device.name, "float32")
-    jepa = load_program_jepa(program_jepa(config.program_checkpoint, console), fabric.device)
+    jepa = load_program_jepa(ensure_program_jepa(config.program_checkpoint, console), fabric.device)
     options = read_options(args.options, jepa.actions)
     if not options:
         raise InputError(f"{show_path(args.options)} has no options; give discover-options more traces")
-    sets = load_puzzles(config.tasks, config.env, jepa.actions, practice_seed(config), console)
-    pieces = Pieces(config, jepa, sets, options)
+    sets = load_problem_sets(config.tasks, config.env, jepa.actions, practice_seed(config), console)
+    shared = SharedInputs(config, jepa, sets, options)
     root = args.run_dir or workspace_folder() / "runs" / "hierarchical" / f"{datetime.now():%Y%m%d-%H%M%S}"
     console.print(f"{len(options)} options; writing to {show_path(root)}", highlight=False, soft_wrap=True)
-    status, tries = _train_all(pieces, args.seeds, root, console)
+    status, tries = _train_all(shared, args.seeds, root, console)
     if status:
         console.print(
             f"continue with: {_COMMAND} --options {show_path(args.options)} --run-dir {show_path(root)} and "
@@ -81,25 +81,25 @@ def _train(args: argparse.Namespace, rest: Sequence[str], console: Console) -> i
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         return status
-    _conclude(args, pieces, tries, root, console)
+    _conclude(args, shared, tries, root, console)
     return 0
 
 
 def _train_all(
-    pieces: Pieces, seeds: Sequence[int], root: Path, console: Console
-) -> tuple[int, dict[str, list[Tried]]]:
+    shared: SharedInputs, seeds: Sequence[int], root: Path, console: Console
+) -> tuple[int, dict[str, list[EpisodeOutcomes]]]:
     """The exit status, and each variant's tries of the held-out tasks, a seed each."""
     begin_with: dict[str, Path | None] = dict.fromkeys(VARIANTS)
-    if pieces.config.cloning.epochs:
+    if shared.config.cloning.epochs:
         begin_with = {name: root / f"{name}-shown" for name in VARIANTS}
     for name, folder in begin_with.items():
-        status = taught(pieces, name, folder, console) if folder is not None else 0
+        status = fine_tune_by_imitation(shared, name, folder, console) if folder is not None else 0
         if status:
             return status, {}
-    tries: dict[str, list[Tried]] = {name: [] for name in VARIANTS}
+    tries: dict[str, list[EpisodeOutcomes]] = {name: [] for name in VARIANTS}
     for seed in seeds:
         for name in VARIANTS:
-            status, tried = trained(pieces, name, seed, begin_with[name], root / f"{name}-seed{seed}", console)
+            status, tried = train_arm(shared, name, seed, begin_with[name], root / f"{name}-seed{seed}", console)
             if tried is None:
                 return status, {}
             tries[name].append(tried)
@@ -107,21 +107,25 @@ def _train_all(
 
 
 def _conclude(
-    args: argparse.Namespace, pieces: Pieces, tries: Mapping[str, list[Tried]], root: Path, console: Console
+    args: argparse.Namespace,
+    shared: SharedInputs,
+    tries: Mapping[str, list[EpisodeOutcomes]],
+    root: Path,
+    console: Console,
 ) -> None:
     """Writes hierarchical.json and says what it says."""
-    each = {name: [figures(tried) for tried in some] for name, some in tries.items()}
+    each = {name: [summarize_decisions(tried) for tried in some] for name, some in tries.items()}
     seeds = {
         name: {part: mean_and_spread([one[part] for one in some]) for part in ("all", "long")}
         for name, some in each.items()
     }
-    found = worth(tries["primitives"], tries["options"])
-    names = pieces.jepa.actions.names
+    found = compare_options(tries["primitives"], tries["options"])
+    names = shared.jepa.actions.names
     write_json(
         root / "hierarchical.json",
         {
-            "options": [[names[action] for action in option] for option in pieces.options], "seeds": args.seeds,
-            "training_data": list(pieces.sets.specs), "held_out": len(pieces.sets.held_out), "commit": git_commit(),
+            "options": [[names[action] for action in option] for option in shared.options], "seeds": args.seeds,
+            "training_data": list(shared.sets.specs), "held_out": len(shared.sets.held_out), "commit": git_commit(),
             "variants": seeds, "worth": found.to_json(), "verdict": found.sentence,
         },
     )  # fmt: skip
@@ -130,7 +134,7 @@ def _conclude(
         cells = [seeds[name][part][key] for part in ("all", "long") for key in ("success", "decisions")]
         table.add_row(name, *(f"{cell['mean']:.3f} ± {cell['spread']:.3f}" for cell in cells))
     console.print(table)
-    better = "options" if found.having else "primitives"
+    better = "options" if found.is_beneficial else "primitives"
     console.print(
         f"{found.sentence}\nall of it in {show_path(root / 'hierarchical.json')}\n"
         f"next: uv run eval compare --methods active-reasoner={show_path(root / f'{better}-seed{args.seeds[0]}')} "

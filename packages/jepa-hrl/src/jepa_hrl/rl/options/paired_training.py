@@ -17,13 +17,13 @@ from arc_core.progress import Progress
 from arc_core.runs import RunFolder
 from arc_core.training_command import check_resumable, train_to_end
 from jepa_hrl.rl.config import CLONING_METHOD, METHOD, ReasonerConfig
-from jepa_hrl.rl.environment.datasets import PuzzleSets
-from jepa_hrl.rl.imitation.cli import cloned_policy
-from jepa_hrl.rl.imitation.demonstrations import demonstrate
+from jepa_hrl.rl.environment.datasets import ProblemSets
+from jepa_hrl.rl.imitation.cli import ensure_cloned_policy
+from jepa_hrl.rl.imitation.demonstrations import collect_demonstrations
 from jepa_hrl.rl.imitation.trainer import CloningTrainer
-from jepa_hrl.rl.options.comparison import figures
+from jepa_hrl.rl.options.comparison import summarize_decisions
 from jepa_hrl.rl.policy.agent import Agent
-from jepa_hrl.rl.policy.evaluation import Tried, try_all
+from jepa_hrl.rl.policy.evaluation import EpisodeOutcomes, evaluate_greedy
 from jepa_hrl.rl.ppo.trainer import Trainer
 from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 
@@ -31,12 +31,12 @@ VARIANTS = ("primitives", "options")
 
 
 @dataclass(frozen=True)
-class Pieces:
+class SharedInputs:
     """What all trainings share."""
 
     config: ReasonerConfig
     jepa: LoadedProgramJepa
-    sets: PuzzleSets
+    sets: ProblemSets
     options: tuple[tuple[int, ...], ...]
 
     def agent(self, variant: str, seed: int) -> Agent:
@@ -45,7 +45,7 @@ class Pieces:
         return Agent(self.jepa, self.config.policy, seed, options, self.config.env.undo)
 
 
-def taught(pieces: Pieces, variant: str, folder: Path, console: Console) -> int:
+def fine_tune_by_imitation(shared: SharedInputs, variant: str, folder: Path, console: Console) -> int:
     """Shows the cloned policy the programs of the tasks, with options wherever one begins what is left to do.
 
     Without this a policy that is sure of its actions would never try an option. The variant without options is shown
@@ -54,25 +54,25 @@ def taught(pieces: Pieces, variant: str, folder: Path, console: Console) -> int:
     Returns:
         The exit status; 0 if it is done, or was.
     """
-    config, run = pieces.config, RunFolder(folder)
+    config, run = shared.config, RunFolder(folder)
     if run.summary.exists():
         return 0
-    cloned = cloned_policy(config, pieces.jepa, console)
+    cloned = ensure_cloned_policy(config, shared.jepa, console)
     fabric = open_fabric(config.device.name, "float32")
-    agent, known = pieces.agent(variant, config.trainer.seed), pieces.sets.learnt
-    with Progress(console, sum(bool(puzzle.trace) for puzzle in known), f"programs shown, {variant}") as progress:
-        shown = demonstrate(
-            known, agent.foresight, agent.world, config.env, -1, progress, config.cloning.strays, config.trainer.seed,
+    agent, known = shared.agent(variant, config.trainer.seed), shared.sets.train
+    with Progress(console, sum(bool(problem.trace) for problem in known), f"programs shown, {variant}") as progress:
+        shown = collect_demonstrations(
+            known, agent.lookahead, agent.cache, config.env, -1, progress, config.cloning.strays, config.trainer.seed,
             agent.options,
         )  # fmt: skip
-    trainer = CloningTrainer(config, agent, pieces.sets, shown, run, fabric)
+    trainer = CloningTrainer(config, agent, shared.sets, shown, run, fabric)
 
     def begin() -> None:
         trainer.init_from(load_checkpoint(cloned, CLONING_METHOD, fabric.device))
 
-    ended = _to_end(trainer, CLONING_METHOD, begin, run, fabric, f"shown, {variant}", console)
+    ended = _train_or_resume(trainer, CLONING_METHOD, begin, run, fabric, f"shown, {variant}", console)
     if not ended.status and fabric.is_global_zero:
-        first = len(pieces.jepa.actions)
+        first = len(shared.jepa.actions)
         options = (shown.actions >= first) & (shown.actions < first + len(agent.options))
         values = {"steps": len(shown), "share_options": float(options.float().mean())}
         write_json(run.summary, {"method": CLONING_METHOD, "variant": variant, "results": values})
@@ -80,36 +80,38 @@ def taught(pieces: Pieces, variant: str, folder: Path, console: Console) -> int:
     return ended.status
 
 
-def trained(
-    pieces: Pieces, variant: str, seed: int, begin_with: Path | None, folder: Path, console: Console
-) -> tuple[int, Tried | None]:
+def train_arm(
+    shared: SharedInputs, variant: str, seed: int, begin_with: Path | None, folder: Path, console: Console
+) -> tuple[int, EpisodeOutcomes | None]:
     """Trains one policy, or goes on, or takes the one that is there; the exit status, and its tries of held-out tasks.
 
     Args:
         begin_with: run of `taught`; None to begin from scratch.
     """
-    config = dataclasses.replace(pieces.config, trainer=dataclasses.replace(pieces.config.trainer, seed=seed))
+    config = dataclasses.replace(shared.config, trainer=dataclasses.replace(shared.config.trainer, seed=seed))
     run = RunFolder(folder)
     fabric = open_fabric(config.device.name, "float32")
-    agent = pieces.agent(variant, seed)
-    trainer = Trainer(config, agent, pieces.sets, run, fabric)
+    agent = shared.agent(variant, seed)
+    trainer = Trainer(config, agent, shared.sets, run, fabric)
 
     def begin() -> None:
         if begin_with is not None:
             trainer.init_from(load_checkpoint(begin_with, CLONING_METHOD, fabric.device))
 
-    ended = _to_end(trainer, METHOD, begin, run, fabric, f"{variant}, seed {seed}", console)
+    ended = _train_or_resume(trainer, METHOD, begin, run, fabric, f"{variant}, seed {seed}", console)
     if ended.status:
         return ended.status, None
     trainer.load(load_checkpoint(run.path, METHOD, fabric.device))
-    tried = try_all(agent, pieces.sets.held_out, config.env)
+    tried = evaluate_greedy(agent, shared.sets.held_out, config.env)
     if fabric.is_global_zero:
-        write_json(run.summary, {"method": METHOD, "variant": variant, "seed": seed, "results": figures(tried)})
+        write_json(
+            run.summary, {"method": METHOD, "variant": variant, "seed": seed, "results": summarize_decisions(tried)}
+        )
     close_fabric(fabric)
     return 0, tried
 
 
-def _to_end(
+def _train_or_resume(
     trainer: Trainer | CloningTrainer, method: str, begin: Callable[[], None], run: RunFolder, fabric: Fabric,
     name: str, console: Console,
 ) -> TrainingResult:  # fmt: skip

@@ -22,26 +22,26 @@ class Batch(NamedTuple):
         current, goal: (N, K, D) latents.
         step: (N, 1) share of the steps taken.
         mask: (N, C) bool, what may be done: A actions, to take back the last one where that may be, and to stop.
-        nearness: (N, A) how near the goal each action is foreseen to lead, see `Foresight`.
+        lookahead_scores: (N, A) how near the goal each action is foreseen to lead, see `OneStepLookahead`.
     """
 
     current: Tensor
     goal: Tensor
     step: Tensor
     mask: Tensor
-    nearness: Tensor
+    lookahead_scores: Tensor
 
-    def rows(self, chosen: Tensor) -> "Batch":
+    def select(self, rows: Tensor) -> "Batch":
         """Some of them."""
-        return Batch(*(part[chosen] for part in self))
+        return Batch(*(part[rows] for part in self))
 
     @staticmethod
-    def joined(batches: "Sequence[Batch]") -> "Batch":
+    def concatenate(batches: "Sequence[Batch]") -> "Batch":
         """The observations of several, one after another."""
         return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
 
-class Foresight(nn.Module):
+class OneStepLookahead(nn.Module):
     """How near the goal the model foresees each possible action to lead."""
 
     def __init__(self, model: ProgramJepa, vectors: Tensor, recolor: int | None) -> None:
@@ -82,48 +82,48 @@ class Policy(nn.Module):
     """
 
     def __init__(
-        self, latent: int, actions: int, hidden: int, foresight: bool, undo: bool = False, dropout: float = 0.0
+        self, latent: int, actions: int, hidden: int, lookahead: bool, undo: bool = False, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self._dropout = dropout
         self._others = 1 + undo  # choices that are no actions
-        self._foresight = foresight
-        self.compare = nn.Sequential(
+        self._foresight = lookahead
+        self.encoder = nn.Sequential(
             nn.Linear(4 * latent, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )  # fmt: skip
-        seen = actions if foresight else 0
-        self.decide = nn.Sequential(nn.Linear(2 * hidden + 1 + seen, hidden), nn.GELU(), nn.LayerNorm(hidden))
-        self.act = nn.Linear(hidden, actions + self._others)
-        self.judge = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
-        self.trust = nn.Parameter(torch.zeros(()))  # in foresight, whatever the action
-        for head, gain in ((self.act, 0.01), (self.judge[-1], 1.0)):
+        seen = actions if lookahead else 0
+        self.trunk = nn.Sequential(nn.Linear(2 * hidden + 1 + seen, hidden), nn.GELU(), nn.LayerNorm(hidden))
+        self.actor = nn.Linear(hidden, actions + self._others)
+        self.critic = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.lookahead_scale = nn.Parameter(torch.zeros(()))  # in lookahead, whatever the action
+        for head, gain in ((self.actor, 0.01), (self.critic[-1], 1.0)):
             assert isinstance(head, nn.Linear)
             nn.init.orthogonal_(head.weight, gain)
             nn.init.zeros_(head.bias)
         self.eval()
 
-    def think(self, batch: Batch) -> Tensor:
+    def features(self, batch: Batch) -> Tensor:
         """(N, H) what both heads read."""
         current, goal = normalize_latents(batch.current), normalize_latents(batch.goal)
         seen = torch.cat([current, goal, goal - current, current * goal], dim=-1)
-        pairs = self.compare(self._thinned(seen, self._dropout / 2))  # all else is read off these
+        pairs = self.encoder(self._apply_dropout(seen, self._dropout / 2))  # all else is read off these
         parts = [pairs.mean(dim=1), pairs.amax(dim=1), batch.step]
         if self._foresight:
-            parts.append(batch.nearness)
-        thought: Tensor = self.decide(self._thinned(torch.cat(parts, dim=1), self._dropout))
-        return self._thinned(thought, self._dropout)
+            parts.append(batch.lookahead_scores)
+        thought: Tensor = self.trunk(self._apply_dropout(torch.cat(parts, dim=1), self._dropout))
+        return self._apply_dropout(thought, self._dropout)
 
-    def _thinned(self, values: Tensor, share: float) -> Tensor:
+    def _apply_dropout(self, values: Tensor, share: float) -> Tensor:
         return functional.dropout(values, share, self.training)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(N, C) log-probabilities, minus infinity where an action is not possible, and (N,) values."""
-        thought = self.think(batch)
-        logits = self.act(thought)
+        thought = self.features(batch)
+        logits = self.actor(thought)
         if self._foresight:
-            logits = logits + functional.pad(self.trust * batch.nearness, (0, self._others))
+            logits = logits + functional.pad(self.lookahead_scale * batch.lookahead_scores, (0, self._others))
         logits = logits.masked_fill(~batch.mask, -torch.inf)
-        return logits.log_softmax(dim=1), self.judge(thought)[:, 0]
+        return logits.log_softmax(dim=1), self.critic(thought)[:, 0]
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:

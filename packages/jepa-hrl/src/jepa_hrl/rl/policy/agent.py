@@ -1,4 +1,4 @@
-"""A policy with all that it thinks with: the program-conditioned JEPA, its foresight, and the grids come by."""
+"""A policy with all that it thinks with: the program-conditioned JEPA, its lookahead, and the grids come by."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from arc_core.config import build_config, config_to_dict
 from arc_core.errors import InputError
 from arc_core.randomness import seed_for
 from jepa_hrl.rl.config import PolicyConfig, ReasonerConfig
-from jepa_hrl.rl.environment.grid_cache import World
-from jepa_hrl.rl.policy.actor_critic import Foresight, Policy
+from jepa_hrl.rl.environment.transition_cache import TransitionCache
+from jepa_hrl.rl.policy.actor_critic import OneStepLookahead, Policy
 from jepa_hrl.world_model.checkpoint import LoadedProgramJepa, restore_program_jepa
 
 
 class Agent:
-    """Policy, world and foresight on one device."""
+    """Policy, cache and lookahead on one device."""
 
     def __init__(
         self, jepa: LoadedProgramJepa, config: PolicyConfig, seed: int, options: tuple[tuple[int, ...], ...] = (),
@@ -28,12 +28,12 @@ class Agent:
             undo: whether the last action may be taken back.
         """
         self.jepa, self.options, self.undo = jepa, options, undo
-        self.world = World(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
+        self.cache = TransitionCache(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
         choices = len(jepa.actions) + len(options)
-        vectors = torch.cat([self.world.vectors, *(jepa.model.program_vector(jepa.actions, o) for o in options)])
-        self.foresight = Foresight(jepa.model, vectors, jepa.actions.recolor) if config.foresight else None
+        vectors = torch.cat([self.cache.action_vectors, *(jepa.model.program_vector(jepa.actions, o) for o in options)])
+        self.lookahead = OneStepLookahead(jepa.model, vectors, jepa.actions.recolor) if config.foresight else None
         torch.manual_seed(seed_for(seed, "policy weights", 0))
-        self.policy = Policy(self.world.width, choices, config.hidden_dim, config.foresight, undo, config.dropout)
+        self.policy = Policy(self.cache.latent_dim, choices, config.hidden_dim, config.foresight, undo, config.dropout)
         self.policy.to(jepa.device)
 
     def extras(self) -> dict[str, object]:
@@ -44,32 +44,32 @@ class Agent:
             "options": [list(option) for option in self.options],
         }  # fmt: skip
 
-    def take(self, checkpoint: Checkpoint) -> None:
+    def load_policy(self, checkpoint: Checkpoint) -> None:
         """Takes over a policy; one without options leaves those of this agent as unlikely as anything unknown.
 
         Raises:
             InputError: it is of another size, or thinks in another JEPA's latents.
         """
-        if not thinks_in(checkpoint, self.jepa):
+        if not uses_same_world_model(checkpoint, self.jepa):
             raise InputError("the policy to begin with must have been trained with the same program-conditioned JEPA")
         try:
             weights = policy_weights(checkpoint)
             if self.options and not checkpoint.extras.get("options"):
-                weights = self._widened(weights)
+                weights = self._widen_for_options(weights)
             self.policy.load_state_dict(weights)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise InputError(f"the policy to begin with must be of the same size: {reason}") from None
 
-    def _widened(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _widen_for_options(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A policy's weights with rows and columns of zeros for this agent's options, after those of actions."""
         more, actions = len(self.options), len(self.jepa.actions)
-        for name in ("act.weight", "act.bias"):
+        for name in ("actor.weight", "actor.bias"):
             known = weights[name]
             weights[name] = torch.cat([known[:actions], known.new_zeros(more, *known.shape[1:]), known[actions:]])
-        if self.foresight is not None:
-            seen = weights["decide.0.weight"]
-            weights["decide.0.weight"] = torch.cat([seen, seen.new_zeros(len(seen), more)], dim=1)
+        if self.lookahead is not None:
+            seen = weights["trunk.0.weight"]
+            weights["trunk.0.weight"] = torch.cat([seen, seen.new_zeros(len(seen), more)], dim=1)
         return weights
 
 
@@ -78,7 +78,7 @@ def policy_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return {**checkpoint.model, **checkpoint.ema}
 
 
-def thinks_in(checkpoint: Checkpoint, jepa: LoadedProgramJepa) -> bool:
+def uses_same_world_model(checkpoint: Checkpoint, jepa: LoadedProgramJepa) -> bool:
     """Whether a policy was trained with this very JEPA."""
     theirs, ours = checkpoint.extras.get("jepa_model"), jepa.model.state_dict()
     return isinstance(theirs, dict) and all(
@@ -86,7 +86,7 @@ def thinks_in(checkpoint: Checkpoint, jepa: LoadedProgramJepa) -> bool:
     )
 
 
-def opened_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tuple[Agent, ReasonerConfig]:
+def load_agent(checkpoint: Checkpoint, file: Path, device: torch.device) -> tuple[Agent, ReasonerConfig]:
     """The trained agent of a checkpoint, which holds its JEPA."""
     config, _ = build_config(ReasonerConfig, checkpoint.config, str(file))
     extras = checkpoint.extras

@@ -18,9 +18,9 @@ from arc_core.files import show_path, write_text
 from arc_core.progress import Progress
 from arc_core.runs import newest_run
 from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND
-from jepa_hrl.rl.environment.datasets import learnt_manifest
-from jepa_hrl.rl.environment.problems import manifest_puzzles
-from jepa_hrl.rl.policy.agent import opened_agent
+from jepa_hrl.rl.environment.datasets import training_manifest
+from jepa_hrl.rl.environment.problems import load_problems
+from jepa_hrl.rl.policy.agent import load_agent
 from jepa_hrl.rl.policy.rollouts import EPISODES_AT_ONCE, Header, Trace, roll_out
 
 
@@ -54,12 +54,12 @@ def _roll(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"a trained active reasoner is needed; train one with {TRAIN_COMMAND}")
     device = solving_device(args.device)
     file = resolve_checkpoint(path)
-    agent, config = opened_agent(load_checkpoint(file, METHOD, device), file, device)
+    agent, config = load_agent(load_checkpoint(file, METHOD, device), file, device)
     env = config.env
     if args.dynamics is not None:
         env = dataclasses.replace(env, dynamics=args.dynamics)
-    manifest = args.tasks or learnt_manifest(config.tasks, console)
-    puzzles = manifest_puzzles(manifest, agent.jepa.actions, env.demonstrations)
+    manifest = args.tasks or training_manifest(config.tasks, console)
+    problems = load_problems(manifest, agent.jepa.actions, env.demonstrations)
     output = args.output or workspace_folder() / "data" / "rollouts" / f"{manifest.resolve().parent.name}.jsonl"
     console.print(f"{file}\nwriting to {show_path(output)}", highlight=False, soft_wrap=True)
     header = Header(
@@ -70,7 +70,7 @@ def _roll(args: argparse.Namespace, console: Console) -> int:
     with Progress(console, args.episodes, "episodes") as progress:
         while len(traces) < args.episodes:
             first = len(traces)
-            some = [puzzles[n % len(puzzles)] for n in range(first, min(first + EPISODES_AT_ONCE, args.episodes))]
+            some = [problems[n % len(problems)] for n in range(first, min(first + EPISODES_AT_ONCE, args.episodes))]
             traces += roll_out(agent, some, env, first, args.seed, args.greedy)
             progress.update(len(traces), f"{sum(trace.grounded for trace in traces)} solved")
     output.parent.mkdir(parents=True, exist_ok=True)

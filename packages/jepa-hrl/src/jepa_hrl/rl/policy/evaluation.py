@@ -1,4 +1,4 @@
-"""What a policy achieves on puzzles: every puzzle tried once, always with the action that it thinks best."""
+"""What a policy achieves on problems: every problem tried once, always with the action that it thinks best."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,24 +9,24 @@ import numpy.typing as npt
 import torch
 
 from jepa_hrl.rl.config import EnvConfig
-from jepa_hrl.rl.environment.episodes import Episodes, Observation
-from jepa_hrl.rl.environment.problems import Puzzle
-from jepa_hrl.rl.policy.actor_critic import Batch, Foresight
+from jepa_hrl.rl.environment.episodes import BatchedEpisodes, Observation
+from jepa_hrl.rl.environment.problems import Problem
+from jepa_hrl.rl.policy.actor_critic import Batch, OneStepLookahead
 from jepa_hrl.rl.policy.agent import Agent
 
 _AT_ONCE = 256
-_REMEMBERED = 100_000  # grids that one measurement leaves for the next, of the same puzzles
+_REMEMBERED = 100_000  # grids that one measurement leaves for the next, of the same problems
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What became of P puzzles, (P,) each.
+class EpisodeOutcomes:
+    """What became of P problems, (P,) each.
 
     Attributes:
         grounded: the real grids became the goals.
         claimed: the latents called it solved.
         actions, decisions: done and chosen, those in vain among them; options are one decision each.
-        wanted: actions of the program that made the puzzle.
+        wanted: actions of the program that made the problem.
         reward: sum of the episode.
     """
 
@@ -39,19 +39,19 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Shares and means over puzzles.
+class EvalMetrics:
+    """Shares and means over problems.
 
     Attributes:
         success: share whose real grids became the goals.
         latent_only: share that latents called solved and the real grids did not bear out.
         length, decisions: mean actions and choices of the grounded successes.
-        length_ratio: of their length to the mean length of the programs that the same puzzles were made by.
+        length_ratio: of their length to the mean length of the programs that the same problems were made by.
         reward: mean sum of an episode.
-        by_length: success by the length of the puzzle's program.
+        by_length: success by the length of the problem's program.
     """
 
-    puzzles: int
+    problems: int
     success: float
     latent_only: float
     length: float
@@ -70,7 +70,7 @@ class Measured:
         }
 
 
-def measured(tried: Tried) -> Measured:
+def summarize(tried: EpisodeOutcomes) -> EvalMetrics:
     """The shares and means of tries."""
     solved, wanted = tried.grounded, tried.wanted
 
@@ -78,38 +78,43 @@ def measured(tried: Tried) -> Measured:
         return float(values[solved].mean()) if solved.any() else 0.0
 
     by_length = {str(n): float(solved[wanted == n].mean()) for n in np.unique(wanted).tolist()}
-    return Measured(
+    return EvalMetrics(
         len(solved), float(solved.mean()), float((tried.claimed & ~solved).mean()), mean(tried.actions),
         mean(tried.decisions), mean(tried.actions) / max(mean(wanted), 1e-9), float(tried.reward.mean()), by_length,
     )  # fmt: skip
 
 
-def batch_of(observation: Observation, foresight: Foresight | None, device: torch.device) -> Batch:
+def make_batch(observation: Observation, lookahead: OneStepLookahead | None, device: torch.device) -> Batch:
     """Observations on a device, with what is foreseen."""
     current, goal, step = (torch.from_numpy(observation[name]).to(device) for name in ("current", "goal", "step"))
     mask = torch.from_numpy(observation["action_mask"]).to(device).bool()
-    nearness = current.new_zeros(len(current), 0) if foresight is None else foresight(current, goal, mask)
-    return Batch(current, goal, step, mask, nearness)
+    lookahead_scores = current.new_zeros(len(current), 0) if lookahead is None else lookahead(current, goal, mask)
+    return Batch(current, goal, step, mask, lookahead_scores)
 
 
 @torch.no_grad()
-def try_all(agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig) -> Tried:
-    """Tries every puzzle once."""
-    parts = [_tried(agent, puzzles[n : n + _AT_ONCE], config) for n in range(0, len(puzzles), _AT_ONCE)]
-    return Tried(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+def evaluate_greedy(agent: Agent, problems: Sequence[Problem], config: EnvConfig) -> EpisodeOutcomes:
+    """Tries every problem once."""
+    parts = [_evaluate_batch(agent, problems[n : n + _AT_ONCE], config) for n in range(0, len(problems), _AT_ONCE)]
+    return EpisodeOutcomes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _tried(agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig) -> tuple[npt.NDArray[Any], ...]:
-    count = len(puzzles)
-    if len(agent.world) > _REMEMBERED:
-        agent.world.forget()
-    episodes = Episodes(agent.world, puzzles, config, count, agent.options)
-    episodes.begin(range(count), np.arange(count))
+def evaluate_policy(agent: Agent, problems: Sequence[Problem], config: EnvConfig) -> EvalMetrics:
+    """Returns the metrics of a policy that always takes its likeliest choice, on every problem once."""
+    return summarize(evaluate_greedy(agent, problems, config))
+
+
+def _evaluate_batch(agent: Agent, problems: Sequence[Problem], config: EnvConfig) -> tuple[npt.NDArray[Any], ...]:
+    count = len(problems)
+    if len(agent.cache) > _REMEMBERED:
+        agent.cache.forget()
+    episodes = BatchedEpisodes(agent.cache, problems, config, count, agent.options)
+    episodes.reset(range(count), np.arange(count))
     grounded, claimed, reward = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.zeros(count)
     decisions, actions = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
 
     def choose(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        batch = batch_of(episodes.observation(rows), agent.foresight, agent.world.device)
+        batch = make_batch(episodes.observation(rows), agent.lookahead, agent.cache.device)
         choices: npt.NDArray[np.int64] = agent.policy(batch)[0].argmax(dim=1).cpu().numpy()
         return choices
 
@@ -118,5 +123,5 @@ def _tried(agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig) -> tuple[
         actions += result.duration * running
         reward += result.reward * running
         grounded[ended], claimed[ended] = result.grounded[ended], result.success[ended]
-    wanted = np.array([puzzle.length for puzzle in puzzles], dtype=np.int64)
+    wanted = np.array([problem.length for problem in problems], dtype=np.int64)
     return grounded, claimed, actions, decisions, wanted, reward

@@ -16,9 +16,9 @@ import torch
 from arc_core.task import Task
 from jepa_hrl.dsl.program import INPUT, Expression, evaluate
 from jepa_hrl.rl.environment.episodes import Observation
-from jepa_hrl.rl.environment.grid_cache import REFUSED
+from jepa_hrl.rl.environment.transition_cache import REFUSED
 from jepa_hrl.rl.policy.agent import Agent
-from jepa_hrl.rl.policy.evaluation import batch_of
+from jepa_hrl.rl.policy.evaluation import make_batch
 from jepa_hrl.search.engine import Outcome, Solution
 from jepa_hrl.world_model.actions import infer_color_table
 
@@ -64,13 +64,13 @@ class GuidedSearch:
         """
         self._began = time.perf_counter()
         self._agent, self._task, self._limits, self._max_steps = agent, task, limits, max_steps
-        world = self._world = agent.world
-        world.forget()
+        cache = self._cache = agent.cache
+        cache.forget()
         outputs = [pair.output for pair in task.train if pair.output is not None]
-        self._goals = tuple(world.number(output) for output in outputs)
+        self._goals = tuple(cache.intern(output) for output in outputs)
         shown = [n % len(task.train) for n in range(demonstrations)]
         self._shown = np.array(shown, dtype=np.int64)
-        start = _State(tuple(world.number(pair.input) for pair in task.train), INPUT, 0, 0.0)
+        start = _State(tuple(cache.intern(pair.input) for pair in task.train), INPUT, 0, 0.0)
         self._heap: list[tuple[float, int, _State]] = [(0.0, 0, start)]
         self._seen = {start.grids}
         self._pushed = 0
@@ -102,14 +102,14 @@ class GuidedSearch:
 
     @torch.no_grad()
     def _expand(self, states: Sequence[_State]) -> None:
-        world, actions = self._world, self._world.actions
+        cache, actions = self._cache, self._cache.actions
         shown = np.array([state.grids for state in states], dtype=np.int64)[:, self._shown]
         goals = np.broadcast_to(np.array(self._goals, dtype=np.int64)[self._shown], shown.shape)
         # No state's last action is taken back: others are taken up instead.
         mask = np.zeros((len(states), len(actions) + 1 + self._agent.undo), dtype=np.int8)
         tables: list[dict[int, int] | None] = []
         for row, state in enumerate(states):
-            mask[row, : len(actions)] = world.legal(state.grids[0])
+            mask[row, : len(actions)] = cache.legal_actions([state.grids[0]])[0][0]
             self.outcome.tested += len(actions)
             table = self._table(state)
             tables.append(table)
@@ -117,11 +117,11 @@ class GuidedSearch:
                 mask[row, actions.recolor] = table is not None
         mask[~mask[:, :-1].any(axis=1), -1] = 1  # a distribution needs something
         observation: Observation = {
-            "current": world.latents(shown), "goal": world.latents(goals),
+            "current": cache.latents(shown), "goal": cache.latents(goals),
             "step": np.array([[min(state.depth / self._max_steps, 1.0)] for state in states], dtype=np.float32),
             "action_mask": mask,
         }  # fmt: skip
-        batch = batch_of(observation, self._agent.foresight, world.device)
+        batch = make_batch(observation, self._agent.lookahead, cache.device)
         scores = self._agent.policy(batch)[0].cpu().numpy()
         for row, state in enumerate(states):
             if tables[row] is not None:
@@ -129,18 +129,18 @@ class GuidedSearch:
             self._follow(state, scores[row], np.flatnonzero(mask[row, :-1]))
 
     def _table(self, state: _State) -> dict[int, int] | None:
-        grids = [self._world.grids[number] for number in state.grids]
-        return infer_color_table(grids, [self._world.grids[number] for number in self._goals])
+        grids = [self._cache.grids[number] for number in state.grids]
+        return infer_color_table(grids, [self._cache.grids[number] for number in self._goals])
 
     def _follow(self, state: _State, scores: np.ndarray, possible: np.ndarray) -> None:
         """Runs the likeliest actions of a state on all demonstrations, and those that give the first goal."""
-        world, actions, limits = self._world, self._world.actions, self._limits
+        cache, actions, limits = self._cache, self._cache.actions, self._limits
         likeliest = possible[np.argsort(-scores[possible])]
         reaching = [action for action in likeliest.tolist() if self._reaches(state.grids[0], action)]
         for action in dict.fromkeys([*reaching, *likeliest[: limits.width].tolist()]):
             if action == actions.recolor:
                 continue
-            after = tuple(world.outcome(number, action) for number in state.grids)
+            after = tuple(cache.outcome(number, action) for number in state.grids)
             if REFUSED in after or after in self._seen:
                 continue
             self._seen.add(after)
@@ -156,7 +156,7 @@ class GuidedSearch:
                 heappush(self._heap, (-score, self._pushed, made))
 
     def _reaches(self, grid: int, action: int) -> bool:
-        return action != self._world.actions.recolor and self._world.outcome(grid, action) == self._goals[0]
+        return action != self._cache.actions.recolor and self._cache.outcome(grid, action) == self._goals[0]
 
     def _offer(self, program: Expression) -> None:
         """Takes a program that gives all goals, if it answers the tests too."""

@@ -17,10 +17,10 @@ from arc_core.files import show_path
 from arc_core.grid import describe
 from arc_core.randomness import generator_for
 from jepa_hrl.rl.config import EnvConfig
-from jepa_hrl.rl.environment.episodes import Episodes
-from jepa_hrl.rl.environment.problems import Puzzle
+from jepa_hrl.rl.environment.episodes import BatchedEpisodes
+from jepa_hrl.rl.environment.problems import Problem
 from jepa_hrl.rl.policy.agent import Agent
-from jepa_hrl.rl.policy.evaluation import batch_of
+from jepa_hrl.rl.policy.evaluation import make_batch
 from jepa_hrl.world_model.actions import ActionSet, make_action_set
 
 EPISODES_AT_ONCE = 256
@@ -105,34 +105,34 @@ def _record(kind: type[Record], line: str, place: str) -> Record:
 
 @torch.no_grad()
 def roll_out(
-    agent: Agent, puzzles: Sequence[Puzzle], config: EnvConfig, first: int, seed: int, greedy: bool
+    agent: Agent, problems: Sequence[Problem], config: EnvConfig, first: int, seed: int, greedy: bool
 ) -> list[Trace]:
-    """An episode of each puzzle, numbered from `first`."""
-    agent.world.forget()
-    episodes = Episodes(agent.world, puzzles, config, len(puzzles))
-    episodes.begin(range(len(puzzles)), np.arange(len(puzzles)))
-    rewards = np.zeros(len(puzzles))
+    """An episode of each problem, numbered from `first`."""
+    agent.cache.forget()
+    episodes = BatchedEpisodes(agent.cache, problems, config, len(problems))
+    episodes.reset(range(len(problems)), np.arange(len(problems)))
+    rewards = np.zeros(len(problems))
     traces: dict[int, Trace] = {}
     steps = count()
 
     def choose(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         step = next(steps)
-        log_probabilities, _ = agent.policy(batch_of(episodes.observation(rows), agent.foresight, agent.world.device))
+        log_probabilities, _ = agent.policy(make_batch(episodes.observation(rows), agent.lookahead, agent.cache.device))
         if not greedy:
             noise = [generator_for(seed, f"rollout {first + row}", step).gumbel(size=episodes.stop + 1)
                      for row in rows.tolist()]  # fmt: skip
-            log_probabilities = log_probabilities + torch.from_numpy(np.stack(noise)).float().to(agent.world.device)
+            log_probabilities = log_probabilities + torch.from_numpy(np.stack(noise)).float().to(agent.cache.device)
         choices: npt.NDArray[np.int64] = log_probabilities.argmax(dim=1).cpu().numpy()
         return choices
 
     for running, _, result, done in episodes.play(choose):
         rewards += result.reward * running
         for row in np.flatnonzero(done).tolist():
-            puzzle = puzzles[row]
+            problem = problems[row]
             ended: Ended = "success" if result.success[row] else "stopped" if result.terminated[row] else "truncated"
-            names = tuple(agent.jepa.actions.names[action] for action in episodes.taken[row])
+            names = tuple(agent.jepa.actions.names[action] for action in episodes.actions_taken[row])
             traces[row] = Trace(
-                first + row, puzzle.name, puzzle.phase, puzzle.length, names, ended, bool(result.grounded[row]),
+                first + row, problem.name, problem.phase, problem.length, names, ended, bool(result.grounded[row]),
                 round(float(rewards[row]), 6), round(float(result.distance[row]), 6),
             )  # fmt: skip
-    return [traces[row] for row in range(len(puzzles))]
+    return [traces[row] for row in range(len(problems))]

@@ -11,12 +11,12 @@ from arc_core.files import show_path
 from arc_core.loop import TrainingResult
 from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.rl.config import CLONING_METHOD, METHOD, OLD_KEYS, TRAIN_COMMAND, ReasonerConfig
-from jepa_hrl.rl.environment.datasets import load_puzzles, practice_seed
-from jepa_hrl.rl.imitation.cli import cloned_policy
+from jepa_hrl.rl.environment.datasets import load_problem_sets, practice_seed
+from jepa_hrl.rl.imitation.cli import ensure_cloned_policy
 from jepa_hrl.rl.policy.agent import Agent
 from jepa_hrl.rl.policy.learning_curves import write_curve
 from jepa_hrl.rl.ppo.trainer import Trainer
-from jepa_hrl.rl.prerequisites import program_jepa
+from jepa_hrl.rl.prerequisites import ensure_program_jepa
 from jepa_hrl.world_model.checkpoint import load_program_jepa
 
 _REASONER = TrainedMethod(
@@ -37,12 +37,12 @@ def _train(argv: Sequence[str] | None) -> int:
         return 0
     config, console, fabric = session.config, session.console, session.fabric
     with fabric.rank_zero_first():
-        path = program_jepa(config.program_checkpoint, console)
+        path = ensure_program_jepa(config.program_checkpoint, console)
         jepa = load_program_jepa(path, fabric.device)
         if session.start.checkpoint is None and session.initial is None and config.cloning.epochs:
-            cloned = cloned_policy(config, jepa, console)
+            cloned = ensure_cloned_policy(config, jepa, console)
             session.initial = load_checkpoint(cloned, CLONING_METHOD)
-        sets = load_puzzles(config.tasks, config.env, jepa.actions, practice_seed(config), console)
+        sets = load_problem_sets(config.tasks, config.env, jepa.actions, practice_seed(config), console)
     run = session.begin(sets.fingerprint)
     trainer = Trainer(config, Agent(jepa, config.policy, config.trainer.seed, undo=config.env.undo), sets, run, fabric)
     session.take_over(trainer)
@@ -59,7 +59,7 @@ def _announce(console: Console, trainer: Trainer, jepa: Path) -> None:
         f"active reasoner, {parameters:,} parameters on {trainer.fabric.device}, "
         f"{len(trainer.agent.jepa.actions)} actions{', undo' * config.env.undo} and stop, "
         f"dynamics: {config.env.dynamics}, latents of {show_path(jepa)}\n"
-        f"{len(sets.learnt):,} tasks to learn from, {len(sets.held_out):,} held out; {config.trainer.iterations} "
+        f"{len(sets.train):,} tasks to learn from, {len(sets.held_out):,} held out; {config.trainer.iterations} "
         f"iterations of {config.trainer.episodes_per_iter} x {config.trainer.steps_per_iter} steps\n"
         f"writing to {show_path(trainer.run.path)}",
         highlight=False, soft_wrap=True,

@@ -8,7 +8,7 @@ from torch import Tensor
 from jepa_hrl.rl.config import TrainerConfig
 
 
-def advantages_and_returns(
+def compute_gae(
     rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, ended: Tensor, gamma: float, decay: float,
     durations: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -27,11 +27,11 @@ def advantages_and_returns(
     Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16; durations as in Sutton, Precup and Singh 1999.
     """
     discounts = torch.full_like(rewards, gamma) if durations is None else gamma ** durations.to(rewards.dtype)
-    surprises = rewards + discounts * next_values * ~terminated - values
+    td_errors = rewards + discounts * next_values * ~terminated - values
     advantages = torch.zeros_like(rewards)
     following = torch.zeros_like(rewards[0])
     for step in range(len(rewards) - 1, -1, -1):
-        following = surprises[step] + discounts[step] * decay * following * ~ended[step]
+        following = td_errors[step] + discounts[step] * decay * following * ~ended[step]
         advantages[step] = following
     return advantages, advantages + values
 

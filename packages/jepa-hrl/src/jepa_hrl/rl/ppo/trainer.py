@@ -22,22 +22,22 @@ from arc_core.randomness import generator_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
 from jepa_hrl.rl.config import METHOD, ReasonerConfig
-from jepa_hrl.rl.environment.datasets import PuzzleSets
+from jepa_hrl.rl.environment.datasets import ProblemSets
 from jepa_hrl.rl.environment.env import LatentReasoningVectorEnv
 from jepa_hrl.rl.policy.actor_critic import Batch, entropy
 from jepa_hrl.rl.policy.agent import Agent
-from jepa_hrl.rl.policy.evaluation import Measured, batch_of, measured, try_all
-from jepa_hrl.rl.ppo.losses import advantages_and_returns, policy_losses
+from jepa_hrl.rl.policy.evaluation import EvalMetrics, evaluate_policy, make_batch
+from jepa_hrl.rl.ppo.losses import compute_gae, policy_losses
 
 _LAST_RATE = 0.1  # of the learning rate, at the end
 
 
-class Gathered(NamedTuple):
+class RolloutBuffer(NamedTuple):
     """An iteration's steps: observations of T N steps, step after step, the others (T, N).
 
     Attributes:
         batch: observations that actions were chosen on.
-        next_values: see `advantages_and_returns`.
+        next_values: see `compute_gae`.
     """
 
     batch: Batch
@@ -54,7 +54,7 @@ class Gathered(NamedTuple):
 class Trainer:
     """Everything that one run holds on to; a checkpoint has all that changes."""
 
-    def __init__(self, config: ReasonerConfig, agent: Agent, sets: PuzzleSets, run: RunFolder, fabric: Fabric) -> None:
+    def __init__(self, config: ReasonerConfig, agent: Agent, sets: ProblemSets, run: RunFolder, fabric: Fabric) -> None:
         """Builds the optimiser and the environment.
 
         Raises:
@@ -71,7 +71,7 @@ class Trainer:
         optimizer = torch.optim.Adam(agent.policy.parameters(), trainer.lr, eps=1e-5)
         self.forward, self.optimizer = fabric.setup(agent.policy, optimizer)
         self.count = trainer.episodes_per_iter // fabric.world_size
-        self.env = LatentReasoningVectorEnv(agent.world, sets.learnt, config.env, self.count, agent.options)
+        self.env = LatentReasoningVectorEnv(agent.cache, sets.train, config.env, self.count, agent.options)
         self.total_steps = trainer.iterations
         self.training_data = tuple(dict.fromkeys((*agent.jepa.training_data, *sets.specs)))
         self.step = 0  # iterations done
@@ -104,12 +104,12 @@ class Trainer:
         self.step, self.training_data = checkpoint.step, checkpoint.training_data
 
     def init_from(self, checkpoint: Checkpoint) -> None:
-        """Takes over another run's policy, a cloned one's for example; see `Agent.take`."""
-        self.agent.take(checkpoint)
+        """Takes over another run's policy, a cloned one's for example; see `Agent.load_policy`."""
+        self.agent.load_policy(checkpoint)
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
 
     def train(self, progress: Progress) -> TrainingResult:
-        """Trains to the end or a signal; measures held-out puzzles, logs and saves now and then."""
+        """Trains to the end or a signal; measures held-out problems, logs and saves now and then."""
         report, main = self.config.report, self.fabric.is_global_zero
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
             if self.step == 0:  # what it begins with may stay the best
@@ -149,33 +149,33 @@ class Trainer:
         rate = config.lr * (1 - (1 - _LAST_RATE) * through)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        gathered, metrics = self._gather()
+        rollout, metrics = self._collect_rollout()
         decay = 1.0 if config.algorithm == "reinforce" else config.gae_lambda
-        advantages, returns = advantages_and_returns(
-            gathered.rewards, gathered.values, gathered.next_values, gathered.terminated, gathered.ended,
-            config.gamma, decay, gathered.durations,
+        advantages, returns = compute_gae(
+            rollout.rewards, rollout.values, rollout.next_values, rollout.terminated, rollout.ended,
+            config.gamma, decay, rollout.durations,
         )  # fmt: skip
         weight = config.entropy + (config.final_entropy - config.entropy) * through
-        metrics |= self._learn(gathered, self._normalised(advantages), returns, weight)
+        metrics |= self._update(rollout, self._normalize_advantages(advantages), returns, weight)
         self.step += 1
         return metrics | {"optimizer/lr": rate, "train/entropy_weight": weight}
 
-    def _gather(self) -> tuple[Gathered, dict[str, float]]:
+    def _collect_rollout(self) -> tuple[RolloutBuffer, dict[str, float]]:
         """Episodes played by the policy as it is."""
-        config, world = self.config.trainer, self.fabric.world_size
+        config, world_size = self.config.trainer, self.fabric.world_size
         total, device = config.episodes_per_iter, self.fabric.device
-        mine = slice(self.fabric.global_rank, None, world)
-        self.agent.world.forget()
+        mine = slice(self.fabric.global_rank, None, world_size)
+        self.agent.cache.forget()
         seeds = generator_for(config.seed, "episodes", self.step).integers(2**31, size=total)[mine]
         observation, _ = self.env.reset(seed=seeds.tolist())
         batches: list[Batch] = []
         columns: list[tuple[Tensor, ...]] = []
-        finished = Finished()
+        stats = EpisodeStats()
         shape = (config.steps_per_iter, self.count)
         next_values = torch.zeros(shape, device=device)
         with torch.no_grad():
             for step in range(config.steps_per_iter):
-                batch = batch_of(observation, self.agent.foresight, device)
+                batch = make_batch(observation, self.agent.lookahead, device)
                 log_probabilities, values = self.agent.policy(batch)
                 noise = generator_for(config.seed, "actions", self.step * config.steps_per_iter + step)
                 gumbel = noise.gumbel(size=(total, self.env.single_action_space.n))[mine].astype(np.float32)  # type: ignore[attr-defined]
@@ -187,38 +187,37 @@ class Trainer:
                 if truncated.any():
                     rows = np.flatnonzero(truncated)
                     last = {name: part[rows] for name, part in infos["final_obs"].items()}
-                    final = self.agent.policy(batch_of(last, self.agent.foresight, device))[1]
+                    final = self.agent.policy(make_batch(last, self.agent.lookahead, device))[1]
                     next_values[step, torch.from_numpy(rows).to(device)] = final
-                finished.add(rewards, terminated | truncated, infos)
+                stats.add(rewards, terminated | truncated, infos)
                 ended = torch.from_numpy(terminated | truncated).to(device)
                 batches.append(batch)
                 columns.append(
                     (actions, taken, values, torch.from_numpy(rewards).float().to(device),
                      torch.from_numpy(terminated).to(device), ended, torch.from_numpy(infos["duration"]).to(device))
                 )  # fmt: skip
-            final = self.agent.policy(batch_of(observation, self.agent.foresight, device))[1]
+            final = self.agent.policy(make_batch(observation, self.agent.lookahead, device))[1]
             next_values[-1] = torch.where(columns[-1][5], next_values[-1], final)
         actions, taken, values, rewards_, terminated_, ended_, durations = (
             torch.stack(column) for column in zip(*columns, strict=True)
         )
-        seen = Batch.joined(batches)
-        gathered = Gathered(seen, actions, taken, values, next_values, rewards_, terminated_, ended_, durations)
-        return gathered, finished.metrics(self.fabric)
+        seen = Batch.concatenate(batches)
+        rollout = RolloutBuffer(seen, actions, taken, values, next_values, rewards_, terminated_, ended_, durations)
+        return rollout, stats.metrics(self.fabric)
 
-    def _normalised(self, advantages: Tensor) -> Tensor:
+    def _normalize_advantages(self, advantages: Tensor) -> Tensor:
         """Mean 0 and variance 1 over all processes."""
         mean = cast(Tensor, self.fabric.all_reduce(advantages.mean()))
         variance = cast(Tensor, self.fabric.all_reduce((advantages - mean).square().mean()))
         return (advantages - mean) / (variance.sqrt() + 1e-8)
 
-    def _learn(self, gathered: Gathered, advantages: Tensor, returns: Tensor, weight: float) -> dict[str, float]:
+    def _update(self, rollout: RolloutBuffer, advantages: Tensor, returns: Tensor, weight: float) -> dict[str, float]:
         """Passes over an iteration's steps."""
         config, fabric = self.config.trainer, self.fabric
-        per_step, world = config.episodes_per_iter, fabric.world_size
+        per_step, world_size = config.episodes_per_iter, fabric.world_size
         total = config.steps_per_iter * per_step
         actions, acted, valued, advantages, returns = (
-            part.flatten()
-            for part in (gathered.actions, gathered.log_probabilities, gathered.values, advantages, returns)
+            part.flatten() for part in (rollout.actions, rollout.log_probabilities, rollout.values, advantages, returns)
         )
         passes = 1 if config.algorithm == "reinforce" else config.epochs
         found: list[Tensor] = []
@@ -227,9 +226,9 @@ class Trainer:
             before = len(found)
             for part in np.array_split(order, config.minibatches):
                 step, episode = np.divmod(part, per_step)
-                here = episode % world == fabric.global_rank
-                rows = torch.from_numpy(step[here] * self.count + episode[here] // world).to(fabric.device)
-                log_probabilities, values = self.forward(gathered.batch.rows(rows))
+                here = episode % world_size == fabric.global_rank
+                rows = torch.from_numpy(step[here] * self.count + episode[here] // world_size).to(fabric.device)
+                log_probabilities, values = self.forward(rollout.batch.select(rows))
                 chosen = log_probabilities.gather(1, actions[rows, None])[:, 0]
                 losses = policy_losses(
                     config, chosen, acted[rows], advantages[rows], values, valued[rows], returns[rows]
@@ -257,12 +256,12 @@ class Trainer:
             "train/explained_variance": float(explained), "train/passes": len(found) / config.minibatches,
         }  # fmt: skip
 
-    def score(self) -> Measured:
-        """Held-out puzzles."""
-        return measured(try_all(self.agent, self.sets.held_out, self.config.env))
+    def score(self) -> EvalMetrics:
+        """Held-out problems."""
+        return evaluate_policy(self.agent, self.sets.held_out, self.config.env)
 
     def _measure(self, log: MetricLog | None, progress: Progress) -> bool:
-        """Measures held-out puzzles; whether the policy is the best so far."""
+        """Measures held-out problems; whether the policy is the best so far."""
         found = self.score()
         config = self.config.trainer
         steps = self.step * config.episodes_per_iter * config.steps_per_iter
@@ -270,7 +269,7 @@ class Trainer:
         if log is not None:
             log.log(self.step, found.metrics("eval"))
         progress.say(
-            f"iteration {self.step}: {found.puzzles} held-out tasks, grounded success {found.success:.3f}, "
+            f"iteration {self.step}: {found.problems} held-out tasks, grounded success {found.success:.3f}, "
             f"latent only {found.latent_only:.3f}, length {found.length:.2f}, {found.length_ratio:.2f} times the "
             f"generator's"
         )
@@ -285,7 +284,7 @@ class Trainer:
         self.fabric.barrier()
 
 
-class Finished:
+class EpisodeStats:
     """What became of the episodes that ended."""
 
     def __init__(self) -> None:

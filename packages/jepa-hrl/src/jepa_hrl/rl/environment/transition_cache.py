@@ -13,7 +13,7 @@ import torch
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.jepa.data.batches import DeviceTable
-from jepa_hrl.rl.environment.problems import Puzzle
+from jepa_hrl.rl.environment.problems import Problem
 from jepa_hrl.world_model.actions import ActionSet, apply_color_table, infer_color_table
 from jepa_hrl.world_model.data import tokenize_grids
 from jepa_hrl.world_model.model import ProgramJepa
@@ -26,15 +26,15 @@ Flags = npt.NDArray[np.bool_]
 REFUSED = -1
 
 
-class World:
+class TransitionCache:
     """Grids by number."""
 
     def __init__(self, model: ProgramJepa, actions: ActionSet, encoder: EncoderConfig, device: torch.device) -> None:
         """An empty one."""
         self.model, self.actions, self.device = model, actions, device
         self._encoder = encoder
-        self.width = encoder.latent_dim
-        self.vectors = model.action_vectors(actions)
+        self.latent_dim = encoder.latent_dim
+        self.action_vectors = model.action_vectors(actions)
         self.forget()
 
     def forget(self) -> None:
@@ -42,20 +42,20 @@ class World:
         self.grids: list[Array] = []
         self._numbers: dict[tuple[tuple[int, ...], bytes], int] = {}
         self._outcomes: dict[int, int] = {}
-        self._puzzles: dict[Puzzle, tuple[list[int], list[int]]] = {}
+        self._problems: dict[Problem, tuple[list[int], list[int]]] = {}
         self._tables: dict[tuple[int, ...], dict[int, int] | None] = {}
-        self._prospect_rows: dict[int, int] = {}
+        self._action_rows: dict[int, int] = {}
         self._changes = np.zeros((1024, len(self.actions)), dtype=bool)
-        self._marks = np.zeros((1024, len(self.actions)), dtype=np.int64)
+        self._result_hashes = np.zeros((1024, len(self.actions)), dtype=np.int64)
         self._shapes, self._shaped = np.zeros(1024, dtype=np.int64), 0
-        self._latents = np.zeros((1024, self.width), dtype=np.float32)
+        self._latents = np.zeros((1024, self.latent_dim), dtype=np.float32)
         self._encoded = np.zeros(1024, dtype=bool)
 
     def __len__(self) -> int:
         """Grids."""
         return len(self.grids)
 
-    def number(self, grid: Array) -> int:
+    def intern(self, grid: Array) -> int:
         """A grid's number."""
         key = (grid.shape, grid.tobytes())
         found = self._numbers.get(key)
@@ -64,15 +64,15 @@ class World:
             self.grids.append(grid)
         return found
 
-    def numbers(self, puzzle: Puzzle) -> tuple[list[int], list[int]]:
-        """The numbers of a puzzle's inputs and goals."""
-        found = self._puzzles.get(puzzle)
+    def intern_problem(self, problem: Problem) -> tuple[list[int], list[int]]:
+        """The numbers of a problem's inputs and goals."""
+        found = self._problems.get(problem)
         if found is None:
-            inputs, goals = ([self.number(grid) for grid in grids] for grids in (puzzle.inputs, puzzle.goals))
-            found = self._puzzles[puzzle] = inputs, goals
+            inputs, goals = ([self.intern(grid) for grid in grids] for grids in (problem.inputs, problem.goals))
+            found = self._problems[problem] = inputs, goals
         return found
 
-    def table(self, numbers: Sequence[int], goals: Sequence[int]) -> dict[int, int] | None:
+    def color_table(self, numbers: Sequence[int], goals: Sequence[int]) -> dict[int, int] | None:
         """See `infer_color_table`."""
         key = (*numbers, *goals)
         if key not in self._tables:
@@ -86,38 +86,32 @@ class World:
         found = self._outcomes.get(key)
         if found is None:
             made = self.actions.outcome(action, self.grids[number])
-            found = self._outcomes[key] = REFUSED if made is None else self.number(made)
+            found = self._outcomes[key] = REFUSED if made is None else self.intern(made)
         return found
 
-    def renamed(self, number: int, table: dict[int, int]) -> int:
+    def recolor(self, number: int, table: dict[int, int]) -> int:
         """The grid with colours renamed."""
-        return self.number(apply_color_table(self.grids[number], table))
+        return self.intern(apply_color_table(self.grids[number], table))
 
-    def legal(self, number: int) -> Flags:
-        """(A,) which actions change a grid; `recolor`, which a grid alone cannot tell of, never does."""
-        row = self._prospect(number)  # which may make room for more
-        found: Flags = self._changes[row]
-        return found
+    def legal_actions(self, numbers: Sequence[int]) -> tuple[Flags, Integers]:
+        """(n, A) which actions change each of some grids, and the hashes of what they make of it."""
+        rows = [self._action_row(number) for number in numbers]
+        return self._changes[rows], self._result_hashes[rows]
 
-    def prospects(self, numbers: Sequence[int]) -> tuple[Flags, Integers]:
-        """(n, A) which actions change each of some grids, and the marks of what they make of it."""
-        rows = [self._prospect(number) for number in numbers]
-        return self._changes[rows], self._marks[rows]
-
-    def _prospect(self, number: int) -> int:
-        """The row of a grid's prospects, computed if they are not known."""
-        row = self._prospect_rows.get(number)
+    def _action_row(self, number: int) -> int:
+        """The row of a grid's legal_actions, computed if they are not known."""
+        row = self._action_rows.get(number)
         if row is None:
-            row = self._prospect_rows[number] = len(self._prospect_rows)
+            row = self._action_rows[number] = len(self._action_rows)
             if row == len(self._changes):
                 self._changes = np.concatenate([self._changes, np.zeros_like(self._changes)])
-                self._marks = np.concatenate([self._marks, np.zeros_like(self._marks)])
+                self._result_hashes = np.concatenate([self._result_hashes, np.zeros_like(self._result_hashes)])
             grid, actions = self.grids[number], self.actions
-            own = mark(grid)
+            own = grid_hash(grid)
             for action in range(len(actions)):
                 made = actions.outcome(action, grid) if action != actions.recolor else None
-                if made is not None and (after := mark(made)) != own:
-                    self._changes[row, action], self._marks[row, action] = True, after
+                if made is not None and (after := grid_hash(made)) != own:
+                    self._changes[row, action], self._result_hashes[row, action] = True, after
         return row
 
     def shapes(self, numbers: Integers) -> Integers:
@@ -135,7 +129,7 @@ class World:
         """(..., D) latents of grids, computed together for those that have none yet."""
         if len(self.grids) > len(self._encoded):
             more = max(2 * len(self._encoded), len(self.grids)) - len(self._encoded)
-            self._latents = np.concatenate([self._latents, np.zeros((more, self.width), dtype=np.float32)])
+            self._latents = np.concatenate([self._latents, np.zeros((more, self.latent_dim), dtype=np.float32)])
             self._encoded = np.concatenate([self._encoded, np.zeros(more, dtype=bool)])
         flat = numbers.ravel()
         new = np.unique(flat[~self._encoded[flat]])
@@ -150,7 +144,7 @@ class World:
         return found
 
     @torch.no_grad()
-    def foreseen(self, latents: Floats, actions: Integers, tables: Sequence[dict[int, int] | None]) -> Floats:
+    def predict_latents(self, latents: Floats, actions: Integers, tables: Sequence[dict[int, int] | None]) -> Floats:
         """(N, K, D) predicted latents of what actions make of grids.
 
         Args:
@@ -158,7 +152,7 @@ class World:
             actions: (N,).
             tables: of the N, where the action is `recolor`.
         """
-        vectors = self.vectors[torch.from_numpy(actions).to(self.device)]
+        vectors = self.action_vectors[torch.from_numpy(actions).to(self.device)]
         rows = [row for row, table in enumerate(tables) if table is not None and actions[row] == self.actions.recolor]
         if rows:
             vectors[rows] = self.model.table_vectors(self.actions, [tables[row] or {} for row in rows])
@@ -166,6 +160,6 @@ class World:
         return found
 
 
-def mark(grid: Array) -> int:
+def grid_hash(grid: Array) -> int:
     """A number that equal grids share and different ones hardly ever; another one in every process."""
     return hash((grid.shape, grid.tobytes()))
