@@ -19,7 +19,7 @@ from arc_core.checkpoint import list_checkpoints
 from jepa_hrl.dsl.steps import find_step
 from jepa_hrl.synthesis.config import GridConfig
 from jepa_hrl.synthesis.dataset import manifest_line
-from jepa_hrl.synthesis.generator import PhasePlan, practice_task
+from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
 from jepa_hrl.world_model.cli import prepare_program_triples as prepare_triples
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "500"}
@@ -89,7 +89,7 @@ class Job:
 
 def _manifest(path: Path, count: int, seed: int) -> Path:
     plan = PhasePlan("easy", tuple(map(find_step, STEPS)), (1, 2), (0.6, 0.4), GridConfig(3, 5), (3, 4))
-    path.write_text("".join(manifest_line(practice_task(plan, number, seed)) for number in range(count)))
+    path.write_text("".join(manifest_line(make_practice_task(plan, number, seed)) for number in range(count)))
     return path
 
 

@@ -16,7 +16,7 @@ from arc_core.datasets import load_tasks
 from jepa_hrl.dsl.primitives.objects import components
 from jepa_hrl.dsl.types import Array, Kind, Objects, Value
 from jepa_hrl.search.engine import Limits, Search
-from jepa_hrl.search.operators import operators_for
+from jepa_hrl.search.operators import build_operators
 
 _GRIDS = 40
 
@@ -41,7 +41,7 @@ def examples(kind: Kind, rng: np.random.Generator) -> list[Value]:
 def primitive_times() -> dict[str, float]:
     """Microseconds a call, by primitive; of those with a measure or function, the dearest."""
     times: dict[str, float] = {}
-    operators = operators_for([1, 2], {})
+    operators = build_operators([1, 2], {})
     for kind in (Kind.GRID, Kind.MASK, Kind.OBJECT, Kind.OBJECTS):
         for operator in operators.unary[kind]:
             best = []

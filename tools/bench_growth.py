@@ -26,11 +26,12 @@ from arc_core.files import write_json
 from arc_core.solver import Budget, Candidate, TaskPrediction
 from arc_core.task import Pair, Task
 from arc_core.tensors import TaskTensors
-from arc_eval.compare import header_of
-from arc_eval.methods import Row
+from arc_eval.compare import make_header
+from arc_eval.evaluation_set import EvaluationSet
+from arc_eval.methods import MethodInfo
 from arc_eval.protocol import make_protocol
-from arc_eval.storage.records import line_of
-from arc_eval.storage.results import compare_rows
+from arc_eval.storage.records import prediction_record
+from arc_eval.storage.results import compare_methods
 from hrm.config import ModelConfig as HrmModel
 from hrm.data.batches import build_batch, canvas_of
 from hrm.data.identities import Identities, make_examples
@@ -39,11 +40,11 @@ from hrm.model.reasoner import Reasoner
 from jepa_hrl.search.engine import Limits
 from jepa_hrl.search.parallel import search_tasks
 from jepa_hrl.synthesis.config import GridConfig
-from jepa_hrl.synthesis.dataset import manifest_line, plans_of, read_config
-from jepa_hrl.synthesis.generator import PhasePlan, make_task, practice_task
+from jepa_hrl.synthesis.dataset import build_plans, manifest_line, read_config
+from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task, make_task
 from rlan.config import DataConfig, ModelConfig, RlanConfig, TrainingConfig
 from rlan.data.queries import QuerySampler
-from rlan.losses.objective import total_loss, training_batch
+from rlan.losses.objective import build_training_batch, total_loss
 from rlan.model.rlan import Rlan
 from rlan.solver import RlanSolver
 
@@ -53,9 +54,9 @@ PILOT = workspace_folder() / "configs" / "data" / "pilot_curriculum.yaml"
 
 def synthetic(count: int, length: int = 2, side: int = 8) -> list[Task]:
     """Tasks of the pilot curriculum's steps in programs of one length, on grids of one side."""
-    phase = plans_of(read_config(PILOT))[-1][0]
+    phase = build_plans(read_config(PILOT))[-1][0]
     plan = PhasePlan("growth", phase.steps, (length,), (1.0,), GridConfig(side, side), (3, 3))
-    return [practice_task(plan, number, 0).task for number in range(count)]
+    return [make_practice_task(plan, number, 0).task for number in range(count)]
 
 
 def square(count: int, side: int) -> list[Task]:
@@ -71,10 +72,10 @@ def square(count: int, side: int) -> list[Task]:
 def scoring(count: int) -> Callable[[], object]:
     """Two methods' stored answers to so many tasks compared, every interval included."""
     tasks = square(count, 10)
-    rows = [Row("one", "one"), Row("two", "two")]
+    rows = [MethodInfo("one", "one"), MethodInfo("two", "two")]
     answers = {
         row.label: {
-            task.task_id: line_of(
+            task.task_id: prediction_record(
                 row.label, "none",
                 TaskPrediction(task.task_id, ((Candidate(task.test[0].input, 1, 0.5, ""),),), 1.0),
             )
@@ -82,8 +83,8 @@ def scoring(count: int) -> Callable[[], object]:
         }
         for row in rows
     }  # fmt: skip
-    header = header_of(make_protocol("manifest:none", None, tasks, Budget()), [], False, "cpu")
-    return lambda: compare_rows(header, rows, answers, tasks).results
+    header = make_header(make_protocol(EvaluationSet("manifest:none", None, tasks), Budget()), [], False, "cpu")
+    return lambda: compare_methods(header, rows, answers, tasks).results
 
 
 def searching(count: int) -> Callable[[], object]:
@@ -95,7 +96,7 @@ def searching(count: int) -> Callable[[], object]:
 
 def generating(count: int) -> Callable[[], object]:
     """So many accepted tasks of the pilot curriculum's last phase."""
-    phase = plans_of(read_config(PILOT))[-1][0]
+    phase = build_plans(read_config(PILOT))[-1][0]
     return lambda: [manifest_line(make_task(phase, number, 0)) for number in range(count)]
 
 
@@ -105,10 +106,10 @@ def rlan_step(side: int, batch: int) -> Callable[[], object]:
     sampler = QuerySampler(tensors, DataConfig(max_demonstrations=3, samples_per_task=1), batch, seed=0)
     model = Rlan(ModelConfig(96, 3, num_heads=3, context_layers=1))
     _, rows = sampler.plan.batch(0)
-    inputs, targets = training_batch(tensors, sampler.epoch(0).rows(rows).trimmed())
+    inputs, targets = build_training_batch(tensors, sampler.epoch_queries(0).select(rows).trim_padding())
 
     def run() -> None:
-        losses = total_loss(model(inputs), targets, inputs.live, inputs.query_size, TrainingConfig())
+        losses = total_loss(model(inputs), targets, inputs.answer_extent, inputs.query_size, TrainingConfig())
         losses.total.backward()
         model.zero_grad()
 

@@ -13,14 +13,14 @@ WORK = """
 import os, signal, sys, time
 from joblib import delayed
 from arc_core.errors import run_command
-from jepa_hrl.workers import in_workers
+from jepa_hrl.workers import run_in_workers
 
 def nap():
     open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
     time.sleep(0.2)
 
 def work():
-    return len(list(in_workers((delayed(nap)() for _ in range(10_000)), 2)))
+    return len(list(run_in_workers((delayed(nap)() for _ in range(10_000)), 2)))
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a test that runs in the background ignores it

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from arc_core.config import workspace_folder
 from jepa_hrl.dsl.library import FAMILIES, PRIMITIVES
-from jepa_hrl.dsl.program import INPUT, Call, Named, ProgramError, accepts, evaluate, explain, parse
-from jepa_hrl.dsl.reference import reference
+from jepa_hrl.dsl.program import INPUT, Call, PrimitiveName, ProgramError, accepts, evaluate, explain, parse
+from jepa_hrl.dsl.reference import render_reference
 from jepa_hrl.dsl.types import Array, Kind, Object, Objects, Refusal, Value, fits, grid, text
-from jepa_hrl.search.operators import Operators, operators_for
+from jepa_hrl.search.operators import Operators, build_operators
 
 PLANES = {Kind.GRID: 9, Kind.MASK: 1, Kind.FIELD: 255}
 
@@ -65,7 +65,7 @@ def grids() -> st.SearchStrategy[Array]:
 
 @pytest.fixture(scope="module")
 def operators() -> Operators:
-    return operators_for(range(1, 10), {})
+    return build_operators(range(1, 10), {})
 
 
 @pytest.mark.slow
@@ -174,7 +174,7 @@ def test_a_program_is_its_text_and_explains_itself(program: str) -> None:
 
 def test_a_program_costs_what_its_parts_cost() -> None:
     inner = Call("components", (INPUT,))
-    program = Call("crop", (Call("pick_max", (Named("size", Kind.MEASURE), inner)),))
+    program = Call("crop", (Call("pick_max", (PrimitiveName("size", Kind.MEASURE), inner)),))
     parts = ("crop", "pick_max", "size", "components")
     assert program.cost == sum(PRIMITIVES[name].cost for name in parts)
     assert program.size == 3
@@ -210,4 +210,4 @@ def test_what_is_no_program_is_refused_in_one_line(program: str, reason: str) ->
 
 
 def test_the_reference_page_is_what_the_code_says() -> None:
-    assert (workspace_folder() / "docs" / "dsl.md").read_text(encoding="utf-8") == reference()
+    assert (workspace_folder() / "docs" / "dsl.md").read_text(encoding="utf-8") == render_reference()

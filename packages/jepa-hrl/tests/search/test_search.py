@@ -219,7 +219,7 @@ def test_evaluation_goes_on_where_it_was_interrupted(
         (folder / f"t{number}.json").write_text(json.dumps(task_to_json(task)))
     output = tmp_path / "out.json"
     arguments = ["--arc-dev-root", str(folder), "--output", str(output), "--workers", "1", "--variants", "dsl_only"]
-    kept, calls = evaluate_arc_module.result_of, []
+    kept, calls = evaluate_arc_module.score_outcome, []
 
     def interrupted(*args: object) -> object:
         calls.append(args)
@@ -227,7 +227,7 @@ def test_evaluation_goes_on_where_it_was_interrupted(
             raise KeyboardInterrupt
         return kept(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluate_arc_module, "result_of", interrupted)
+    monkeypatch.setattr(evaluate_arc_module, "score_outcome", interrupted)
     assert evaluate_arc(arguments) == 130
     assert not output.exists()
     assert evaluate_arc([*arguments, "--explain"]) == 0

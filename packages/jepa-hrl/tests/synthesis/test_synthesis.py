@@ -15,8 +15,8 @@ from jepa_hrl.dsl.steps import STEPS
 from jepa_hrl.dsl.types import grid
 from jepa_hrl.synthesis import dataset
 from jepa_hrl.synthesis.cli import main as generate_dataset
-from jepa_hrl.synthesis.dataset import plans_of, read_config
-from jepa_hrl.synthesis.generator import is_determined, make_task, practice_task, primitives_of
+from jepa_hrl.synthesis.dataset import build_plans, read_config
+from jepa_hrl.synthesis.generator import is_determined, make_practice_task, make_task, primitives_of
 
 CONFIG = workspace_folder() / "configs" / "data" / "pilot_curriculum.yaml"
 SMALL = [
@@ -29,7 +29,7 @@ SMALL = [
 def test_every_data_config_can_be_read_and_its_steps_are_known(name: str) -> None:
     config = read_config(workspace_folder() / "configs" / "data" / f"{name}.yaml")
     assert config.name == name
-    assert sum(count for _, count in plans_of(config)) >= 1000
+    assert sum(count for _, count in build_plans(config)) >= 1000
 
 
 def test_every_step_is_a_program_of_the_language() -> None:
@@ -41,7 +41,7 @@ def test_every_step_is_a_program_of_the_language() -> None:
 
 
 def test_an_accepted_task_is_what_its_program_makes() -> None:
-    plan = plans_of(read_config(CONFIG))[1][0]
+    plan = build_plans(read_config(CONFIG))[1][0]
     for index in range(6):
         made = make_task(plan, index, seed=5)
         program = parse(str(made.metadata["program"]))
@@ -54,9 +54,9 @@ def test_an_accepted_task_is_what_its_program_makes() -> None:
 
 def test_tasks_that_need_not_be_determined_are_those_of_practice() -> None:
     config = read_config(CONFIG, ["--generator.determined", "false", "--grid.max_size", "3"])
-    plan = plans_of(config)[1][0]
+    plan = build_plans(config)[1][0]
     made = [make_task(plan, index, seed=5) for index in range(12)]
-    assert [str(one.program) for one in made] == [str(practice_task(plan, n, 5).program) for n in range(12)]
+    assert [str(one.program) for one in made] == [str(make_practice_task(plan, n, 5).program) for n in range(12)]
     assert not all(is_determined(one.task, one.program, plan.steps) for one in made)
 
 
@@ -135,6 +135,6 @@ def test_a_bad_config_gets_one_line(
 
 def test_a_phase_without_acceptable_tasks_says_so() -> None:
     config = read_config(CONFIG, ["--generator.allowed_primitives", "[flip_horizontal]"])
-    plan = plans_of(config)[2][0]  # flipping twice is idle
+    plan = build_plans(config)[2][0]  # flipping twice is idle
     with pytest.raises(InputError, match="no acceptable task"):
         make_task(plan, 0, seed=0)

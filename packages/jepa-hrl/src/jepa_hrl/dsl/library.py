@@ -1,6 +1,6 @@
-"""All primitives, by name."""
+"""The language's primitives: `PRIMITIVES` holds all by name, in order of declaration."""
 
-from jepa_hrl.dsl.primitive import declared
+from jepa_hrl.dsl.primitive import collect_primitives
 from jepa_hrl.dsl.primitives import (  # importing a family declares its primitives
     combining,
     counting,
@@ -25,4 +25,4 @@ FAMILIES = (
     combining, counting, repair, fields,
 )  # fmt: skip
 
-PRIMITIVES = declared()
+PRIMITIVES = collect_primitives()

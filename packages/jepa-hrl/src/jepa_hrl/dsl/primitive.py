@@ -1,4 +1,4 @@
-"""What a primitive is: a function whose annotations are its type and whose docstring explains it."""
+"""Primitives: functions whose annotations are their types in the language and whose docstrings explain them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ class Primitive:
     """A function of the language.
 
     Attributes:
-        name: in programs.
-        family: what it is about; the module it stands in.
-        takes: kinds of its arguments.
-        gives: kind of its result.
-        cost: bits that using it adds to a program's description.
-        phrase: what the result is, with {0}, {1} for the arguments.
-        apply: the function; gives a value or a Refusal, and raises nothing.
+        name: its name in programs.
+        family: the name of the module that declares it, such as `geometry`.
+        takes: the kinds of its arguments.
+        gives: the kind of its result.
+        cost: bits that each use adds to a program's description length.
+        phrase: a noun phrase for the result, with {0}, {1} in place of the arguments.
+        apply: the function; it returns a value or a Refusal, and raises nothing.
     """
 
     name: str
@@ -36,10 +36,12 @@ _PRIMITIVES: dict[str, Primitive] = {}
 
 
 def primitive(cost: float = 5.0) -> Callable[[Code], Code]:
-    """Makes a function a primitive. Its docstring's first line says what it gives, arguments in backticks.
+    """Declares a function as a primitive of the language.
+
+    The first line of the function's docstring becomes the primitive's phrase; it names the arguments in backticks.
 
     Args:
-        cost: bits; 5 for an ordinary one, less for what tasks often need.
+        cost: bits; 5 for an ordinary primitive, less for one that tasks often need.
     """
 
     def declare(code: Code) -> Code:
@@ -59,6 +61,7 @@ def primitive(cost: float = 5.0) -> Callable[[Code], Code]:
 
 
 def _kind(hint: object) -> Kind:
+    """Reads the kind from an annotation; a `Refusal` in a union is passed over."""
     if hint in (Object, Objects):
         return Kind.OBJECT if hint is Object else Kind.OBJECTS
     if get_origin(hint) is Annotated:
@@ -66,6 +69,6 @@ def _kind(hint: object) -> Kind:
     return next(_kind(part) for part in get_args(hint) if part is not Refusal)
 
 
-def declared() -> dict[str, Primitive]:
-    """Primitives of the modules imported so far; `jepa_hrl.dsl.library` imports all."""
+def collect_primitives() -> dict[str, Primitive]:
+    """Returns the primitives of the modules imported so far, in order of declaration; `dsl.library` imports all."""
     return dict(_PRIMITIVES)

@@ -1,4 +1,4 @@
-"""Programs: expression trees with a text form, a value for each grid, a length in bits and a sentence."""
+"""Programs: expression trees with a text form, a value for each grid, a description length and a sentence."""
 
 import ast
 import warnings
@@ -18,7 +18,7 @@ _INT_BITS = log2(900)
 
 
 class ProgramError(InputError):
-    """A text is not a program."""
+    """Signals that a text is not a program."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Literal:
-    """A colour or a number."""
+    """A colour, 0..9, or a number, 0..900, written in a program."""
 
     value: int
     kind: Kind
@@ -44,7 +44,7 @@ class Literal:
 
     @property
     def cost(self) -> float:
-        """Bits."""
+        """Description length in bits."""
         return _COLOR_BITS if self.kind is Kind.COLOR else _INT_BITS
 
     def __str__(self) -> str:
@@ -52,8 +52,8 @@ class Literal:
 
 
 @dataclass(frozen=True)
-class Named:
-    """A primitive passed to another: a measure or a function."""
+class PrimitiveName:
+    """A primitive that is passed by name to another one, as a measure or as a function from grid to grid."""
 
     name: str
     kind: Kind
@@ -62,7 +62,7 @@ class Named:
 
     @property
     def cost(self) -> float:
-        """Bits."""
+        """Description length in bits."""
         return PRIMITIVES[self.name].cost
 
     def __str__(self) -> str:
@@ -70,8 +70,12 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Renaming:
-    """A table from cell values to colours; values of a single field stand for themselves."""
+class TableLiteral:
+    """A table that gives each combination of a cell's field values a colour, such as {1: 2} or {(3, 0): 4}.
+
+    Attributes:
+        entries: pairs of (one value 0..255 for each field) and a colour 0..9.
+    """
 
     entries: tuple[tuple[tuple[int, ...], int], ...]
 
@@ -80,12 +84,12 @@ class Renaming:
 
     @cached_property
     def table(self) -> dict[tuple[int, ...], int]:
-        """As primitives take it."""
+        """The entries as the mapping that primitives take."""
         return dict(self.entries)
 
     @property
     def cost(self) -> float:
-        """Bits: an entry that keeps the first field's value says little."""
+        """Description length in bits; an entry that keeps the first field's value costs one bit."""
         return sum(1.0 if values[0] == color else _COLOR_BITS for values, color in self.entries)
 
     def __str__(self) -> str:
@@ -102,12 +106,12 @@ class Call:
 
     @property
     def primitive(self) -> Primitive:
-        """What is applied."""
+        """The primitive that is applied."""
         return PRIMITIVES[self.name]
 
     @property
     def kind(self) -> Kind:
-        """Of the result."""
+        """The kind of the result."""
         return self.primitive.gives
 
     @cached_property
@@ -117,68 +121,74 @@ class Call:
 
     @cached_property
     def size(self) -> int:
-        """Number of primitives applied."""
+        """Number of primitives that are applied."""
         return 1 + sum(argument.size for argument in self.arguments)
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.arguments))})"
 
 
-Expression = Input | Literal | Named | Renaming | Call
+Expression = Input | Literal | PrimitiveName | TableLiteral | Call
 
 INPUT = Input()
 
 
 def names_in(program: Expression) -> list[str]:
-    """The primitives of a program, each as often as it stands there."""
+    """Returns the names of a program's primitives, each as often as the program uses it."""
     if isinstance(program, Call):
         return [program.name, *(name for argument in program.arguments for name in names_in(argument))]
-    return [program.name] if isinstance(program, Named) else []
+    return [program.name] if isinstance(program, PrimitiveName) else []
 
 
-Known = dict[Expression, Value | Refusal]
+ValueCache = dict[Expression, Value | Refusal]  # values of a program's parts for one input
 
 
-def evaluate(program: Expression, grid: Array, known: Known | None = None) -> Value | Refusal:
-    """The program's value for an input.
+def evaluate(program: Expression, grid: Array, cache: ValueCache | None = None) -> Value | Refusal:
+    """Computes a program's value for an input.
 
     Args:
-        known: values of parts for this input, to be used and added to by programs that share parts.
+        program: the expression to evaluate.
+        grid: (H, W) uint8, the input.
+        cache: values of parts for this very input; read and filled, so that programs with common parts share them.
+    Returns:
+        The value, or the refusal of the first part that refuses.
     """
-    return _value(program, grid, {} if known is None else known)
+    return _evaluate_part(program, grid, {} if cache is None else cache)
 
 
-def _value(part: Expression, grid: Array, known: Known) -> Value | Refusal:
+def _evaluate_part(part: Expression, grid: Array, cache: ValueCache) -> Value | Refusal:
     if isinstance(part, Input):
         return grid
     if isinstance(part, Literal):
         return part.value
     assert isinstance(part, Call)
-    found = known.get(part)
-    if found is None:
+    result = cache.get(part)
+    if result is None:
         arguments: list[Argument] = []
         for argument in part.arguments:
-            if isinstance(argument, Renaming | Named):
+            if isinstance(argument, TableLiteral | PrimitiveName):
                 arguments.append(constant(argument))
                 continue
-            value = _value(argument, grid, known)
+            value = _evaluate_part(argument, grid, cache)
             if isinstance(value, Refusal):
-                known[part] = value
+                cache[part] = value
                 return value
             arguments.append(value)
-        found = known[part] = part.primitive.apply(*arguments)
-    return found
+        result = cache[part] = part.primitive.apply(*arguments)
+    return result
 
 
-def constant(part: "Literal | Named | Renaming") -> int | Callable[..., object] | Mapping[tuple[int, ...], int]:
-    """What a primitive gets for an argument that depends on no grid."""
+def constant(
+    part: "Literal | PrimitiveName | TableLiteral",
+) -> int | Callable[..., object] | Mapping[tuple[int, ...], int]:
+    """Returns the Python value of an argument that does not depend on the grid."""
     if isinstance(part, Literal):
         return part.value
-    return part.table if isinstance(part, Renaming) else PRIMITIVES[part.name].apply
+    return part.table if isinstance(part, TableLiteral) else PRIMITIVES[part.name].apply
 
 
 def explain(program: Expression) -> str:
-    """A sentence that says what the output is; what it is made of gets letters, so that no phrase nests in another."""
+    """Writes a program as a sentence; its parts get letters, so that no phrase is nested in another."""
     letters: dict[Expression, str] = {}
     lets: list[str] = []
 
@@ -198,46 +208,50 @@ def explain(program: Expression) -> str:
     return f"Let {'; let '.join(lets)}; the output is {output}." if lets else f"The output is {output}."
 
 
-def _letter(number: int) -> str:
-    return chr(ord("A") + number % 26) + (str(number // 26) if number > 25 else "")
+def _letter(index: int) -> str:
+    """Returns A to Z, then A1 to Z1, and so on."""
+    return chr(ord("A") + index % 26) + (str(index // 26) if index > 25 else "")
 
 
-def _short(part: "Input | Literal | Named | Renaming") -> str:
+def _short(part: "Input | Literal | PrimitiveName | TableLiteral") -> str:
+    """Names a part that is not a call."""
     if isinstance(part, Input):
         return "the input"
-    if isinstance(part, Named):
+    if isinstance(part, PrimitiveName):
         phrase = PRIMITIVES[part.name].phrase
         return phrase.replace("{0}", "itself") if part.kind is Kind.FUNCTION else phrase
-    if isinstance(part, Renaming):
+    if isinstance(part, TableLiteral):
         return ", ".join(f"{'+'.join(map(str, values))} to {color}" for values, color in part.entries) or "nothing"
     return f"{COLOR_NAMES[part.value]} ({part.value})" if part.kind is Kind.COLOR else str(part.value)
 
 
 def parse(text: str) -> Expression:
-    """The program that `str` wrote.
+    """Reads a program from its text form, the inverse of `str`.
 
     Raises:
-        ProgramError: the text is not one; says what is wrong and where.
+        ProgramError: the text is not a program; the message says what is wrong and where.
     """
     try:
-        with warnings.catch_warnings():  # of odd Python, which no program is
+        with warnings.catch_warnings():  # Python warns of odd literals, which no program holds
             warnings.simplefilter("ignore", SyntaxWarning)
             tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "nested too deeply or not text"
         raise ProgramError(f"a program must be calls like trim(input); got {text[:80]!a}: {reason}") from None
-    return _parsed(tree, Kind.GRID if isinstance(tree, ast.Name) else None)
+    return _parse_node(tree, Kind.GRID if isinstance(tree, ast.Name) else None)
 
 
-def _parsed(node: ast.expr, kind: Kind | None) -> Expression:
+def _parse_node(node: ast.expr, kind: Kind | None) -> Expression:
+    """Converts a node of Python's syntax tree to an expression of a kind; None stands for any kind."""
     where = f"column {node.col_offset + 1}"
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        found = PRIMITIVES.get(node.func.id)
-        if found is None:
+        primitive = PRIMITIVES.get(node.func.id)
+        if primitive is None:
             raise ProgramError(f"{where}: {node.func.id!a} is not a primitive; see docs/dsl.md for all of them")
-        if len(node.args) != len(found.takes):
-            raise ProgramError(f"{where}: {found.name} takes {len(found.takes)} arguments; got {len(node.args)}")
-        call = Call(found.name, tuple(map(_parsed, node.args, found.takes)))
+        takes = primitive.takes
+        if len(node.args) != len(takes):
+            raise ProgramError(f"{where}: {primitive.name} takes {len(takes)} arguments; got {len(node.args)}")
+        call = Call(primitive.name, tuple(map(_parse_node, node.args, takes)))
         if kind is not None and not accepts(kind, call.kind):
             raise ProgramError(f"{where}: needs {kind.value}; {call.name} gives {call.kind.value}")
         return call
@@ -246,19 +260,19 @@ def _parsed(node: ast.expr, kind: Kind | None) -> Expression:
             return INPUT
         named = PRIMITIVES.get(node.id)
         if kind is Kind.MEASURE and named is not None and named.gives is Kind.MEASURE:
-            return Named(node.id, kind)
+            return PrimitiveName(node.id, kind)
         if kind is Kind.FUNCTION and named is not None and (named.takes, named.gives) == ((Kind.GRID,), Kind.GRID):
-            return Named(node.id, kind)
+            return PrimitiveName(node.id, kind)
     if isinstance(node, ast.Constant) and type(node.value) is int and kind in (Kind.COLOR, Kind.INT):
         if not 0 <= node.value <= (9 if kind is Kind.COLOR else 900):
             raise ProgramError(f"{where}: {node.value} is no {kind.value}")
         return Literal(node.value, kind)
     if isinstance(node, ast.Dict) and kind is Kind.TABLE:
-        return _parsed_table(node, where)
+        return _parse_table(node, where)
     raise ProgramError(f"{where}: needs {kind.value if kind else 'a call'}; got {ast.unparse(node)[:40]!a}")
 
 
-def _parsed_table(node: ast.Dict, where: str) -> Renaming:
+def _parse_table(node: ast.Dict, where: str) -> TableLiteral:
     try:
         table = ast.literal_eval(node)
         entries = tuple(((key,) if isinstance(key, int) else key, color) for key, color in table.items())
@@ -268,11 +282,11 @@ def _parsed_table(node: ast.Dict, where: str) -> Renaming:
         numbers = (*values, color) if isinstance(values, tuple) else ("",)
         if not values or any(type(n) is not int or not 0 <= n <= 255 for n in numbers) or color > 9:
             raise ProgramError(f"{where}: a table holds values 0..255 and colours, as in {{1: 2, (3, 0): 4}}")
-    return Renaming(entries)
+    return TableLiteral(entries)
 
 
-def accepts(wanted: Kind, given: Kind) -> bool:
-    """Whether a value of one kind may stand for another: masks and grids are fields too, and masks grids."""
-    if wanted is Kind.FIELD:
-        return given in (Kind.FIELD, Kind.MASK, Kind.GRID)
-    return wanted is given or (wanted is Kind.GRID and given is Kind.MASK)
+def accepts(parameter: Kind, argument: Kind) -> bool:
+    """Whether a parameter of one kind accepts an argument of another: Mask is a subtype of Grid, Grid of Field."""
+    if parameter is Kind.FIELD:
+        return argument in (Kind.FIELD, Kind.MASK, Kind.GRID)
+    return parameter is argument or (parameter is Kind.GRID and argument is Kind.MASK)

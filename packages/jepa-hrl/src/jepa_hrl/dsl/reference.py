@@ -1,4 +1,4 @@
-"""The language's reference page, from the primitives themselves."""
+"""The language's reference page, written from the primitives' own types, costs and docstrings."""
 
 from jepa_hrl.dsl.library import FAMILIES, PRIMITIVES
 
@@ -16,8 +16,8 @@ Written by `uv run tools/write_dsl_reference.py`; a test compares it with the co
 """
 
 
-def reference() -> str:
-    """docs/dsl.md: every primitive by family, with type, bits, meaning and example."""
+def render_reference() -> str:
+    """Renders docs/dsl.md: every primitive by family, with its type, bits, meaning and example."""
     parts = [f"{_HEAD}\n{len(PRIMITIVES)} primitives.\n"]
     for family in FAMILIES:
         name = family.__name__.rpartition(".")[2]
@@ -25,8 +25,8 @@ def reference() -> str:
         parts.append("| primitive | gives | bits | what | example |\n|---|---|---|---|---|\n")
         for one in (one for one in PRIMITIVES.values() if one.family == name):
             lines = [line.strip() for line in (one.apply.__doc__ or "").strip().splitlines()]
-            place = next(index for index, line in enumerate(lines) if line.startswith(">>>"))
+            start = next(index for index, line in enumerate(lines) if line.startswith(">>>"))
             takes = ", ".join(kind.value for kind in one.takes)
-            example = f"`{lines[place][4:]}` is `{lines[place + 1]}`".replace("|", "\\|")
+            example = f"`{lines[start][4:]}` is `{lines[start + 1]}`".replace("|", "\\|")
             parts.append(f"| `{one.name}({takes})` | {one.gives.value} | {one.cost:g} | {lines[0]} | {example} |\n")
     return "".join(parts)

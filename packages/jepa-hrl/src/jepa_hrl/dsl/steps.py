@@ -1,4 +1,4 @@
-"""The steps that synthetic programs are made of: primitives from grid to grid, and idioms of several primitives."""
+"""The steps of which synthetic programs consist: primitives from grid to grid, and idioms of several primitives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ import numpy as np
 
 from arc_core.errors import ConfigError
 from jepa_hrl.dsl.library import PRIMITIVES
-from jepa_hrl.dsl.program import Call, Expression, Literal, Named, Renaming
+from jepa_hrl.dsl.program import Call, Expression, Literal, PrimitiveName, TableLiteral
 from jepa_hrl.dsl.types import Kind
 
-Arguments = dict[str, object]
+Arguments = dict[str, object]  # as the manifest stores them: {}, {"color": 3} or {"table": {"1": 2}}
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a synthetic program.
+    """A step of a synthetic program: a function from grid to grid with arguments that are drawn for each task.
 
     Attributes:
-        name: as it stands in configs and traces.
-        family: what it is about.
-        draw: arguments for a task with these colours.
-        apply: the step applied to a program, with arguments.
+        name: its name in configs, manifests and checkpoints.
+        family: the family of primitives that it belongs to, such as `geometry`.
+        draw: draws arguments for a task whose inputs have the given colours.
+        apply: returns the program that applies the step, with its arguments, to another program's value.
     """
 
     name: str
@@ -32,45 +32,49 @@ class Step:
     @property
     def is_plain(self) -> bool:
         """Whether it takes no arguments."""
-        return self.draw is _none
+        return self.draw is _draw_nothing
 
     @property
     def takes_color(self) -> bool:
         """Whether its argument is a colour."""
-        return self.draw in (_color, _new_color)
+        return self.draw in (_draw_color, _draw_new_color)
 
 
-def _none(rng: np.random.Generator, colors: list[int]) -> Arguments:
+def _draw_nothing(rng: np.random.Generator, colors: list[int]) -> Arguments:
     return {}
 
 
-def _color(rng: np.random.Generator, colors: list[int]) -> Arguments:
+def _draw_color(rng: np.random.Generator, colors: list[int]) -> Arguments:
     return {"color": int(rng.choice(colors))}
 
 
-def _new_color(rng: np.random.Generator, colors: list[int]) -> Arguments:
+def _draw_new_color(rng: np.random.Generator, colors: list[int]) -> Arguments:
+    """Draws a colour that the inputs lack."""
     return {"color": int(rng.choice([c for c in range(1, 10) if c not in colors]))}
 
 
-def _table(rng: np.random.Generator, colors: list[int]) -> Arguments:
-    chosen = rng.permutation(colors)[: int(rng.integers(1, len(colors) + 1))]
-    return {"table": {str(int(c)): int(rng.choice([n for n in range(1, 10) if n != c])) for c in sorted(chosen)}}
+def _draw_table(rng: np.random.Generator, colors: list[int]) -> Arguments:
+    """Draws another colour for each of one or more of the inputs' colours."""
+    changed = rng.permutation(colors)[: int(rng.integers(1, len(colors) + 1))]
+    return {"table": {str(int(c)): int(rng.choice([n for n in range(1, 10) if n != c])) for c in sorted(changed)}}
 
 
-def _recolored(program: Expression, arguments: Arguments) -> Expression:
+def _recolor(program: Expression, arguments: Arguments) -> Expression:
     table = arguments["table"]
     assert isinstance(table, dict)
-    return Call("recolor", (Renaming(tuple(((int(old),), int(new)) for old, new in table.items())), program))
+    return Call("recolor", (TableLiteral(tuple(((int(old),), int(new)) for old, new in table.items())), program))
 
 
-def _flooded(program: Expression, arguments: Arguments) -> Expression:
+def _flood(program: Expression, arguments: Arguments) -> Expression:
     color = arguments["color"]
     assert isinstance(color, int)
-    table = Renaming((((0, 1), color),))
+    table = TableLiteral((((0, 1), color),))
     return Call("repaint", (table, program, Call("enclosed", (program,))))
 
 
-def _with_color(name: str) -> Callable[[Expression, Arguments], Expression]:
+def _call_with_color(name: str) -> Callable[[Expression, Arguments], Expression]:
+    """Returns the `apply` of a step that is one primitive of a grid and a colour."""
+
     def apply(program: Expression, arguments: Arguments) -> Expression:
         color = arguments["color"]
         assert isinstance(color, int)
@@ -79,26 +83,29 @@ def _with_color(name: str) -> Callable[[Expression, Arguments], Expression]:
     return apply
 
 
-def _plain(name: str) -> Callable[[Expression, Arguments], Expression]:
+def _call(name: str) -> Callable[[Expression, Arguments], Expression]:
+    """Returns the `apply` of a step that is one primitive of a grid."""
     return lambda program, arguments: Call(name, (program,))
 
 
-def _of_object(name: str, pick: str, measure: str, objects: str) -> Callable[[Expression, Arguments], Expression]:
+def _call_on_object(name: str, pick: str, measure: str, objects: str) -> Callable[[Expression, Arguments], Expression]:
+    """Returns the `apply` of a step that applies primitive `name` to the object that `pick` selects by a measure."""
+
     def apply(program: Expression, arguments: Arguments) -> Expression:
-        chosen = Call(pick, (Named(measure, Kind.MEASURE), Call(objects, (program,))))
-        return Call(name, (chosen,))
+        selected = Call(pick, (PrimitiveName(measure, Kind.MEASURE), Call(objects, (program,))))
+        return Call(name, (selected,))
 
     return apply
 
 
-def _ranked(program: Expression, arguments: Arguments) -> Expression:
-    marked = Call("mark_rank", (Named("size", Kind.MEASURE), Call("components", (program,))))
-    return Call("as_colors", (marked,))
+def _number_by_size(program: Expression, arguments: Arguments) -> Expression:
+    ranks = Call("mark_rank", (PrimitiveName("size", Kind.MEASURE), Call("components", (program,))))
+    return Call("as_colors", (ranks,))
 
 
-def _mirrored_each(program: Expression, arguments: Arguments) -> Expression:
-    flipped = Named("flip_horizontal", Kind.FUNCTION)
-    return Call("draw", (Call("each", (flipped, Call("blobs_diagonal", (program,)))),))
+def _mirror_each(program: Expression, arguments: Arguments) -> Expression:
+    flip = PrimitiveName("flip_horizontal", Kind.FUNCTION)
+    return Call("draw", (Call("each", (flip, Call("blobs_diagonal", (program,)))),))
 
 
 # Primitives that make sense one after another on any drawn grid.
@@ -113,29 +120,29 @@ _PLAIN = (
 )  # fmt: skip
 
 _IDIOMS = (
-    Step("recolor", "recolour", _table, _recolored),
-    Step("keep_color", "recolour", _color, _with_color("keep_color")),
-    Step("drop_color", "recolour", _color, _with_color("drop_color")),
-    Step("fill_black", "recolour", _new_color, _with_color("fill_black")),
-    Step("flood_fill", "filling", _new_color, _flooded),
-    Step("connected_components", "selection", _none, _ranked),
-    Step("crop_largest", "selection", _none, _of_object("crop", "pick_max", "size", "components")),
-    Step("crop_smallest", "selection", _none, _of_object("crop", "pick_min", "size", "components")),
-    Step("keep_largest", "selection", _none, _of_object("alone", "pick_max", "size", "components")),
-    Step("remove_smallest", "selection", _none, _of_object("without", "pick_min", "size", "components")),
-    Step("mirror_each", "selection", _none, _mirrored_each),
+    Step("recolor", "recolour", _draw_table, _recolor),
+    Step("keep_color", "recolour", _draw_color, _call_with_color("keep_color")),
+    Step("drop_color", "recolour", _draw_color, _call_with_color("drop_color")),
+    Step("fill_black", "recolour", _draw_new_color, _call_with_color("fill_black")),
+    Step("flood_fill", "filling", _draw_new_color, _flood),
+    Step("connected_components", "selection", _draw_nothing, _number_by_size),
+    Step("crop_largest", "selection", _draw_nothing, _call_on_object("crop", "pick_max", "size", "components")),
+    Step("crop_smallest", "selection", _draw_nothing, _call_on_object("crop", "pick_min", "size", "components")),
+    Step("keep_largest", "selection", _draw_nothing, _call_on_object("alone", "pick_max", "size", "components")),
+    Step("remove_smallest", "selection", _draw_nothing, _call_on_object("without", "pick_min", "size", "components")),
+    Step("mirror_each", "selection", _draw_nothing, _mirror_each),
 )
 
-STEPS = {name: Step(name, PRIMITIVES[name].family, _none, _plain(name)) for name in _PLAIN} | {
+STEPS = {name: Step(name, PRIMITIVES[name].family, _draw_nothing, _call(name)) for name in _PLAIN} | {
     step.name: step for step in _IDIOMS
 }
 
 
 def find_step(name: str) -> Step:
-    """The step of a name.
+    """Returns the step of a name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no step of this name.
     """
     if name not in STEPS:
         raise ConfigError(f"{name!a} is not a step of synthetic programs; known: {', '.join(sorted(STEPS))}")

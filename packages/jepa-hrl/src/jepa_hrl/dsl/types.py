@@ -1,7 +1,7 @@
-"""What primitives take and give.
+"""The types of the language's values: grids, masks, fields, objects, colours and numbers.
 
-A grid's colour 0 (black) is the ground. Kinds stand in the annotations of primitives, which is where the search
-reads a primitive's type. Values are never changed in place.
+A grid's colour 0 (black) is the ground. The annotations of a primitive name the kinds of its arguments and of its
+result; the search reads its type from them. Values are never changed in place.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ Table = Annotated[Mapping[tuple[int, ...], int], Kind.TABLE]  # one value of eac
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a primitive has no result for its arguments."""
+    """The value of a primitive that has no result for its arguments, with the reason."""
 
     reason: str
 
@@ -59,13 +59,13 @@ UNSEEN = Refusal("the table lacks a cell's values")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Object:
-    """Some cells of a grid.
+    """A set of cells of a grid.
 
     Attributes:
-        cells: (h, w) their colours within their bounding box, 0 elsewhere.
-        mask: (h, w) bool, which cells of the box are the object's; cells of a piece may be black.
-        top, left: the box's corner in the source.
-        source: the grid.
+        cells: (h, w) uint8, the colours of its cells within their bounding box, 0 elsewhere.
+        mask: (h, w) bool, the cells of the box that are the object's; an object may hold black cells.
+        top, left: row and column of the box's first cell in the source.
+        source: (H, W) uint8, the grid.
     """
 
     cells: Array
@@ -80,20 +80,21 @@ class Objects:
     """One or more objects of one grid, in reading order of their boxes' corners unless ordered otherwise.
 
     Attributes:
-        measured: what measures gave, so that each is taken once.
+        items: the objects.
+        measurements: results of measures by name, so that each measure is computed once.
     """
 
     items: tuple[Object, ...]
-    measured: dict[object, list[int]] = field(default_factory=dict)
+    measurements: dict[object, list[int]] = field(default_factory=dict)
 
     @property
     def source(self) -> Array:
-        """The grid."""
+        """The grid that the objects are of."""
         return self.items[0].source
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Cells of each."""
+        """Number of cells of each object."""
         return [int(np.count_nonzero(item.mask)) for item in self.items]
 
 
@@ -102,19 +103,19 @@ Argument = Value | Callable[..., object] | Mapping[tuple[int, ...], int]
 
 
 def grid(text: str) -> Array:
-    """A grid from rows of digits with slashes between: "12/34"."""
+    """Reads a grid from rows of digits with slashes between them, such as "12/34"."""
     return grid_from_text(text.replace("/", "\n"))
 
 
 def text(value: "Array | Object | Refusal") -> str:
-    """The inverse of `grid`; a refusal's reason."""
+    """Writes a grid or an object's cells as `grid` reads them, and a refusal as its reason."""
     if isinstance(value, Refusal):
         return value.reason
     return grid_to_text(value.cells if isinstance(value, Object) else value).replace("\n", "/")
 
 
 def key_of(value: Value) -> object:
-    """What equal values share and others do not."""
+    """Returns a hashable key that two values share if and only if they are equal."""
     if isinstance(value, np.ndarray):
         return value.shape, value.tobytes()
     if isinstance(value, Object):
@@ -125,5 +126,5 @@ def key_of(value: Value) -> object:
 
 
 def fits(height: int, width: int) -> bool:
-    """Whether a grid may have this size."""
+    """Whether a grid may have this size: 1..30 on each side."""
     return 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE

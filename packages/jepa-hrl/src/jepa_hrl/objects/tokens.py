@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from arc_core.grid import MAX_SIDE, NUM_COLORS, Grid
-from jepa_hrl.dsl.primitives.measures import hole_number
+from jepa_hrl.dsl.primitives.measures import count_holes
 from jepa_hrl.objects.extraction import Integers, extract_objects
 
 Floats = npt.NDArray[np.float32]
 
-MOST_OBJECTS = 32
+MAX_OBJECTS = 32
 SHAPE_SIDE = 8
 
 # Fields of an object's token.
@@ -85,7 +85,7 @@ def _tokenize(grids: Sequence[Grid], eight: bool, one_color: bool) -> Tokens:
     summaries[:, PALETTE] = found.counts / sides.prod(axis=1)[:, None]
     summaries[:, GROUND] = found.grounds[:, None] == np.arange(NUM_COLORS)
     counts = np.bincount(found.owners, minlength=len(grids))
-    summaries[:, COUNT] = np.minimum(counts, MOST_OBJECTS) / MOST_OBJECTS
+    summaries[:, COUNT] = np.minimum(counts, MAX_OBJECTS) / MAX_OBJECTS
 
     objects = np.zeros((len(found.owners), OBJECT_FIELDS), dtype=np.float32)
     if len(objects):
@@ -97,16 +97,16 @@ def _tokenize(grids: Sequence[Grid], eight: bool, one_color: bool) -> Tokens:
         objects[:, CENTER] = (corners + [(down, across) for down, across, _ in forms]) / MAX_SIDE
         objects[:, BORDER] = np.concatenate([corners == 0, ends == sides[found.owners]], axis=1)
         objects[:, AREA:] = [form for _, _, form in forms]
-    if counts.max() > MOST_OBJECTS:
+    if counts.max() > MAX_OBJECTS:
         objects = objects[_largest(found.owners, found.palettes.sum(axis=1), counts)]
-    return Tokens(objects, summaries, np.minimum(counts, MOST_OBJECTS))
+    return Tokens(objects, summaries, np.minimum(counts, MAX_OBJECTS))
 
 
 def _largest(owners: Integers, cells: Integers, counts: Integers) -> Integers:
     """Places of each grid's objects with most cells, the first on a tie; in order."""
     by_size = np.lexsort((-cells, owners))
     ranks = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.sort(by_size[ranks < MOST_OBJECTS])
+    return np.sort(by_size[ranks < MAX_OBJECTS])
 
 
 @lru_cache(maxsize=1 << 15)
@@ -123,7 +123,7 @@ def _form(shape: tuple[int, int], mask_bytes: bytes) -> tuple[float, float, Floa
     middle = float(rows @ np.arange(0.5, tall)) / cells, float(columns @ np.arange(0.5, wide)) / cells
     found = np.zeros(OBJECT_FIELDS, dtype=np.float32)
     found[AREA] = cells**0.5 / MAX_SIDE
-    found[HOLES] = min(hole_number(mask), _MOST_HOLES) / _MOST_HOLES
+    found[HOLES] = min(count_holes(mask), _MOST_HOLES) / _MOST_HOLES
     turns = mask[:, ::-1], mask[::-1], mask.T, mask[::-1, ::-1].T
     found[SYMMETRY] = [np.array_equal(mask, turned) for turned in turns]
     found[SHAPE] = (_pooling(tall) @ mask @ _pooling(wide).T).ravel()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jepa_hrl.dsl.program import Renaming
+from jepa_hrl.dsl.program import TableLiteral
 from jepa_hrl.dsl.types import Array, Kind
 
 _PAIRS = 64  # that a field is asked to tell apart, as bits of one number
@@ -25,7 +25,7 @@ class Found:
         penalty: bits beyond its length, for entries with little evidence.
     """
 
-    table: Renaming
+    table: TableLiteral
     penalty: float
 
 
@@ -93,7 +93,7 @@ class Outputs:
             if not keep or values[0] != color:
                 entries.append((values, color))
                 penalty += _LONE_BITS * (lone and len(self.shapes) > 1)
-        return Found(Renaming(tuple(entries)), penalty)
+        return Found(TableLiteral(tuple(entries)), penalty)
 
 
 def _told(cells: npt.NDArray[np.uint8], asked: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -21,7 +21,7 @@ from jepa_hrl.dsl.types import Array, Kind, Objects, Refusal, Value, key_of
 from jepa_hrl.search.inference import PLANES, Inference, Proposal
 from jepa_hrl.search.moves import Move
 from jepa_hrl.search.node import Node
-from jepa_hrl.search.operators import Operator, operator_of, operators_for, standard_operators
+from jepa_hrl.search.operators import Operator, build_operators, operator_of, standard_operators
 from jepa_hrl.search.policy_guided import Policy, follow
 from jepa_hrl.search.targets import Target, likeness, targets_for
 
@@ -36,7 +36,7 @@ _MOST_LIKENED, _LIKENED_TARGETS = 4000, 12  # values a level, targets: turns and
 _MOST_STEP_BITS, _MOST_INNER_BITS = 9.0, 4.5  # of an operator on grids, and on what lies between grids
 
 
-Delay = Callable[[tuple[Array, ...]], float]
+Heuristic = Callable[[tuple[Array, ...]], float]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Search:
         limits: Limits,
         bits: Mapping[str, float] | None = None,
         names: frozenset[str] | None = None,
-        delay: Delay | None = None,
+        delay: Heuristic | None = None,
         policy: Policy | None = None,
     ) -> None:
         self._began = time.perf_counter()
@@ -125,7 +125,7 @@ class Search:
         outputs = [pair.output for pair in task.train if pair.output is not None]
         present = {int(c) for grid in (*self._inputs, *outputs) for c in np.flatnonzero(np.bincount(grid.ravel()))}
         colors = tuple(sorted(present - {0}))
-        self._operators = operators_for(colors, bits, names) if bits else standard_operators(colors, names)
+        self._operators = build_operators(colors, bits, names) if bits else standard_operators(colors, names)
         off_ground = any(most_common_color(grid) for grid in self._inputs)
         targets = targets_for(outputs, self._inputs, off_ground, limits.bits)
         self._targets = targets

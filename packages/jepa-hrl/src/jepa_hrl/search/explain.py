@@ -14,7 +14,7 @@ _CELL = 14
 _GAP = 26
 
 
-def steps_of(program: Expression, grid: Grid) -> list[tuple[str, Grid]]:
+def trace_steps(program: Expression, grid: Grid) -> list[tuple[str, Grid]]:
     """The input and every grid on the way to the output, each with the step that made it, innermost first.
 
     Objects are shown in their places; numbers and colours are not shown.
@@ -48,7 +48,7 @@ def _picture(part: Expression, grid: Grid) -> Grid | None:
 def steps_to_svg(task_id: str, program: Expression, grid: Grid) -> str:
     """The steps from left to right as an SVG with the program's sentence as its title."""
     parts, x, tallest = [], 12.0, 0
-    for name, picture in steps_of(program, grid):
+    for name, picture in trace_steps(program, grid):
         wide = max(picture.shape[1] * _CELL, 7 * len(name))
         parts.append(f'<text x="{x:g}" y="40">{escape(name)}</text>' + grid_to_svg(picture, x, 50, _CELL))
         x += wide + _GAP

@@ -54,7 +54,7 @@ class Move:
 
 
 @cache
-def move_of(name: str, color: int | None = None) -> Move:
+def make_move(name: str, color: int | None = None) -> Move:
     """A step with its argument."""
     step = STEPS[name]
     arguments: Arguments = {"color": color}
@@ -77,7 +77,7 @@ class Moves:
     doubt: float
 
 
-def moves_of(bits: npt.NDArray[np.float64], doubt: float, had: Colors, wanted: Colors) -> Moves:
+def rank_moves(bits: npt.NDArray[np.float64], doubt: float, had: Colors, wanted: Colors) -> Moves:
     """Every step with every argument that makes sense.
 
     Args:
@@ -98,7 +98,7 @@ def _every_move(had: Colors, wanted: Colors) -> tuple[list[Move], npt.NDArray[np
     color_bits: list[float] = []
     for place, name in enumerate(STEP_NAMES):
         weights: Mapping[int | None, float] = {None: 1.0} if STEPS[name].is_plain else _color_weights(name, had, wanted)
-        moves += [move_of(name, color) for color in weights]
+        moves += [make_move(name, color) for color in weights]
         places += [place] * len(weights)
         color_bits += [log2(sum(weights.values()) / weight) for weight in weights.values()]
     return moves, np.array(places), np.array(color_bits)

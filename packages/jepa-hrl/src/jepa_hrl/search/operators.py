@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.primitive import Primitive
-from jepa_hrl.dsl.program import Call, Expression, Literal, Named, accepts, constant
+from jepa_hrl.dsl.program import Call, Expression, Literal, PrimitiveName, accepts, constant
 from jepa_hrl.dsl.types import Kind, Objects, Refusal, Value
 
 VALUES = (Kind.GRID, Kind.MASK, Kind.FIELD, Kind.OBJECT, Kind.OBJECTS, Kind.COLOR, Kind.INT)
@@ -47,13 +47,13 @@ class Operator:
         return Call(self.primitive.name, (*self.fixed, *values) if self.fixed_first else (*values, *self.fixed))
 
 
-def _of_measure(primitive: Primitive, measure: Named) -> Callable[..., Value | Refusal]:
+def _of_measure(primitive: Primitive, measure: PrimitiveName) -> Callable[..., Value | Refusal]:
     take, apply = PRIMITIVES[measure.name].apply, primitive.apply
 
     def numbers(objects: Objects) -> list[int]:
-        if measure.name not in objects.measured:
-            objects.measured[measure.name] = take(objects)  # type: ignore[assignment]
-        return objects.measured[measure.name]
+        if measure.name not in objects.measurements:
+            objects.measurements[measure.name] = take(objects)  # type: ignore[assignment]
+        return objects.measurements[measure.name]
 
     return lambda objects: apply(numbers, objects)
 
@@ -66,10 +66,10 @@ def _operators(
     if primitive.gives is Kind.MEASURE or Kind.TABLE in kinds:
         return []
     if kinds[0] is Kind.MEASURE:
-        measures = [Named(name, Kind.MEASURE) for name in names if PRIMITIVES[name].gives is Kind.MEASURE]
+        measures = [PrimitiveName(name, Kind.MEASURE) for name in names if PRIMITIVES[name].gives is Kind.MEASURE]
         made = [Operator(primitive, (m,), True, own + bits[m.name], _of_measure(primitive, m)) for m in measures]
     elif kinds[0] is Kind.FUNCTION:
-        functions = [Named(name, Kind.FUNCTION) for name in _FUNCTIONS if name in names]
+        functions = [PrimitiveName(name, Kind.FUNCTION) for name in _FUNCTIONS if name in names]
         made = [
             Operator(primitive, (f,), True, own + bits[f.name], _bound_first(apply, constant(f))) for f in functions
         ]
@@ -110,11 +110,11 @@ _SPECIAL = ("on_black", "on_ground_of", "as_colors")
 
 @lru_cache(maxsize=16)
 def _standard(names: frozenset[str] | None) -> Operators:
-    return operators_for(range(10), {}, names)
+    return build_operators(range(10), {}, names)
 
 
 def standard_operators(colors: Collection[int], names: frozenset[str] | None = None) -> Operators:
-    """Operators at their primitives' own costs; see `operators_for`."""
+    """Operators at their primitives' own costs; see `build_operators`."""
     whole = _standard(names)
     unary = {
         kind: [operator for operator in found if operator.color is None or operator.color in colors]
@@ -123,7 +123,9 @@ def standard_operators(colors: Collection[int], names: frozenset[str] | None = N
     return Operators(unary, whole.binary)
 
 
-def operators_for(colors: Collection[int], bits: Mapping[str, float], names: frozenset[str] | None = None) -> Operators:
+def build_operators(
+    colors: Collection[int], bits: Mapping[str, float], names: frozenset[str] | None = None
+) -> Operators:
     """All operators for a task.
 
     Args:

@@ -6,17 +6,22 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from arc_core.task import Task
-from jepa_hrl.search.engine import Delay, Limits, Outcome, Search
+from jepa_hrl.search.engine import Heuristic, Limits, Outcome, Search
 from jepa_hrl.search.policy_guided import Policy
-from jepa_hrl.workers import in_workers
+from jepa_hrl.workers import run_in_workers
 
 Bits = Mapping[str, float] | None
-Guide = Callable[[Task], Delay]
-Leader = Callable[[Task], Policy]
+HeuristicFactory = Callable[[Task], Heuristic]
+PolicyFactory = Callable[[Task], Policy]
 
 
 def search_task(
-    number: int, task: Task, limits: Limits, bits: Bits = None, guide: Guide | None = None, leader: Leader | None = None
+    number: int,
+    task: Task,
+    limits: Limits,
+    bits: Bits = None,
+    guide: HeuristicFactory | None = None,
+    leader: PolicyFactory | None = None,
 ) -> tuple[int, Outcome]:
     """One task's search, with its number."""
     delay, policy = guide and guide(task), leader and leader(task)
@@ -28,8 +33,8 @@ def search_tasks(
     limits: Limits,
     bits: Sequence[Bits] | None = None,
     workers: int = -1,
-    guide: Guide | None = None,
-    leader: Leader | None = None,
+    guide: HeuristicFactory | None = None,
+    leader: PolicyFactory | None = None,
 ) -> Iterator[tuple[int, Outcome]]:
     """Each task's number and outcome as soon as it is done, in any order.
 
@@ -48,7 +53,7 @@ def search_tasks(
     ]
     backend, _ = get_active_backend()
     if backend.supports_return_generator or len(jobs) < 2:
-        yield from in_workers(jobs, workers, return_as="generator_unordered", pre_dispatch="n_jobs")
+        yield from run_in_workers(jobs, workers, return_as="generator_unordered", pre_dispatch="n_jobs")
         return
     run = Parallel(n_jobs=workers)
     step = 4 * backend.effective_n_jobs(workers)

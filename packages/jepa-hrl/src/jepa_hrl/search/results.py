@@ -37,7 +37,7 @@ class Result:
     ended: str
 
 
-def result_of(task: Task, outcome: Outcome) -> Result:
+def score_outcome(task: Task, outcome: Outcome) -> Result:
     """An outcome, scored."""
     found = outcome.solutions[:ATTEMPTS]
     ranked = [[solution.answers[test] for solution in found] for test in range(len(task.test))]

@@ -24,13 +24,13 @@ from jepa_hrl.dsl.steps import STEPS, find_step
 from jepa_hrl.synthesis.config import SynthesisConfig
 from jepa_hrl.synthesis.contact_sheet import write_contact_sheet
 from jepa_hrl.synthesis.generator import PhasePlan, Synthetic, make_task
-from jepa_hrl.workers import in_workers
+from jepa_hrl.workers import run_in_workers
 
 _TASKS_A_JOB = 8
 _SHOWN = 24  # tasks in the picture
 
 
-def plans_of(config: SynthesisConfig) -> list[tuple[PhasePlan, int]]:
+def build_plans(config: SynthesisConfig) -> list[tuple[PhasePlan, int]]:
     """Each phase's plan and number of tasks.
 
     Raises:
@@ -56,7 +56,7 @@ def manifest_line(made: Synthetic) -> str:
 def _lines(jobs: Sequence[tuple[PhasePlan, range]], seed: int, workers: int) -> Iterator[list[str]]:
     """Lines of each job, in order."""
     made = (delayed(_make_lines)(plan, numbers, seed) for plan, numbers in jobs)
-    yield from in_workers(made, workers, pre_dispatch="2 * n_jobs")
+    yield from run_in_workers(made, workers, pre_dispatch="2 * n_jobs")
 
 
 def _make_lines(plan: PhasePlan, numbers: range, seed: int) -> list[str]:
@@ -69,7 +69,7 @@ def generate(config: SynthesisConfig, folder: Path, workers: int, console: Conso
     Raises:
         InputError: the folder holds another data set, or a phase has no acceptable tasks.
     """
-    plans = plans_of(config)
+    plans = build_plans(config)
     total = sum(count for _, count in plans)
     recipe = json.loads(json.dumps(config_to_dict(config)))
     done, partial, recipe_file = folder / "summary.json", folder / "manifest.jsonl.partial", folder / "recipe.json"

@@ -12,7 +12,7 @@ import numpy as np
 from arc_core.errors import InputError
 from arc_core.randomness import generator_for
 from arc_core.task import Pair, Task
-from jepa_hrl.dsl.program import INPUT, Expression, Known, evaluate, names_in
+from jepa_hrl.dsl.program import INPUT, Expression, ValueCache, evaluate, names_in
 from jepa_hrl.dsl.steps import Arguments, Step
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.search.engine import Limits, Search
@@ -78,12 +78,12 @@ def make_task(plan: PhasePlan, index: int, seed: int) -> Synthetic:
         InputError: no program of the phase makes an acceptable task.
     """
     if not plan.determined:
-        return practice_task(plan, index, seed)
+        return make_practice_task(plan, index, seed)
     rng = generator_for(seed, f"synthetic {plan.name}", index)
     return _first(plan, index, seed, rng, lambda made: is_determined(made.task, made.program, plan.steps))
 
 
-def practice_task(plan: PhasePlan, index: int, seed: int) -> Synthetic:
+def make_practice_task(plan: PhasePlan, index: int, seed: int) -> Synthetic:
     """A task that a shorter rule may tell another story about: hundreds of times faster, to practise on.
 
     Raises:
@@ -135,7 +135,7 @@ def _draw_pairs(
         grid = style(rng, height, height if square else width, colors)
         if len(np.flatnonzero(np.bincount(grid.ravel()))) < 2:
             return None
-        output, known = grid, Known()
+        output, known = grid, ValueCache()
         for program in programs[1:]:
             after = evaluate(program, grid, known)
             if not isinstance(after, np.ndarray) or np.array_equal(output, after):

@@ -113,8 +113,13 @@ def black(grid: Grid) -> Mask:
     return (grid == 0).astype(np.uint8)
 
 
-def exchanged(grid: Array, one: int, other: int) -> Array:
-    """Two colours named for each other."""
+def exchange_colors(grid: Array, one: int, other: int) -> Array:
+    """Returns the grid with two colours exchanged.
+
+    Args:
+        grid: (H, W) colours 0..9.
+        one, other: the colours, 0..9.
+    """
     names = np.arange(10, dtype=np.uint8)
     names[one], names[other] = other, one
     return names[grid]
@@ -127,7 +132,7 @@ def on_black(grid: Grid) -> Grid:
     >>> text(on_black(grid("2212")))
     '0010'
     """
-    return exchanged(grid, 0, most_common_color(grid))
+    return exchange_colors(grid, 0, most_common_color(grid))
 
 
 @primitive(1)
@@ -137,4 +142,4 @@ def on_ground_of(grid: Grid, like: Grid) -> Grid:
     >>> text(on_ground_of(grid("0010"), grid("2212")))
     '2212'
     """
-    return exchanged(grid, 0, most_common_color(like))
+    return exchange_colors(grid, 0, most_common_color(like))

@@ -118,7 +118,7 @@ def tally_3(number: Int, color: Color) -> Grid | Refusal:
     >>> text(tally_3(4, 1))
     '111/100/000'
     """
-    return _tallied(np.arange(9).reshape(3, 3), number, color)
+    return _tally(np.arange(9).reshape(3, 3), number, color)
 
 
 @primitive(5)
@@ -128,15 +128,17 @@ def tally_5(number: Int, color: Color) -> Grid | Refusal:
     >>> text(tally_5(2, 1))
     '11000'
     """
-    return _tallied(np.arange(5)[None], number, color)
+    return _tally(np.arange(5)[None], number, color)
 
 
-def _tallied(places: npt.NDArray[np.int64], number: int, color: int) -> Array | Refusal:
-    return (places < number).astype(np.uint8) * np.uint8(color) if 0 <= number <= places.size else TOO_LARGE
+def _tally(cell_indices: npt.NDArray[np.int64], number: int, color: int) -> Array | Refusal:
+    """Colours the cells whose index is below `number`."""
+    fits_in = 0 <= number <= cell_indices.size
+    return (cell_indices < number).astype(np.uint8) * np.uint8(color) if fits_in else TOO_LARGE
 
 
 def _by_frequency(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The colours that are counted, most frequent first."""
+    """Returns the colours with a count above 0, most frequent first."""
     return np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
 
 

@@ -6,8 +6,8 @@ from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import NOTHING, UNEQUAL, Array, Color, Grid, Refusal
 
 
-def box_of(marked: Array) -> tuple[slice, slice] | None:
-    """Rows and columns that hold all nonzero cells of (H, W); None if there are none."""
+def bounding_box(marked: Array) -> tuple[slice, slice] | None:
+    """Returns the rows and columns that hold all nonzero cells of (H, W); None if there are no such cells."""
     rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
     if not len(rows):
         return None
@@ -21,7 +21,7 @@ def trim(grid: Grid) -> Grid | Refusal:
     >>> text(trim(grid("000/012/000")))
     '12'
     """
-    box = box_of(grid)
+    box = bounding_box(grid)
     return NOTHING if box is None else grid[box]
 
 
@@ -171,12 +171,12 @@ def smallest_tile(grid: Grid) -> Grid | Refusal:
     >>> text(smallest_tile(grid("121/343")))
     '12/34'
     """
-    height, width = period_of(grid, 0), period_of(grid, 1)
+    height, width = smallest_period(grid, 0), smallest_period(grid, 1)
     return UNEQUAL if (height, width) == grid.shape else grid[:height, :width]
 
 
-def period_of(grid: Array, axis: int) -> int:
-    """Smallest shift along an axis under which the grid agrees with itself; its length if there is none."""
+def smallest_period(grid: Array, axis: int) -> int:
+    """Returns the smallest shift along an axis under which the grid agrees with itself; its length if there is none."""
     lines = grid if axis == 0 else grid.T
     for period in range(1, len(lines)):
         if np.array_equal(lines[period:], lines[:-period]):
@@ -191,7 +191,7 @@ def trim_to(grid: Grid, color: Color) -> Grid | Refusal:
     >>> text(trim_to(grid("120/032"), 2))
     '20/32'
     """
-    box = box_of(grid == color)
+    box = bounding_box(grid == color)
     return NOTHING if box is None else grid[box]
 
 
@@ -202,7 +202,7 @@ def inside_frame(grid: Grid, color: Color) -> Grid | Refusal:
     >>> text(inside_frame(grid("2222/2132/2222"), 2))
     '13'
     """
-    box = box_of(grid == color)
+    box = bounding_box(grid == color)
     if box is None:
         return NOTHING
     framed = grid[box][1:-1, 1:-1]

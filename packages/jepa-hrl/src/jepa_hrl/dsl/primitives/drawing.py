@@ -4,7 +4,7 @@ import numpy as np
 
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.primitives.planes import color_counts, main_color
-from jepa_hrl.dsl.primitives.selection import marked, window
+from jepa_hrl.dsl.primitives.selection import mark_cells, window
 from jepa_hrl.dsl.types import TOO_LARGE, UNEQUAL, Array, Field, Function, Grid, Mask, Object, Objects, Refusal, fits
 
 
@@ -72,7 +72,7 @@ def mask_of(objects: Objects) -> Mask:
     >>> mask_of(holes(grid("111/101/111"))).tolist()
     [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     """
-    return marked(objects, [1] * len(objects.items))
+    return mark_cells(objects, [1] * len(objects.items))
 
 
 @primitive(4)
@@ -141,7 +141,7 @@ def stack_across(objects: Objects) -> Grid | Refusal:
     >>> text(stack_across(components(grid("101/202"))))
     '1122'
     """
-    return _stacked([item.cells for item in objects.items], 1)
+    return _stack([item.cells for item in objects.items], 1)
 
 
 @primitive(5)
@@ -151,10 +151,11 @@ def stack_down(objects: Objects) -> Grid | Refusal:
     >>> text(stack_down(components(grid("10/02"))))
     '1/2'
     """
-    return _stacked([item.cells for item in objects.items], 0)
+    return _stack([item.cells for item in objects.items], 0)
 
 
-def _stacked(grids: list[Array], axis: int) -> Array | Refusal:
+def _stack(grids: list[Array], axis: int) -> Array | Refusal:
+    """Concatenates grids along an axis; refuses unless they agree on the other axis."""
     if len({cells.shape[1 - axis] for cells in grids}) > 1:
         return UNEQUAL
     total, across = sum(cells.shape[axis] for cells in grids), grids[0].shape[1 - axis]

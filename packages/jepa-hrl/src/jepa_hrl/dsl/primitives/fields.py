@@ -3,8 +3,8 @@
 import numpy as np
 
 from jepa_hrl.dsl.primitive import primitive
-from jepa_hrl.dsl.primitives.lines import first_colors, last_seen
-from jepa_hrl.dsl.primitives.planes import bordered
+from jepa_hrl.dsl.primitives.lines import first_colors, forward_fill
+from jepa_hrl.dsl.primitives.planes import add_border
 from jepa_hrl.dsl.types import Array, Field, Grid, Mask
 
 
@@ -100,8 +100,9 @@ def diagonals(grid: Grid) -> Field:
     return ((rows == columns) + 2 * (rows + columns == grid.shape[1] - 1)).astype(np.uint8)
 
 
-def _sum_around(grid: Array, corners: bool) -> Array:
-    padded = bordered(grid != 0, 0)
+def _count_neighbors(grid: Array, corners: bool) -> Array:
+    """(H, W) counts the coloured neighbours of each cell: the four at its sides, with `corners` all eight."""
+    padded = add_border(grid != 0, 0)
     if not corners:
         return padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
     across = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
@@ -115,7 +116,7 @@ def neighbors_sides(grid: Grid) -> Field:
     >>> neighbors_sides(grid("101")).tolist()
     [[0, 2, 0]]
     """
-    return _sum_around(grid, False)
+    return _count_neighbors(grid, False)
 
 
 @primitive(5)
@@ -125,7 +126,7 @@ def neighbors_all(grid: Grid) -> Field:
     >>> neighbors_all(grid("101/000")).tolist()
     [[0, 2, 0], [1, 2, 1]]
     """
-    return _sum_around(grid, True)
+    return _count_neighbors(grid, True)
 
 
 @primitive(5)
@@ -196,7 +197,7 @@ def seen_left(grid: Grid) -> Grid:
     '0012'
     """
     out = np.zeros_like(grid)
-    out[:, 1:] = last_seen(grid)[:, :-1]
+    out[:, 1:] = forward_fill(grid)[:, :-1]
     return out
 
 

@@ -5,14 +5,14 @@ from scipy import ndimage
 
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.primitives.objects import EIGHT, FOUR, components, components_diagonal
-from jepa_hrl.dsl.primitives.planes import bordered
+from jepa_hrl.dsl.primitives.planes import add_border
 from jepa_hrl.dsl.primitives.selection import window
 from jepa_hrl.dsl.types import NOTHING, Array, Grid, Mask, Refusal
 
 
-def _reached(grid: Array, eight: bool) -> Array:
-    """(H, W) bool, black cells that a path of black cells joins to the border."""
-    labels, _ = ndimage.label(bordered(grid == 0, 1), EIGHT if eight else FOUR)
+def _flood_from_border(grid: Array, eight: bool) -> Array:
+    """(H, W) bool: the black cells that a path of black cells joins to the border; `eight` lets paths cross corners."""
+    labels, _ = ndimage.label(add_border(grid == 0, 1), EIGHT if eight else FOUR)
     return np.asarray(labels[1:-1, 1:-1] == labels[0, 0])
 
 
@@ -23,7 +23,7 @@ def enclosed(grid: Grid) -> Mask:
     >>> enclosed(grid("111/101/111")).tolist()
     [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     """
-    return ((grid == 0) & ~_reached(grid, False)).astype(np.uint8)
+    return ((grid == 0) & ~_flood_from_border(grid, False)).astype(np.uint8)
 
 
 @primitive(5)
@@ -33,7 +33,7 @@ def enclosed_tightly(grid: Grid) -> Mask:
     >>> enclosed_tightly(grid("011/101/111")).tolist()
     [[0, 0, 0], [0, 0, 0], [0, 0, 0]]
     """
-    return ((grid == 0) & ~_reached(grid, True)).astype(np.uint8)
+    return ((grid == 0) & ~_flood_from_border(grid, True)).astype(np.uint8)
 
 
 @primitive(4)
@@ -44,28 +44,28 @@ def fill_holes(grid: Grid) -> Grid:
     '111/111/111'
     """
     out = grid.copy()
-    found = components_diagonal(grid)
-    if isinstance(found, Refusal):
+    objects = components_diagonal(grid)
+    if isinstance(objects, Refusal):
         return out
-    for item in sorted(found.items, key=lambda item: item.mask.size, reverse=True):
+    for item in sorted(objects.items, key=lambda item: item.mask.size, reverse=True):
         if min(item.mask.shape) < 3:
             continue  # too narrow for a hole
         area = window(out, item)
-        inside = ~_reached(item.mask.astype(np.uint8), False) & ~item.mask & (area == 0)
+        inside = ~_flood_from_border(item.mask.astype(np.uint8), False) & ~item.mask & (area == 0)
         area[inside] = item.cells.max()
     return out
 
 
-def _around(marked: Array, eight: bool) -> Array:
-    """(H, W) cells that are marked or next to one that is."""
-    grown = marked.copy()
-    grown[1:] |= marked[:-1]
-    grown[:-1] |= marked[1:]
-    across = grown if eight else marked
-    wide = grown.copy()
-    wide[:, 1:] |= across[:, :-1]
-    wide[:, :-1] |= across[:, 1:]
-    return wide
+def _dilate(mask: Array, eight: bool) -> Array:
+    """(H, W) bool: the cells of a mask and their neighbours, at corners too if `eight` (binary dilation)."""
+    vertical = mask.copy()
+    vertical[1:] |= mask[:-1]
+    vertical[:-1] |= mask[1:]
+    source = vertical if eight else mask
+    dilated = vertical.copy()
+    dilated[:, 1:] |= source[:, :-1]
+    dilated[:, :-1] |= source[:, 1:]
+    return dilated
 
 
 @primitive(4)
@@ -75,7 +75,7 @@ def outline(grid: Grid) -> Mask:
     >>> outline(grid("000/010/000")).tolist()
     [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
     """
-    return (_around(grid != 0, True) & (grid == 0)).astype(np.uint8)
+    return (_dilate(grid != 0, True) & (grid == 0)).astype(np.uint8)
 
 
 @primitive(4)
@@ -85,7 +85,7 @@ def outline_sides(grid: Grid) -> Mask:
     >>> outline_sides(grid("000/010/000")).tolist()
     [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
     """
-    return (_around(grid != 0, False) & (grid == 0)).astype(np.uint8)
+    return (_dilate(grid != 0, False) & (grid == 0)).astype(np.uint8)
 
 
 @primitive(5)
@@ -96,7 +96,7 @@ def outline_corners(grid: Grid) -> Mask:
     [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
     """
     marked = grid != 0
-    return (_around(marked, True) & ~_around(marked, False)).astype(np.uint8)
+    return (_dilate(marked, True) & ~_dilate(marked, False)).astype(np.uint8)
 
 
 @primitive(4)
@@ -106,7 +106,7 @@ def core(grid: Grid) -> Mask:
     >>> core(grid("1111/1111/1111")).tolist()
     [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
-    return (_around(bordered(grid == 0, 1), True)[1:-1, 1:-1] == 0).astype(np.uint8)
+    return (_dilate(add_border(grid == 0, 1), True)[1:-1, 1:-1] == 0).astype(np.uint8)
 
 
 @primitive(5)
@@ -133,7 +133,7 @@ def grow(grid: Grid) -> Grid:
     >>> text(grow(grid("100/000/000")))
     '110/110/000'
     """
-    padded = bordered(grid, 0)
+    padded = add_border(grid, 0)
     across = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
     grown = np.maximum(np.maximum(across[:, :-2], across[:, 1:-1]), across[:, 2:])
     return np.where(grid == 0, grown, grid)
@@ -146,7 +146,7 @@ def grow_sides(grid: Grid) -> Grid:
     >>> text(grow_sides(grid("100/000")))
     '110/100'
     """
-    padded = bordered(grid, 0)
+    padded = add_border(grid, 0)
     sides = np.maximum(np.maximum(padded[:-2, 1:-1], padded[2:, 1:-1]), np.maximum(padded[1:-1, :-2], padded[1:-1, 2:]))
     return np.where(grid == 0, sides, grid)
 
@@ -158,11 +158,11 @@ def fill_boxes(grid: Grid) -> Grid | Refusal:
     >>> text(fill_boxes(grid("110/100")))
     '110/110'
     """
-    found = components_diagonal(grid)
-    if isinstance(found, Refusal):
-        return found
+    objects = components_diagonal(grid)
+    if isinstance(objects, Refusal):
+        return objects
     out = grid.copy()
-    for item in sorted(found.items, key=lambda item: item.mask.size, reverse=True):
+    for item in sorted(objects.items, key=lambda item: item.mask.size, reverse=True):
         area = window(out, item)
         area[area == 0] = item.cells.max()
     return out
@@ -185,11 +185,11 @@ def denoise(grid: Grid) -> Grid | Refusal:
     >>> text(denoise(grid("110/001")))
     '110/000'
     """
-    found = components(grid)
-    if isinstance(found, Refusal) or 1 not in found.sizes:
+    objects = components(grid)
+    if isinstance(objects, Refusal) or 1 not in objects.sizes:
         return NOTHING
     out = grid.copy()
-    for item, cells in zip(found.items, found.sizes, strict=True):
+    for item, cells in zip(objects.items, objects.sizes, strict=True):
         if cells == 1:
             out[item.top, item.left] = 0
     return out
@@ -229,7 +229,7 @@ def majority(grid: Grid) -> Grid:
     >>> text(majority(grid("111/121/111")))
     '111/111/111'
     """
-    padded = bordered(grid, 10)
+    padded = add_border(grid, 10)
     layers = (padded[None] == np.arange(10, dtype=np.uint8)[:, None, None]).astype(np.uint8)
     rows = layers[:, :-2] + layers[:, 1:-1] + layers[:, 2:]
     counts = 2 * (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) + layers[:, 1:-1, 1:-1]

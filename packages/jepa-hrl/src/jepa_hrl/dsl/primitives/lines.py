@@ -6,14 +6,14 @@ from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import Array, Grid
 
 
-def last_seen(grid: Array) -> Array:
-    """(H, W) each cell with the last colour at it or left of it, 0 if there is none."""
-    at = np.maximum.accumulate(np.arange(grid.shape[1]) * (grid != 0), axis=1)
-    return grid[np.arange(len(grid))[:, None], at]
+def forward_fill(grid: Array) -> Array:
+    """(H, W) each cell takes the last colour at it or left of it, 0 if there is none."""
+    sources = np.maximum.accumulate(np.arange(grid.shape[1]) * (grid != 0), axis=1)
+    return grid[np.arange(len(grid))[:, None], sources]
 
 
 def first_colors(grid: Array) -> Array:
-    """(H, 1) the first colour of each row, 0 if there is none."""
+    """(H, 1) the first colour of each row other than black, 0 if there is none."""
     return grid[np.arange(len(grid)), (grid != 0).argmax(axis=1)][:, None]
 
 
@@ -24,7 +24,7 @@ def rays_right(grid: Grid) -> Grid:
     >>> text(rays_right(grid("0102/0000")))
     '0112/0000'
     """
-    return last_seen(grid)
+    return forward_fill(grid)
 
 
 @primitive(3.5)
@@ -34,7 +34,7 @@ def rays_left(grid: Grid) -> Grid:
     >>> text(rays_left(grid("0102")))
     '1122'
     """
-    return last_seen(grid[:, ::-1])[:, ::-1]
+    return forward_fill(grid[:, ::-1])[:, ::-1]
 
 
 @primitive(3.5)
@@ -44,7 +44,7 @@ def rays_down(grid: Grid) -> Grid:
     >>> text(rays_down(grid("01/00/20")))
     '01/01/21'
     """
-    return last_seen(grid.T).T
+    return forward_fill(grid.T).T
 
 
 @primitive(3.5)
@@ -54,7 +54,7 @@ def rays_up(grid: Grid) -> Grid:
     >>> text(rays_up(grid("01/00/20")))
     '21/20/20'
     """
-    return last_seen(grid.T[:, ::-1])[:, ::-1].T
+    return forward_fill(grid.T[:, ::-1])[:, ::-1].T
 
 
 @primitive(4)
@@ -95,7 +95,7 @@ def join_across(grid: Grid) -> Grid:
     >>> text(join_across(grid("1001/1002")))
     '1111/1002'
     """
-    ahead, behind = last_seen(grid), last_seen(grid[:, ::-1])[:, ::-1]
+    ahead, behind = forward_fill(grid), forward_fill(grid[:, ::-1])[:, ::-1]
     return np.where((grid == 0) & (ahead == behind), ahead, grid)
 
 
@@ -120,8 +120,8 @@ def join_both(grid: Grid) -> Grid:
     return np.where(down == grid, join_across(grid), down)
 
 
-def _sheared(grid: Array, step: int) -> Array:
-    """(H, W + H - 1) rows shifted by `step` so that diagonals become columns."""
+def _shear(grid: Array, step: int) -> Array:
+    """(H, W + H - 1) shifts each row by `step` more than the one above, so that diagonals become columns."""
     tall, wide = grid.shape
     out = np.zeros((tall, wide + tall - 1), dtype=np.uint8)
     rows = np.arange(tall)
@@ -130,15 +130,16 @@ def _sheared(grid: Array, step: int) -> Array:
     return out
 
 
-def _unsheared(slanted: Array, wide: int, step: int) -> Array:
+def _unshear(slanted: Array, wide: int, step: int) -> Array:
+    """Undoes `_shear`: (H, wide)."""
     rows = np.arange(len(slanted))
     start = rows if step > 0 else len(slanted) - 1 - rows
     return slanted[rows[:, None], start[:, None] + np.arange(wide)]
 
 
 def _diagonal_rays(grid: Array, step: int) -> Array:
-    """Rays from cells downwards along a diagonal."""
-    return _unsheared(last_seen(_sheared(grid, step).T).T, grid.shape[1], step)
+    """Draws rays from the cells downwards along a diagonal: to the left for `step` 1, to the right for -1."""
+    return _unshear(forward_fill(_shear(grid, step).T).T, grid.shape[1], step)
 
 
 @primitive(5)
@@ -216,6 +217,6 @@ def join_diagonal(grid: Grid) -> Grid:
     """
     out = grid
     for step in (1, -1):
-        joined = _unsheared(join_down(_sheared(grid, step)), grid.shape[1], step)
+        joined = _unshear(join_down(_shear(grid, step)), grid.shape[1], step)
         out = np.where(out == 0, joined, out)
     return out

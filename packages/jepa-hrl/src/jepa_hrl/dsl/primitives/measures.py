@@ -8,17 +8,17 @@ from scipy import ndimage
 
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.primitives.objects import FOUR
-from jepa_hrl.dsl.primitives.planes import bordered, colors_of, main_color
+from jepa_hrl.dsl.primitives.planes import add_border, colors_of, main_color
 from jepa_hrl.dsl.types import Kind, Objects
 
 Numbers = Annotated[list[int], Kind.MEASURE]
 
 
-def hole_number(mask: npt.NDArray[np.bool_]) -> int:
-    """Areas within a mask that no path along sides leads out of."""
+def count_holes(mask: npt.NDArray[np.bool_]) -> int:
+    """Counts the areas within a mask from which no path along sides leads out."""
     if min(mask.shape) < 3 or mask.all():
         return 0
-    return int(ndimage.label(bordered(~mask, 1), FOUR)[1]) - 1
+    return int(ndimage.label(add_border(~mask, 1), FOUR)[1]) - 1
 
 
 @primitive(1)
@@ -111,7 +111,7 @@ def hole_count(objects: Objects) -> Numbers:
     >>> hole_count(components(grid("11100/10102/11100")))
     [1, 0]
     """
-    return [hole_number(item.mask) for item in objects.items]
+    return [count_holes(item.mask) for item in objects.items]
 
 
 @primitive(4)
@@ -284,9 +284,10 @@ def shape(objects: Objects) -> Numbers:
     [0, 0, 1, 1]
     """
     seen: dict[tuple[tuple[int, ...], bytes], int] = {}
-    return [seen.setdefault(_least_turn(item.mask), len(seen)) for item in objects.items]
+    return [seen.setdefault(_canonical_shape(item.mask), len(seen)) for item in objects.items]
 
 
-def _least_turn(mask: np.ndarray) -> tuple[tuple[int, ...], bytes]:
-    turns = [turned[::a, ::b] for turned in (mask, mask.T) for a in (1, -1) for b in (1, -1)]
-    return min((turned.shape, turned.tobytes()) for turned in turns)
+def _canonical_shape(mask: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    """Returns a key that a mask's eight rotations and reflections share: the least of theirs."""
+    images = [plane[::a, ::b] for plane in (mask, mask.T) for a in (1, -1) for b in (1, -1)]
+    return min((image.shape, image.tobytes()) for image in images)

@@ -13,8 +13,8 @@ from jepa_hrl.dsl.types import NOTHING, Array, Grid, Refusal
 Cell = TypeVar("Cell", bound=np.generic)
 
 
-def _settle(grid: Array) -> Array:
-    """Cells of each row moved right past black ones, order kept."""
+def _fall_right(grid: Array) -> Array:
+    """Moves the coloured cells of each row to the right end and keeps their order."""
     order = (grid != 0).argsort(axis=1, kind="stable")
     return grid[np.arange(len(grid))[:, None], order]
 
@@ -26,7 +26,7 @@ def fall_right(grid: Grid) -> Grid:
     >>> text(fall_right(grid("102/030")))
     '012/003'
     """
-    return _settle(grid)
+    return _fall_right(grid)
 
 
 @primitive(3.5)
@@ -36,7 +36,7 @@ def fall_left(grid: Grid) -> Grid:
     >>> text(fall_left(grid("102/030")))
     '120/300'
     """
-    return _settle(grid[:, ::-1])[:, ::-1]
+    return _fall_right(grid[:, ::-1])[:, ::-1]
 
 
 @primitive(3.5)
@@ -46,7 +46,7 @@ def fall_down(grid: Grid) -> Grid:
     >>> text(fall_down(grid("12/00")))
     '00/12'
     """
-    return _settle(grid.T).T
+    return _fall_right(grid.T).T
 
 
 @primitive(3.5)
@@ -56,24 +56,25 @@ def fall_up(grid: Grid) -> Grid:
     >>> text(fall_up(grid("00/12")))
     '12/00'
     """
-    return _settle(grid.T[:, ::-1])[:, ::-1].T
+    return _fall_right(grid.T[:, ::-1])[:, ::-1].T
 
 
 def _drop_objects(grid: Array, across: bool, back: bool) -> Array | Refusal:
-    """Objects moved as wholes as far as they go: down, or to the right where `across`; the other way where `back`."""
-    found = components_diagonal(np.ascontiguousarray(grid))
-    if isinstance(found, Refusal):
-        return found
+    """Moves objects as rigid bodies as far as they go: down, right with `across`, up or left with `back`."""
+    objects = components_diagonal(np.ascontiguousarray(grid))
+    if isinstance(objects, Refusal):
+        return objects
 
-    def turned(plane: npt.NDArray[Cell]) -> npt.NDArray[Cell]:
+    def orient(plane: npt.NDArray[Cell]) -> npt.NDArray[Cell]:
+        """Views a plane so that the objects fall down."""
         upright = plane.T if across else plane
         return upright[::-1] if back else upright
 
     moved = np.zeros_like(grid)
-    below, items = turned(moved), []
-    for item in found.items:
+    below, items = orient(moved), []
+    for item in objects.items:
         top, left = (item.left, item.top) if across else (item.top, item.left)
-        mask, cells = turned(item.mask), turned(item.cells)
+        mask, cells = orient(item.mask), orient(item.cells)
         if back:
             top = len(below) - top - len(mask)
         items.append((top, left, mask, cells))
@@ -127,21 +128,21 @@ def drop_left(grid: Grid) -> Grid | Refusal:
 
 
 def _gather(grid: Array) -> Array | Refusal:
-    """Each colour but the largest object's moved as a whole, straight until it meets that object."""
-    found = components_diagonal(np.ascontiguousarray(grid))
-    if isinstance(found, Refusal) or len(found.items) < 2:
+    """Moves every object but the largest straight until it meets the largest."""
+    objects = components_diagonal(np.ascontiguousarray(grid))
+    if isinstance(objects, Refusal) or len(objects.items) < 2:
         return NOTHING
-    sizes = found.sizes
-    anchor = found.items[sizes.index(max(sizes))]
+    sizes = objects.sizes
+    anchor = objects.items[sizes.index(max(sizes))]
     moved = np.zeros_like(grid)
     tall, wide = anchor.mask.shape
     np.copyto(window(moved, anchor), anchor.cells, where=anchor.mask)
-    for item in found.items:
+    for item in objects.items:
         if item is anchor:
             continue
         step = (
-            _way(item.top, item.mask.shape[0], anchor.top, tall),
-            _way(item.left, item.mask.shape[1], anchor.left, wide),
+            _direction_to(item.top, item.mask.shape[0], anchor.top, tall),
+            _direction_to(item.left, item.mask.shape[1], anchor.left, wide),
         )
         if (step[0] != 0) == (step[1] != 0):
             return NOTHING  # neither above, below nor beside
@@ -162,7 +163,8 @@ def _gather(grid: Array) -> Array | Refusal:
     return moved
 
 
-def _way(start: int, length: int, other: int, extent: int) -> int:
+def _direction_to(start: int, length: int, other: int, extent: int) -> int:
+    """Returns the step along an axis from one span to another: 1 ahead, -1 back, 0 where they overlap."""
     return 1 if start + length <= other else -1 if start >= other + extent else 0
 
 

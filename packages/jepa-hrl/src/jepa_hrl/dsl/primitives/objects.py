@@ -7,52 +7,68 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from jepa_hrl.dsl.primitive import primitive
-from jepa_hrl.dsl.primitives.cropping import box_of
+from jepa_hrl.dsl.primitives.cropping import bounding_box
 from jepa_hrl.dsl.primitives.planes import colors_of
 from jepa_hrl.dsl.types import NOTHING, Array, Grid, Object, Objects, Refusal
 
 EIGHT = np.ones((3, 3), dtype=bool)
 FOUR = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
-_MOST = 64  # objects of a grid; what has more is noise, and would cost more than it tells
+_MAX_OBJECTS = 64  # objects of a grid; what has more is noise, and would cost more than it tells
 
 
 def object_at(source: Array, box: tuple[slice, slice], mask: npt.NDArray[np.bool_]) -> Object:
-    """The object of a box's marked cells."""
+    """Returns the object that a mask marks within a box.
+
+    Args:
+        source: (H, W) the grid.
+        box: the rows and the columns of the bounding box.
+        mask: (h, w) bool, the cells of the box that are the object's.
+    """
     return Object(source[box] * mask, mask, box[0].start, box[1].start, source)
 
 
-def _sorted(found: list[Object]) -> Objects | Refusal:
-    if not 0 < len(found) <= _MOST:
+def _sort_objects(items: list[Object]) -> Objects | Refusal:
+    """Puts objects in reading order of their boxes' corners; refuses none and too many."""
+    if not 0 < len(items) <= _MAX_OBJECTS:
         return NOTHING
-    return Objects(tuple(sorted(found, key=lambda item: (item.top, item.left))))
+    return Objects(tuple(sorted(items, key=lambda item: (item.top, item.left))))
 
 
-def connected(grid: Array, ground: int, eight: bool, one_color: bool, most: int) -> list[Object]:
-    """The connected cells that are not of the ground's colour; none where there are more than `most`."""
+def find_connected(grid: Array, ground: int, eight: bool, one_color: bool, max_objects: int) -> list[Object]:
+    """Finds the connected components of the cells that are not of the ground's colour.
+
+    Args:
+        grid: (H, W) colours 0..9.
+        ground: the background colour.
+        eight: cells that touch at corners are connected too.
+        one_color: neighbours of different colours belong to different objects.
+        max_objects: the list is empty if there are more.
+    """
     height, width = grid.shape
-    marked = np.zeros((1, height + 1, width), dtype=bool)
+    layers = np.zeros((1, height + 1, width), dtype=bool)
     if one_color:  # each colour in a layer of its own, an empty row below it, labelled in one pass
         counts = np.bincount(grid.ravel(), minlength=10)
         counts[ground] = 0
         colors = np.flatnonzero(counts)
-        marked = np.zeros((len(colors), height + 1, width), dtype=bool)
-        marked[:, :-1] = grid == colors[:, None, None]
+        layers = np.zeros((len(colors), height + 1, width), dtype=bool)
+        layers[:, :-1] = grid == colors[:, None, None]
     else:
-        marked[0, :-1] = grid != ground
-    labels, number = ndimage.label(marked.reshape(-1, width), EIGHT if eight else FOUR)
-    if not 0 < number <= most:
+        layers[0, :-1] = grid != ground
+    labels, count = ndimage.label(layers.reshape(-1, width), EIGHT if eight else FOUR)
+    if not 0 < count <= max_objects:
         return []
-    found = []
-    for label, (rows, columns) in enumerate(ndimage.find_objects(labels, number), 1):
+    items = []
+    for label, (rows, columns) in enumerate(ndimage.find_objects(labels, count), 1):
         top = rows.start % (height + 1)
         box = slice(top, top + rows.stop - rows.start), columns
-        found.append(object_at(grid, box, labels[rows, columns] == label))
-    return found
+        items.append(object_at(grid, box, labels[rows, columns] == label))
+    return items
 
 
 @lru_cache(maxsize=4096)
-def _connected(content: bytes, shape: tuple[int, int], eight: bool, one_color: bool) -> Objects | Refusal:
-    return _sorted(connected(np.frombuffer(content, dtype=np.uint8).reshape(shape), 0, eight, one_color, _MOST))
+def _find_objects(content: bytes, shape: tuple[int, int], eight: bool, one_color: bool) -> Objects | Refusal:
+    grid = np.frombuffer(content, dtype=np.uint8).reshape(shape)
+    return _sort_objects(find_connected(grid, 0, eight, one_color, _MAX_OBJECTS))
 
 
 @primitive(2)
@@ -62,7 +78,7 @@ def components(grid: Grid) -> Objects | Refusal:
     >>> [text(item) for item in components(grid("110/002")).items]
     ['11', '2']
     """
-    return _connected(grid.tobytes(), grid.shape, False, True)
+    return _find_objects(grid.tobytes(), grid.shape, False, True)
 
 
 @primitive(2.5)
@@ -72,7 +88,7 @@ def components_diagonal(grid: Grid) -> Objects | Refusal:
     >>> [text(item) for item in components_diagonal(grid("100/010")).items]
     ['10/01']
     """
-    return _connected(grid.tobytes(), grid.shape, True, True)
+    return _find_objects(grid.tobytes(), grid.shape, True, True)
 
 
 @primitive(4)
@@ -82,7 +98,7 @@ def blobs(grid: Grid) -> Objects | Refusal:
     >>> [text(item) for item in blobs(grid("12003/00003")).items]
     ['12', '3/3']
     """
-    return _connected(grid.tobytes(), grid.shape, False, False)
+    return _find_objects(grid.tobytes(), grid.shape, False, False)
 
 
 @primitive(2.5)
@@ -92,7 +108,7 @@ def blobs_diagonal(grid: Grid) -> Objects | Refusal:
     >>> [text(item) for item in blobs_diagonal(grid("100/020/000/003")).items]
     ['10/02', '3']
     """
-    return _connected(grid.tobytes(), grid.shape, True, False)
+    return _find_objects(grid.tobytes(), grid.shape, True, False)
 
 
 @primitive(4)
@@ -102,13 +118,13 @@ def color_layers(grid: Grid) -> Objects | Refusal:
     >>> [text(item) for item in color_layers(grid("102/020")).items]
     ['1', '02/20']
     """
-    found = []
+    items = []
     for color in colors_of(grid).tolist():
         layer = grid == color
-        box = box_of(layer)
+        box = bounding_box(layer)
         assert box is not None
-        found.append(object_at(grid, box, layer[box]))
-    return _sorted(found)
+        items.append(object_at(grid, box, layer[box]))
+    return _sort_objects(items)
 
 
 @primitive(5)
@@ -121,7 +137,7 @@ def holes(grid: Grid) -> Objects | Refusal:
     labels, _ = ndimage.label(grid == 0, FOUR)
     outside = {*labels[0].tolist(), *labels[-1].tolist(), *labels[:, 0].tolist(), *labels[:, -1].tolist()}
     boxes = enumerate(ndimage.find_objects(labels), 1)
-    return _sorted([object_at(grid, box, labels[box] == label) for label, box in boxes if label not in outside])
+    return _sort_objects([object_at(grid, box, labels[box] == label) for label, box in boxes if label not in outside])
 
 
 @primitive(5)
@@ -131,14 +147,14 @@ def areas(grid: Grid) -> Objects | Refusal:
     >>> len(areas(grid("010/010")).items)
     3
     """
-    found: list[Object] = []
+    items: list[Object] = []
     for color in np.flatnonzero(np.bincount(grid.ravel(), minlength=10)).tolist():
-        labels, number = ndimage.label(grid == color, FOUR)
-        if len(found) + number > _MOST:
+        labels, count = ndimage.label(grid == color, FOUR)
+        if len(items) + count > _MAX_OBJECTS:
             return NOTHING
         boxes = enumerate(ndimage.find_objects(labels), 1)
-        found += [object_at(grid, box, labels[box] == label) for label, box in boxes]
-    return _sorted(found)
+        items += [object_at(grid, box, labels[box] == label) for label, box in boxes]
+    return _sort_objects(items)
 
 
 @primitive(3)
@@ -148,17 +164,17 @@ def pieces(grid: Grid) -> Objects | Refusal:
     >>> [text(item) for item in pieces(grid("105/555/025")).items]
     ['10', '02']
     """
-    found = _ruled(grid)
-    if found is None:
+    lines = _find_ruling_lines(grid)
+    if lines is None:
         return NOTHING
-    rows, columns, _ = found
+    rows, columns, _ = lines
     boxes = [(row, column) for row in _spans(rows) for column in _spans(columns)]
-    whole = [object_at(grid, box, np.ones(grid[box].shape, dtype=bool)) for box in boxes]
-    return _sorted(whole) if len(whole) > 1 else NOTHING
+    items = [object_at(grid, box, np.ones(grid[box].shape, dtype=bool)) for box in boxes]
+    return _sort_objects(items) if len(items) > 1 else NOTHING
 
 
-def _ruled(grid: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], int] | None:
-    """Which rows and columns are lines, and of which colour: the one with most lines, black last."""
+def _find_ruling_lines(grid: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], int] | None:
+    """Returns which rows and columns are lines, and their colour: the one with most lines, black last."""
     flat_rows, flat_columns = (grid == grid[:, :1]).all(axis=1), (grid == grid[:1]).all(axis=0)
     lines = np.concatenate([grid[flat_rows, 0], grid[0, flat_columns]])
     if not len(lines) or (flat_rows.all() and flat_columns.all()):
@@ -170,19 +186,21 @@ def _ruled(grid: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], i
 
 
 def _spans(line: npt.NDArray[np.bool_]) -> list[slice]:
+    """Returns the spans between the positions that are lines."""
     edges = np.flatnonzero(np.diff(np.concatenate([[True], line, [True]]).astype(np.int8)))
     return [slice(start, end) for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
 
 
-def _cut(grid: Array, rows: int, columns: int) -> Objects | Refusal:
+def _cut_evenly(grid: Array, rows: int, columns: int) -> Objects | Refusal:
+    """Cuts a grid into `rows` x `columns` equal parts; refuses if its sides cannot be divided so."""
     height, width = grid.shape
     if height % rows or width % columns:
         return NOTHING
     tall, wide = height // rows, width // columns
-    whole = np.ones((tall, wide), dtype=bool)
+    mask = np.ones((tall, wide), dtype=bool)
     corners = [(tall * row, wide * column) for row in range(rows) for column in range(columns)]
-    items = [object_at(grid, (slice(top, top + tall), slice(left, left + wide)), whole) for top, left in corners]
-    return _sorted(items) if len(items) > 1 else NOTHING
+    items = [object_at(grid, (slice(top, top + tall), slice(left, left + wide)), mask) for top, left in corners]
+    return _sort_objects(items) if len(items) > 1 else NOTHING
 
 
 @primitive(4)
@@ -192,7 +210,7 @@ def halves_across(grid: Grid) -> Objects | Refusal:
     >>> [text(item) for item in halves_across(grid("1234")).items]
     ['12', '34']
     """
-    return _cut(grid, 1, 2)
+    return _cut_evenly(grid, 1, 2)
 
 
 @primitive(4)
@@ -202,7 +220,7 @@ def halves_down(grid: Grid) -> Objects | Refusal:
     >>> [text(item) for item in halves_down(grid("12/34")).items]
     ['12', '34']
     """
-    return _cut(grid, 2, 1)
+    return _cut_evenly(grid, 2, 1)
 
 
 @primitive(5)
@@ -212,7 +230,7 @@ def quarters(grid: Grid) -> Objects | Refusal:
     >>> [text(item) for item in quarters(grid("12/34")).items]
     ['1', '2', '3', '4']
     """
-    return _cut(grid, 2, 2)
+    return _cut_evenly(grid, 2, 2)
 
 
 @primitive(5)
@@ -224,7 +242,7 @@ def squares(grid: Grid) -> Objects | Refusal:
     """
     height, width = grid.shape
     side = min(height, width)
-    return _cut(grid, height // side, width // side) if height % side == width % side == 0 else NOTHING
+    return _cut_evenly(grid, height // side, width // side) if height % side == width % side == 0 else NOTHING
 
 
 @primitive(6)
@@ -234,7 +252,7 @@ def thirds(grid: Grid) -> Objects | Refusal:
     >>> len(thirds(grid("123/456/789")).items)
     9
     """
-    return _cut(grid, 3, 3)
+    return _cut_evenly(grid, 3, 3)
 
 
 @primitive(6)
@@ -244,8 +262,8 @@ def row_strips(grid: Grid) -> Objects:
     >>> [text(item) for item in row_strips(grid("12/34")).items]
     ['12', '34']
     """
-    whole = np.ones((1, grid.shape[1]), dtype=bool)
-    return Objects(tuple(Object(grid[r : r + 1], whole, r, 0, grid) for r in range(len(grid))))
+    mask = np.ones((1, grid.shape[1]), dtype=bool)
+    return Objects(tuple(Object(grid[r : r + 1], mask, r, 0, grid) for r in range(len(grid))))
 
 
 @primitive(6)
@@ -255,8 +273,8 @@ def column_strips(grid: Grid) -> Objects:
     >>> [text(item) for item in column_strips(grid("12/34")).items]
     ['1/3', '2/4']
     """
-    whole = np.ones((len(grid), 1), dtype=bool)
-    return Objects(tuple(Object(grid[:, c : c + 1], whole, 0, c, grid) for c in range(grid.shape[1])))
+    mask = np.ones((len(grid), 1), dtype=bool)
+    return Objects(tuple(Object(grid[:, c : c + 1], mask, 0, c, grid) for c in range(grid.shape[1])))
 
 
 @primitive(4)
@@ -266,11 +284,11 @@ def ruled_lines(grid: Grid) -> Grid | Refusal:
     >>> text(ruled_lines(grid("105/555/025")))
     '005/555/005'
     """
-    found = _ruled(grid)
-    if found is None or not found[2]:
+    lines = _find_ruling_lines(grid)
+    if lines is None or not lines[2]:
         return NOTHING
-    rows, columns, color = found
-    lines = np.zeros_like(grid)
-    lines[rows] = color
-    lines[:, columns] = color
-    return lines
+    rows, columns, color = lines
+    out = np.zeros_like(grid)
+    out[rows] = color
+    out[:, columns] = color
+    return out

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jepa_hrl.dsl.primitive import primitive
-from jepa_hrl.dsl.primitives.combining import exchanged
+from jepa_hrl.dsl.primitives.combining import exchange_colors
 from jepa_hrl.dsl.primitives.planes import color_counts, colors_of
 from jepa_hrl.dsl.types import NOTHING, TOO_LARGE, UNEQUAL, UNSEEN, Array, Color, Field, Grid, Mask, Refusal, Table
 
@@ -30,7 +30,7 @@ def repaint(table: Table, grid: Grid, field: Field) -> Grid | Refusal:
     >>> text(repaint({(0, 1): 4}, grid("111/101/111"), enclosed(grid("111/101/111"))))
     '111/141/111'
     """
-    return _renamed(table, grid, field)
+    return _recolor_by_fields(table, grid, field)
 
 
 @primitive(4)
@@ -40,10 +40,11 @@ def repaint_2(table: Table, grid: Grid, one: Field, other: Field) -> Grid | Refu
     >>> text(repaint_2({(1, 2, 3): 4}, grid("1"), grid("2"), grid("3")))
     '4'
     """
-    return _renamed(table, grid, one, other)
+    return _recolor_by_fields(table, grid, one, other)
 
 
-def _renamed(table: Table, grid: Array, *fields: Array) -> Array | Refusal:
+def _recolor_by_fields(table: Table, grid: Array, *fields: Array) -> Array | Refusal:
+    """Recolours each cell by the table's entry for its colour and its field values, if the table has one."""
     if any(field.shape != grid.shape for field in fields):
         return UNEQUAL
     out = grid.copy()
@@ -109,7 +110,7 @@ def exchange_with_black(grid: Grid, color: Color) -> Grid | Refusal:
     """
     if not (grid == color).any():
         return NOTHING
-    return exchanged(grid, 0, color)
+    return exchange_colors(grid, 0, color)
 
 
 @primitive(5)
@@ -120,7 +121,7 @@ def exchange_two(grid: Grid) -> Grid | Refusal:
     '2012'
     """
     colors = colors_of(grid)
-    return exchanged(grid, *colors.tolist()) if len(colors) == 2 else NOTHING
+    return exchange_colors(grid, *colors.tolist()) if len(colors) == 2 else NOTHING
 
 
 @primitive(5)

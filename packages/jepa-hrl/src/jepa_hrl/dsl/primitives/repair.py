@@ -5,11 +5,11 @@ import numpy as np
 from jepa_hrl.dsl.primitive import primitive
 from jepa_hrl.dsl.types import NOTHING, Array, Grid, Refusal
 
-_MOST_DAMAGE = 0.7  # of the cells; beyond it any pattern fits
+_MAX_DAMAGE = 0.7  # of the cells; beyond it any pattern fits
 
 
-def _merged(grid: Array, tall: int, wide: int) -> Array | None:
-    """(tall, wide) the tile that all known cells agree on, 0 where none is known; None where they disagree."""
+def _merge_tiles(grid: Array, tall: int, wide: int) -> Array | None:
+    """(tall, wide) the tile on which all coloured cells agree, 0 where it is unknown; None where they disagree."""
     height, width = grid.shape
     padded = np.zeros((-(-height // tall) * tall, -(-width // wide) * wide), dtype=np.uint8)
     padded[:height, :width] = grid
@@ -19,14 +19,14 @@ def _merged(grid: Array, tall: int, wide: int) -> Array | None:
     return top if ((bottom == top) | (top == 0)).all() else None
 
 
-def _tile_of(grid: Array) -> Array | None:
-    """The smallest tile, fully known, whose repetition agrees with all known cells."""
+def _find_tile(grid: Array) -> Array | None:
+    """Returns the smallest fully known tile whose repetition agrees with all coloured cells."""
     height, width = grid.shape
     sizes = [(tall, wide) for tall in range(1, height + 1) for wide in range(1, width + 1)]
     for tall, wide in sorted(sizes, key=lambda size: size[0] * size[1]):
         if 2 * tall * wide > height * width:
             return None
-        tile = _merged(grid, tall, wide)
+        tile = _merge_tiles(grid, tall, wide)
         if tile is not None and tile.all():
             return tile
     return None
@@ -39,9 +39,9 @@ def repair_tiling(grid: Grid) -> Grid | Refusal:
     >>> text(repair_tiling(grid("1212/3430/1212")))
     '1212/3434/1212'
     """
-    if not 0 < np.count_nonzero(grid == 0) < _MOST_DAMAGE * grid.size:
+    if not 0 < np.count_nonzero(grid == 0) < _MAX_DAMAGE * grid.size:
         return NOTHING
-    tile = _tile_of(grid)
+    tile = _find_tile(grid)
     if tile is None:
         return NOTHING
     rows, columns = np.arange(grid.shape[0]) % tile.shape[0], np.arange(grid.shape[1]) % tile.shape[1]
@@ -49,14 +49,14 @@ def repair_tiling(grid: Grid) -> Grid | Refusal:
 
 
 def _agreement(one: Array, other: Array) -> float:
-    """Share of cells known in both that agree; 0 if too few are known to tell."""
+    """Returns the share of equal cells among those coloured in both; 0 if at most a quarter of the cells is."""
     both = (one != 0) & (other != 0)
-    known = int(np.count_nonzero(both))
-    return float(np.count_nonzero((one == other) & both)) / known if known > one.size // 4 else 0.0
+    compared = int(np.count_nonzero(both))
+    return float(np.count_nonzero((one == other) & both)) / compared if compared > one.size // 4 else 0.0
 
 
-def _mirror(grid: Array) -> tuple[int, int] | None:
-    """First and last column of the widest part that mirrors itself left to right wherever it is known."""
+def _find_mirror(grid: Array) -> tuple[int, int] | None:
+    """Returns the columns, as (start, stop), of the widest part whose coloured cells are symmetric left to right."""
     wide = grid.shape[1]
     for lost in range(wide // 3 + 1):
         for low, high in {(lost, wide), (0, wide - lost)}:
@@ -73,9 +73,9 @@ def repair_symmetry(grid: Grid) -> Grid | Refusal:
     >>> text(repair_symmetry(grid("1221/3403/1221")))
     '1221/3443/1221'
     """
-    if not 0 < np.count_nonzero(grid == 0) < _MOST_DAMAGE * grid.size:
+    if not 0 < np.count_nonzero(grid == 0) < _MAX_DAMAGE * grid.size:
         return NOTHING
-    across, down = _mirror(grid), _mirror(grid.T)
+    across, down = _find_mirror(grid), _find_mirror(grid.T)
     diagonal = grid.shape[0] == grid.shape[1] and _agreement(grid, grid.T) == 1.0
     if across is None and down is None and not diagonal:
         return NOTHING
@@ -102,10 +102,10 @@ def extend_rows(grid: Grid) -> Grid | Refusal:
     out, wide = grid.copy(), grid.shape[1]
     changed = False
     for row in out:
-        known = int(wide - (row[::-1] != 0).argmax()) if row.any() else 0
-        if 1 < known < wide:
-            period = next(p for p in range(1, known + 1) if (row[p:known] == row[: known - p]).all())
-            row[known:] = row[np.arange(known, wide) % period]
+        length = int(wide - (row[::-1] != 0).argmax()) if row.any() else 0  # of the row without its black end
+        if 1 < length < wide:
+            period = next(p for p in range(1, length + 1) if (row[p:length] == row[: length - p]).all())
+            row[length:] = row[np.arange(length, wide) % period]
             changed = True
     return out if changed else NOTHING
 

@@ -15,15 +15,17 @@ from jepa_hrl.dsl.types import (
 )
 
 
-def _only(objects: Objects, chosen: list[bool]) -> Object | Refusal:
-    if chosen.count(True) != 1:
-        return SEVERAL if any(chosen) else NOTHING
-    return objects.items[chosen.index(True)]
+def _select_one(objects: Objects, flags: list[bool]) -> Object | Refusal:
+    """Returns the only object whose flag is set; refuses if there is none or more than one."""
+    if flags.count(True) != 1:
+        return SEVERAL if any(flags) else NOTHING
+    return objects.items[flags.index(True)]
 
 
-def _some(objects: Objects, chosen: list[bool]) -> Objects | Refusal:
-    kept = tuple(item for item, wanted in zip(objects.items, chosen, strict=True) if wanted)
-    return Objects(kept) if kept and len(kept) < len(chosen) else NOTHING
+def _select_some(objects: Objects, flags: list[bool]) -> Objects | Refusal:
+    """Returns the objects whose flags are set; refuses if that is none or all of them."""
+    kept = tuple(item for item, flag in zip(objects.items, flags, strict=True) if flag)
+    return Objects(kept) if kept and len(kept) < len(flags) else NOTHING
 
 
 @primitive(2)
@@ -34,7 +36,7 @@ def pick_max(measure: Measure, objects: Objects) -> Object | Refusal:
     '11'
     """
     numbers = measure(objects)
-    return _only(objects, [number == max(numbers) for number in numbers])
+    return _select_one(objects, [number == max(numbers) for number in numbers])
 
 
 @primitive(2.5)
@@ -45,7 +47,7 @@ def pick_min(measure: Measure, objects: Objects) -> Object | Refusal:
     '2'
     """
     numbers = measure(objects)
-    return _only(objects, [number == min(numbers) for number in numbers])
+    return _select_one(objects, [number == min(numbers) for number in numbers])
 
 
 @primitive(3)
@@ -56,7 +58,7 @@ def pick_odd(measure: Measure, objects: Objects) -> Object | Refusal:
     '3/3'
     """
     numbers = measure(objects)
-    return _only(objects, [numbers.count(n) == 1 for n in numbers]) if len(numbers) > 2 else NOTHING
+    return _select_one(objects, [numbers.count(n) == 1 for n in numbers]) if len(numbers) > 2 else NOTHING
 
 
 @primitive(4)
@@ -67,7 +69,7 @@ def keep_max(measure: Measure, objects: Objects) -> Objects | Refusal:
     1
     """
     numbers = measure(objects)
-    return _some(objects, [number == max(numbers) for number in numbers])
+    return _select_some(objects, [number == max(numbers) for number in numbers])
 
 
 @primitive(5)
@@ -78,7 +80,7 @@ def keep_min(measure: Measure, objects: Objects) -> Objects | Refusal:
     2
     """
     numbers = measure(objects)
-    return _some(objects, [number == min(numbers) for number in numbers])
+    return _select_some(objects, [number == min(numbers) for number in numbers])
 
 
 @primitive(4)
@@ -88,7 +90,7 @@ def keep_several(measure: Measure, objects: Objects) -> Objects | Refusal:
     >>> len(keep_several(size, components(grid("11020/00003"))).items)
     1
     """
-    return _some(objects, [number > 1 for number in measure(objects)])
+    return _select_some(objects, [number > 1 for number in measure(objects)])
 
 
 @primitive(4)
@@ -98,7 +100,7 @@ def keep_with(measure: Measure, objects: Objects) -> Objects | Refusal:
     >>> len(keep_with(touches_border, components(grid("100/020/000"))).items)
     1
     """
-    return _some(objects, [number != 0 for number in measure(objects)])
+    return _select_some(objects, [number != 0 for number in measure(objects)])
 
 
 @primitive(5)
@@ -108,7 +110,7 @@ def keep_without(measure: Measure, objects: Objects) -> Objects | Refusal:
     >>> text(draw(keep_without(touches_border, components(grid("100/020/000")))))
     '000/020/000'
     """
-    return _some(objects, [number == 0 for number in measure(objects)])
+    return _select_some(objects, [number == 0 for number in measure(objects)])
 
 
 @primitive(4)
@@ -140,7 +142,7 @@ def mark(measure: Measure, objects: Objects) -> Field:
     >>> mark(size, components(grid("110/002"))).tolist()
     [[3, 3, 0], [0, 0, 2]]
     """
-    return marked(objects, [min(number + 1, 255) for number in measure(objects)])
+    return mark_cells(objects, [min(number + 1, 255) for number in measure(objects)])
 
 
 @primitive(4)
@@ -152,7 +154,7 @@ def mark_rank(measure: Measure, objects: Objects) -> Field:
     """
     numbers = measure(objects)
     ranks = {number: rank for rank, number in enumerate(sorted(set(numbers), reverse=True), 1)}
-    return marked(objects, [ranks[number] for number in numbers])
+    return mark_cells(objects, [ranks[number] for number in numbers])
 
 
 @primitive(5)
@@ -163,19 +165,19 @@ def mark_extreme(measure: Measure, objects: Objects) -> Field:
     [[2, 2, 0], [0, 0, 3]]
     """
     numbers = measure(objects)
-    return marked(objects, [2 if n == max(numbers) else 3 if n == min(numbers) else 1 for n in numbers])
+    return mark_cells(objects, [2 if n == max(numbers) else 3 if n == min(numbers) else 1 for n in numbers])
 
 
-def marked(objects: Objects, numbers: list[int]) -> Array:
-    """(H, W) each object's cells with its number, 0 elsewhere."""
-    marked = np.zeros(objects.source.shape, dtype=np.uint8)
+def mark_cells(objects: Objects, numbers: list[int]) -> Array:
+    """(H, W) uint8: writes each object's number to its cells, 0 elsewhere."""
+    field = np.zeros(objects.source.shape, dtype=np.uint8)
     for item, number in zip(objects.items, numbers, strict=True):
-        window(marked, item)[item.mask] = number
-    return marked
+        window(field, item)[item.mask] = number
+    return field
 
 
 def window(canvas: Array, item: Object) -> Array:
-    """The part of a canvas that an object's box covers."""
+    """Returns a view of the part of a canvas that an object's box covers."""
     return canvas[item.top : item.top + item.mask.shape[0], item.left : item.left + item.mask.shape[1]]
 
 

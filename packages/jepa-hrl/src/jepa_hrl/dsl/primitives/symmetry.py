@@ -63,7 +63,8 @@ def rotated_four(grid: Grid) -> Grid | Refusal:
     return np.concatenate([above, below])
 
 
-def _over(top: Array, below: Array) -> Array:
+def _lay_over(top: Array, below: Array) -> Array:
+    """Lays one grid on another, whose cells show where the top one is black."""
     return np.where(top == 0, below, top)
 
 
@@ -74,7 +75,7 @@ def with_mirrored_across(grid: Grid) -> Grid:
     >>> text(with_mirrored_across(grid("120")))
     '121'
     """
-    return _over(grid, grid[:, ::-1])
+    return _lay_over(grid, grid[:, ::-1])
 
 
 @primitive(4)
@@ -84,7 +85,7 @@ def with_mirrored_down(grid: Grid) -> Grid:
     >>> text(with_mirrored_down(grid("1/2/0")))
     '1/2/1'
     """
-    return _over(grid, grid[::-1])
+    return _lay_over(grid, grid[::-1])
 
 
 @primitive(5)
@@ -94,7 +95,7 @@ def with_transposed(grid: Grid) -> Grid | Refusal:
     >>> text(with_transposed(grid("12/00")))
     '12/20'
     """
-    return _over(grid, grid.T) if grid.shape[0] == grid.shape[1] else UNEQUAL
+    return _lay_over(grid, grid.T) if grid.shape[0] == grid.shape[1] else UNEQUAL
 
 
 @primitive(4)
@@ -106,13 +107,13 @@ def with_turned(grid: Grid) -> Grid | Refusal:
     """
     if grid.shape[0] != grid.shape[1]:
         return UNEQUAL
-    return _over(_over(grid, grid[::-1, ::-1]), _over(grid.T[:, ::-1], grid.T[::-1]))
+    return _lay_over(_lay_over(grid, grid[::-1, ::-1]), _lay_over(grid.T[:, ::-1], grid.T[::-1]))
 
 
-def _axis_of(grid: Array) -> int | None:
-    """Twice the column about which mirroring agrees best on coloured cells: most agreeing pairs, none disagreeing."""
+def _find_mirror_axis(grid: Array) -> int | None:
+    """Returns twice the column of the mirror axis with most agreeing pairs of coloured cells and no disagreeing one."""
     wide = grid.shape[1]
-    best, found = 0, None
+    best_score, best_axis = 0, None
     for double in range(2, 2 * wide - 3):
         low, high = max(0, double - wide + 1), min(wide - 1, double)
         part = grid[:, low : high + 1]
@@ -121,20 +122,21 @@ def _axis_of(grid: Array) -> int | None:
         if (part != mirrored)[both].any():
             continue
         score = int(np.count_nonzero(both))
-        if score > best:
-            best, found = score, double
-    return found
+        if score > best_score:
+            best_score, best_axis = score, double
+    return best_axis
 
 
-def _completed_across(grid: Array) -> Array | None:
-    double = _axis_of(grid)
+def _complete_symmetry(grid: Array) -> Array | None:
+    """Fills black cells with their mirror images about the best left-right axis; None if there is no axis."""
+    double = _find_mirror_axis(grid)
     if double is None:
         return None
     wide = grid.shape[1]
     low, high = max(0, double - wide + 1), min(wide - 1, double)
     out = grid.copy()
     part = out[:, low : high + 1]
-    out[:, low : high + 1] = _over(part, part[:, ::-1])
+    out[:, low : high + 1] = _lay_over(part, part[:, ::-1])
     return out
 
 
@@ -145,7 +147,7 @@ def complete_across(grid: Grid) -> Grid | Refusal:
     >>> text(complete_across(grid("012100/032000")))
     '012100/032300'
     """
-    out = _completed_across(grid)
+    out = _complete_symmetry(grid)
     return NOTHING if out is None else out
 
 
@@ -156,7 +158,7 @@ def complete_down(grid: Grid) -> Grid | Refusal:
     >>> text(complete_down(grid("00/13/22/10/00")))
     '00/13/22/13/00'
     """
-    out = _completed_across(grid.T)
+    out = _complete_symmetry(grid.T)
     return NOTHING if out is None else out.T
 
 
@@ -167,8 +169,8 @@ def complete_both(grid: Grid) -> Grid | Refusal:
     >>> text(complete_both(grid("0120/3443/0100")))
     '0120/3443/0120'
     """
-    across = _completed_across(grid)
-    down = _completed_across((grid if across is None else across).T)
+    across = _complete_symmetry(grid)
+    down = _complete_symmetry((grid if across is None else across).T)
     if down is None:
         return NOTHING if across is None else across
     return down.T

@@ -4,18 +4,24 @@ import numpy as np
 
 from arc_core.grid import most_common_color
 from jepa_hrl.dsl.primitive import primitive
-from jepa_hrl.dsl.primitives.planes import bordered, colors_of
+from jepa_hrl.dsl.primitives.planes import add_border, colors_of
 from jepa_hrl.dsl.types import NOTHING, TOO_LARGE, UNEQUAL, Array, Grid, Refusal, fits
 
 
-def scaled(grid: Array, tall: int, wide: int) -> Array | Refusal:
-    """Each cell made a block of tall x wide cells."""
+def scale_up(grid: Array, tall: int, wide: int) -> Array | Refusal:
+    """Makes each cell a block of `tall` x `wide` cells; refuses a result beyond 30 x 30.
+
+    Args:
+        grid: (H, W) colours 0..9.
+        tall, wide: factors, 1 or more.
+    """
     if not fits(grid.shape[0] * tall, grid.shape[1] * wide):
         return TOO_LARGE
     return grid.repeat(tall, axis=0).repeat(wide, axis=1)
 
 
-def _tiled(grid: Array, down: int, across: int) -> Array | Refusal:
+def _tile(grid: Array, down: int, across: int) -> Array | Refusal:
+    """Repeats a grid `down` times below and `across` times beside itself; refuses a result beyond 30 x 30."""
     if not fits(grid.shape[0] * down, grid.shape[1] * across):
         return TOO_LARGE
     return np.concatenate([np.concatenate([grid] * across, axis=1)] * down)
@@ -28,7 +34,7 @@ def upscale_2(grid: Grid) -> Grid | Refusal:
     >>> text(upscale_2(grid("12")))
     '1122/1122'
     """
-    return scaled(grid, 2, 2)
+    return scale_up(grid, 2, 2)
 
 
 @primitive(4)
@@ -38,7 +44,7 @@ def upscale_3(grid: Grid) -> Grid | Refusal:
     >>> text(upscale_3(grid("1")))
     '111/111/111'
     """
-    return scaled(grid, 3, 3)
+    return scale_up(grid, 3, 3)
 
 
 @primitive(6)
@@ -48,7 +54,7 @@ def widen_2(grid: Grid) -> Grid | Refusal:
     >>> text(widen_2(grid("12")))
     '1122'
     """
-    return scaled(grid, 1, 2)
+    return scale_up(grid, 1, 2)
 
 
 @primitive(6)
@@ -58,7 +64,7 @@ def heighten_2(grid: Grid) -> Grid | Refusal:
     >>> text(heighten_2(grid("12")))
     '12/12'
     """
-    return scaled(grid, 2, 1)
+    return scale_up(grid, 2, 1)
 
 
 @primitive(5)
@@ -69,7 +75,7 @@ def upscale_by_colors(grid: Grid) -> Grid | Refusal:
     '1122/1122'
     """
     times = len(colors_of(grid))
-    return scaled(grid, times, times) if times > 1 else NOTHING
+    return scale_up(grid, times, times) if times > 1 else NOTHING
 
 
 @primitive(5)
@@ -80,7 +86,7 @@ def upscale_by_cells(grid: Grid) -> Grid | Refusal:
     '1122/1122'
     """
     times = int(np.count_nonzero(grid))
-    return scaled(grid, times, times) if times > 1 else NOTHING
+    return scale_up(grid, times, times) if times > 1 else NOTHING
 
 
 @primitive(5)
@@ -90,11 +96,11 @@ def upscale_by_side(grid: Grid) -> Grid | Refusal:
     >>> text(upscale_by_side(grid("12/34")))
     '1122/1122/3344/3344'
     """
-    return scaled(grid, *grid.shape)
+    return scale_up(grid, *grid.shape)
 
 
-def _blocks(grid: Array) -> tuple[int, int]:
-    """Height and width of the largest equal blocks of one colour that make the grid."""
+def _block_size(grid: Array) -> tuple[int, int]:
+    """Returns height and width of the largest equal blocks of one colour of which the grid consists."""
     rows = np.flatnonzero((grid[1:] != grid[:-1]).any(axis=1)) + 1
     columns = np.flatnonzero((grid[:, 1:] != grid[:, :-1]).any(axis=0)) + 1
     return int(np.gcd.reduce([len(grid), *rows])), int(np.gcd.reduce([grid.shape[1], *columns]))
@@ -107,7 +113,7 @@ def downscale(grid: Grid) -> Grid | Refusal:
     >>> text(downscale(grid("1122/1122/3311/3311")))
     '12/31'
     """
-    tall, wide = _blocks(grid)
+    tall, wide = _block_size(grid)
     return grid[::tall, ::wide] if tall * wide > 1 else NOTHING
 
 
@@ -118,7 +124,7 @@ def tile_across(grid: Grid) -> Grid | Refusal:
     >>> text(tile_across(grid("12")))
     '1212'
     """
-    return _tiled(grid, 1, 2)
+    return _tile(grid, 1, 2)
 
 
 @primitive(4)
@@ -128,7 +134,7 @@ def tile_down(grid: Grid) -> Grid | Refusal:
     >>> text(tile_down(grid("12")))
     '12/12'
     """
-    return _tiled(grid, 2, 1)
+    return _tile(grid, 2, 1)
 
 
 @primitive(5)
@@ -138,7 +144,7 @@ def tile_across_3(grid: Grid) -> Grid | Refusal:
     >>> text(tile_across_3(grid("12")))
     '121212'
     """
-    return _tiled(grid, 1, 3)
+    return _tile(grid, 1, 3)
 
 
 @primitive(5)
@@ -148,7 +154,7 @@ def tile_down_3(grid: Grid) -> Grid | Refusal:
     >>> text(tile_down_3(grid("12")))
     '12/12/12'
     """
-    return _tiled(grid, 3, 1)
+    return _tile(grid, 3, 1)
 
 
 @primitive(5)
@@ -158,7 +164,7 @@ def tile_by_side(grid: Grid) -> Grid | Refusal:
     >>> text(tile_by_side(grid("12/34")))
     '1212/3434/1212/3434'
     """
-    return _tiled(grid, *grid.shape)
+    return _tile(grid, *grid.shape)
 
 
 @primitive(5)
@@ -219,7 +225,7 @@ def scale_to(grid: Grid, like: Grid) -> Grid | Refusal:
     tall, wide = like.shape[0] // grid.shape[0], like.shape[1] // grid.shape[1]
     if (tall * grid.shape[0], wide * grid.shape[1]) != like.shape or tall * wide < 2:
         return UNEQUAL
-    return scaled(grid, tall, wide)
+    return scale_up(grid, tall, wide)
 
 
 @primitive(6)
@@ -231,7 +237,7 @@ def framed(grid: Grid) -> Grid | Refusal:
     """
     if max(grid.shape) > 28:
         return TOO_LARGE
-    return bordered(grid, 0)
+    return add_border(grid, 0)
 
 
 @primitive(6)
@@ -243,6 +249,6 @@ def edges_repeated(grid: Grid) -> Grid | Refusal:
     """
     if max(grid.shape) > 28:
         return TOO_LARGE
-    out = bordered(grid, 0)
+    out = add_border(grid, 0)
     out[0, 1:-1], out[-1, 1:-1], out[1:-1, 0], out[1:-1, -1] = grid[0], grid[-1], grid[:, 0], grid[:, -1]
     return out
