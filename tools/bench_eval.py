@@ -21,14 +21,15 @@ from arc_core.grid import Grid
 from arc_core.runs import git_commit
 from arc_core.solver import Budget, Candidate, TaskPrediction
 from arc_core.task import Task
-from arc_eval.compare import header_of
-from arc_eval.methods import Row
+from arc_eval.compare import make_header
+from arc_eval.evaluation_set import EvaluationSet
+from arc_eval.methods import MethodInfo
 from arc_eval.protocol import make_protocol
 from arc_eval.report.build import write_report
 from arc_eval.result_commands import load_comparison
 from arc_eval.storage.prediction_store import PredictionStore
-from arc_eval.storage.records import Line, line_of
-from arc_eval.storage.results import compare_rows
+from arc_eval.storage.records import PredictionRecord, prediction_record
+from arc_eval.storage.results import compare_methods
 
 DATA = "arc1:train"
 CANDIDATES = 32
@@ -42,7 +43,7 @@ def changed(grid: Grid, rng: random.Random) -> Grid:
     return other
 
 
-def made_up(name: str, task: Task, rng: random.Random) -> Line:
+def made_up(name: str, task: Task, rng: random.Random) -> PredictionRecord:
     """Answers to a task, right at some rank in half of the cases."""
     tests = []
     for pair in task.test:
@@ -51,7 +52,7 @@ def made_up(name: str, task: Task, rng: random.Random) -> Line:
         if rng.random() < 0.5:
             answers[rng.randrange(CANDIDATES)] = pair.output
         tests.append(tuple(Candidate(grid, 1, rng.random(), "crop_to_content(input)") for grid in answers))
-    return line_of(name, "none", TaskPrediction(task.task_id, tuple(tests), rng.random(), CANDIDATES))
+    return prediction_record(name, "none", TaskPrediction(task.task_id, tuple(tests), rng.random(), CANDIDATES))
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -67,13 +68,13 @@ def timed(work: Callable[[], object]) -> float:
 def store_comparison(folder: Path, methods: int, tasks: list[Task]) -> None:
     """Writes a comparison of made-up methods."""
     rng = random.Random(0)
-    rows = [Row(f"method {number}", f"method {number}") for number in range(methods)]
+    rows = [MethodInfo(f"method {number}", f"method {number}") for number in range(methods)]
     with PredictionStore(folder / "predictions.jsonl") as store:
         for row in rows:
             store.append(made_up(row.method, task, rng) for task in tasks)
         stored = {row.label: store.of(row.method, "none") for row in rows}
-        header = header_of(make_protocol(DATA, None, tasks, Budget()), [], False, "cpu")
-        write_json(folder / "results.json", compare_rows(header, rows, stored, tasks).results)
+        header = make_header(make_protocol(EvaluationSet(DATA, None, tasks), Budget()), [], False, "cpu")
+        write_json(folder / "results.json", compare_methods(header, rows, stored, tasks).results)
 
 
 def main() -> None:

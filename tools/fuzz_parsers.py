@@ -29,13 +29,14 @@ from arc_core.datasets import load_tasks
 from arc_core.errors import InputError
 from arc_core.solver import Budget, TaskPrediction
 from arc_core.task import read_task, task_to_json
-from arc_eval.compare import header_of
-from arc_eval.methods import Row
+from arc_eval.compare import make_header
+from arc_eval.evaluation_set import EvaluationSet
+from arc_eval.methods import MethodInfo
 from arc_eval.protocol import make_protocol
-from arc_eval.storage.prediction_store import read_lines
-from arc_eval.storage.records import line_of
-from arc_eval.storage.results import compare_rows, read_results, rows_of
-from arc_eval.storage.submission import read_submission, submission_of
+from arc_eval.storage.prediction_store import read_records
+from arc_eval.storage.records import prediction_record
+from arc_eval.storage.results import compare_methods, parse_methods, read_results
+from arc_eval.storage.submission import make_submission, read_submission
 from jepa_hrl.dsl.program import ProgramError, parse
 from jepa_hrl.dsl.steps import find_step
 from jepa_hrl.rl.environment.problems import load_problems
@@ -79,17 +80,19 @@ def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
         prepare_triples(["--manifest", str(many), "--output", str(triples), "--explored", "1", "--workers", "1"]) == 0
     )
     checkpoint = Checkpoint("m", 1, {"w": torch.ones(3)}, {}, {}, {"a": 1}, "f", ("arc1:train",))
-    answers = {task.task_id: line_of("m", "none", TaskPrediction(task.task_id, ((),), 1.0)) for task in tasks[:3]}
-    header = header_of(make_protocol(f"manifest:{manifest}", None, tasks, Budget()), [], False, "cpu")
+    answers = {
+        task.task_id: prediction_record("m", "none", TaskPrediction(task.task_id, ((),), 1.0)) for task in tasks[:3]
+    }
+    header = make_header(make_protocol(EvaluationSet(f"manifest:{manifest}", None, tasks), Budget()), [], False, "cpu")
     written: dict[str, str] = {
         "task.json": json.dumps(task_to_json(tasks[0])),
         "kaggle.json": json.dumps({task.task_id: task_to_json(task) for task in tasks[:3]}),
         "solutions.json": json.dumps({
             task.task_id: [pair.output.tolist() for pair in task.test if pair.output is not None] for task in tasks
         }),
-        "submission.json": json.dumps(submission_of({}, tasks)),
+        "submission.json": json.dumps(make_submission({}, tasks)),
         "predictions.jsonl": "".join(json.dumps(one) + "\n" for one in answers.values()),
-        "results.json": json.dumps(compare_rows(header, [Row("m", "m")], {"m": answers}, tasks).results),
+        "results.json": json.dumps(compare_methods(header, [MethodInfo("m", "m")], {"m": answers}, tasks).results),
         "options.json": json.dumps({"format": 1, "options": [{"actions": ["transpose", "rotate_90"], "support": 3}]}),
         "program.txt": "crop(pick_max(size, components(repaint({1: 2, (3, 0): 4}, input, input))))",
         "rlan.yaml": "method: rlan\nmodel: {hidden_dim: 32}\ntraining:\n  learning_rate: 1.0e-3\n  max_epochs: 3\n",
@@ -114,8 +117,8 @@ def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
         ("manifest's traces", manifest, lambda path: load_problems(path, actions, 3)),
         ("triples", triples, lambda path: read_triples(path, "manifest:m", actions, 0.3)),
         ("submission", folder / "submission.json", lambda path: read_submission(path, tasks)),
-        ("predictions", folder / "predictions.jsonl", read_lines),
-        ("results", folder / "results.json", lambda path: rows_of(read_results(path))),
+        ("predictions", folder / "predictions.jsonl", read_records),
+        ("results", folder / "results.json", lambda path: parse_methods(read_results(path))),
         ("options", folder / "options.json", lambda path: read_options(path, actions)),
         ("rollouts", folder / "traces.jsonl", read_traces),
         ("recipe", folder / "rlan.yaml", lambda path: load_config(RlanConfig, "rlan", {}, path, {}, OLD_KEYS)),

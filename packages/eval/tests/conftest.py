@@ -1,4 +1,4 @@
-"""A small world for comparisons: six tasks in a folder, a solver that knows them, and the identity."""
+"""A workspace for comparisons: six tasks in a folder, a solver that knows their answers, and the identity."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +17,14 @@ Make = Callable[..., Task]
 
 @dataclass
 class Peeking:
-    """Fails if a task that it is given carries an answer; counts what it is asked.
+    """A solver that knows the answers, counts the tasks that it is asked, and refuses tasks with their answers.
 
     Attributes:
-        truth: its answers.
-        lives: after so many tasks it is interrupted.
-        faults: tasks that it cannot bear to be asked.
+        truth: the right answers by task id.
+        lives: number of tasks after which it raises KeyboardInterrupt.
+        faults: ids of tasks on which it raises an error.
+        asked: number of tasks that it answered.
+        name: its name in tables.
     """
 
     truth: dict[str, list[Grid]]
@@ -48,10 +50,12 @@ class Peeking:
 
 @dataclass(frozen=True)
 class World:
-    """Attributes:
-    root: stands for the workspace: results/ and runs/ come below.
-    data: the tasks' folder.
-    solver: that knows them.
+    """A workspace with a small data set and a solver that knows its answers.
+
+    Attributes:
+        root: the workspace's folder; results/ and runs/ are created below it.
+        data: folder of the tasks.
+        solver: the solver that knows their answers.
     """
 
     root: Path

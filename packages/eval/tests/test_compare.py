@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from arc_core.datasets import fingerprint, load_tasks
 from arc_core.errors import InputError
 from arc_core.solver import Budget, Candidate, InstalledSolvers, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task, task_to_json
-from arc_eval.cli import _guarded, main
+from arc_eval.cli import _run, main
 from arc_eval.compare import parse_views
-from arc_eval.methods import Row
-from arc_eval.protocol import left_out, load_evaluation, make_protocol
-from arc_eval.scoring.ranks import Truths, rank_answers
+from arc_eval.evaluation_set import EvaluationSet, load_evaluation_set
+from arc_eval.methods import MethodInfo
+from arc_eval.protocol import find_excluded_tasks, make_protocol
+from arc_eval.scoring.ranks import AnswerKey, rank_answers
 from arc_eval.storage.prediction_store import PredictionStore
-from arc_eval.storage.records import line_of
+from arc_eval.storage.records import prediction_record
 
 Make = Callable[..., Task]
 
@@ -91,7 +93,7 @@ def test_a_closed_pipe_is_no_fault() -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        _guarded(argparse.Namespace(run=closed), Console())
+        _run(argparse.Namespace(run=closed), Console())
 
 
 def test_other_protocols_go_to_other_folders(world: Any) -> None:
@@ -208,53 +210,74 @@ def test_training_data_that_is_not_here_is_said_to_be_unchecked(
     assert results(world)["peeking"]["unchecked"] == ["manifest:gone.jsonl"]
 
 
+def test_a_comparison_loads_its_evaluation_set_once(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = world.root / "train"
+    training.mkdir()
+    (training / "t0.json").write_text((world.data / "t0.json").read_text())
+    entry = SolverEntry(lambda path, device: OpenSolver(world.solver, training_data=(f"dir:{training}",)), False)
+    monkeypatch.setattr(
+        "arc_eval.methods.discover_solvers", lambda: InstalledSolvers({"one": entry, "two": entry, "three": entry})
+    )
+    loads: list[str] = []
+    for module in ("evaluation_set", "methods"):
+        monkeypatch.setattr(f"arc_eval.{module}.load_tasks", lambda spec: loads.append(spec) or load_tasks(spec))
+    fingerprints: list[int] = []
+    monkeypatch.setattr(
+        "arc_eval.evaluation_set.fingerprint", lambda tasks: fingerprints.append(len(tasks)) or fingerprint(tasks)
+    )
+    evaluation = f"dir:{world.data}"
+    assert main(["compare", "--data", evaluation]) == 0
+    assert (loads.count(evaluation), fingerprints) == (1, [6])
+    assert loads.count(f"dir:{training}") == 3  # the training data of every method, to find overlap
+
+
 def test_nothing_is_left_out_without_overlap(random_task: Make) -> None:
-    assert left_out([Row("m", "m")], [random_task([((1, 1), (1, 1))] * 2)], allow=False) == []
+    assert find_excluded_tasks([MethodInfo("m", "m")], [random_task([((1, 1), (1, 1))] * 2)], allow_overlap=False) == []
 
 
 def test_sets_without_answers_cannot_be_scored(tmp_path: Path, random_task: Make) -> None:
     (tmp_path / "a.json").write_text(json.dumps(task_to_json(random_task([((2, 2), (2, 2))] * 2).without_answers())))
     with pytest.raises(InputError, match="withholds those of 1 tasks"):
-        load_evaluation(f"dir:{tmp_path}")
-    assert len(load_evaluation(f"dir:{tmp_path}", answers=False)) == 1
+        load_evaluation_set(f"dir:{tmp_path}")
+    assert len(load_evaluation_set(f"dir:{tmp_path}", require_answers=False).tasks) == 1
 
 
-def test_a_stored_prediction_is_judged_like_the_one_that_was_made(tmp_path: Path, random_task: Make) -> None:
+def test_a_stored_prediction_is_scored_like_the_original(tmp_path: Path, random_task: Make) -> None:
     task = random_task([((2, 2), (3, 3))] * 3, tests=2)
     answers = [pair.output for pair in task.test if pair.output is not None]
     wrong = Candidate(task.test[0].input, votes=3, confidence=0.25)
     prediction = TaskPrediction("made", ((wrong, Candidate(answers[0])), (wrong,)), seconds=2.0, views=32)
     with PredictionStore(tmp_path / "p.jsonl") as store:
-        store.append([line_of("m", "k", prediction)])
+        store.append([prediction_record("m", "k", prediction)])
     with PredictionStore(tmp_path / "p.jsonl") as store:
-        ranked = rank_answers(store.of("m", "k"), Truths([task]))
-        assert store.of("m", "other") == {}
-    assert ranked.ranks[0][0] == 2
-    assert (ranked.solved(), ranked.scores().tolist(), ranked.answered) == ([False], [0.5], [True])
-    assert rank_answers({}, Truths([task])).answered == [False]
+        ranks = rank_answers(store.records("m", "k"), AnswerKey([task]))
+        assert store.records("m", "other") == {}
+    assert ranks.ranks[0][0] == 2
+    assert (ranks.is_solved(), ranks.scores().tolist(), ranks.answered) == ([False], [0.5], [True])
+    assert rank_answers({}, AnswerKey([task])).answered == [False]
 
 
 def test_damaged_lines_are_dropped_and_the_rest_kept(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
-    good = line_of("m", "k", TaskPrediction("t", ((),), seconds=1.0))
+    good = prediction_record("m", "k", TaskPrediction("t", ((),), seconds=1.0))
     file.write_text(
         json.dumps(good) + '\n[1]\n{"method": "m"}\n\x00\n' + json.dumps(good | {"candidates": [[7]]}) + "\n"
     )
     with PredictionStore(file) as store:
-        assert list(store.of("m", "k")) == ["t"]
+        assert list(store.records("m", "k")) == ["t"]
     assert file.read_text() == json.dumps(good) + "\n"
 
 
 def test_the_protocol_key_depends_on_everything_that_is_held_equal(random_task: Make) -> None:
     task = random_task([((2, 2), (2, 2))] * 2)
-    base = make_protocol("arc1:eval", None, [task], Budget())
+    base = make_protocol(EvaluationSet("arc1:eval", None, [task]), Budget())
     others = [
-        make_protocol("arc1:train", None, [task], Budget()),
-        make_protocol("arc1:eval", 3, [task], Budget()),
-        make_protocol("arc1:eval", None, [task.without_answers()], Budget()),
-        make_protocol("arc1:eval", None, [task], Budget(color_views=1)),
-        make_protocol("arc1:eval", None, [task], Budget(seed=1)),
-        make_protocol("arc1:eval", None, [task], Budget(programs_per_task=5)),
+        make_protocol(EvaluationSet("arc1:train", None, [task]), Budget()),
+        make_protocol(EvaluationSet("arc1:eval", 3, [task]), Budget()),
+        make_protocol(EvaluationSet("arc1:eval", None, [task.without_answers()]), Budget()),
+        make_protocol(EvaluationSet("arc1:eval", None, [task]), Budget(color_views=1)),
+        make_protocol(EvaluationSet("arc1:eval", None, [task]), Budget(seed=1)),
+        make_protocol(EvaluationSet("arc1:eval", None, [task]), Budget(programs_per_task=5)),
     ]
     assert len({base.key, *(other.key for other in others)}) == 7
     assert base.folder_name.startswith("arc1-eval-")

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from arc_core.task import Task, task_to_json
 from arc_eval.cli import main
-from arc_eval.report.plots import plots
+from arc_eval.report.plots import draw_plots
 
 Make = Callable[..., Task]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -50,7 +50,7 @@ def test_one_time_is_drawn_whatever_it_is(report: Path, seconds: float) -> None:
     ]
     for place, method in enumerate(methods):
         method["scores"]["seconds_per_task"] = 0.0 if place else seconds
-    assert len(plots(methods)) > 3
+    assert len(draw_plots(methods)) > 3
 
 
 def test_ids_labels_and_errors_are_text(world: Any, random_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A comparison of known answers, every figure of which follows by hand."""
+"""A comparison of given answers, every figure of which is computed by hand."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,12 +14,12 @@ from arc_core.grid import Grid, grid_to_text
 from arc_core.solver import Candidate, TaskPrediction
 from arc_core.task import Pair, Task
 from arc_eval.cli import main
-from arc_eval.methods import Row
-from arc_eval.scoring.breakdown import calibration, groups, size_name
+from arc_eval.methods import MethodInfo
+from arc_eval.scoring.breakdown import compute_calibration, group_tasks, size_bucket
 from arc_eval.scoring.ensemble import vote_over_methods
-from arc_eval.scoring.ranks import Truths, rank_answers
-from arc_eval.storage.records import Line, line_of
-from arc_eval.storage.results import compare_rows
+from arc_eval.scoring.ranks import AnswerKey, rank_answers
+from arc_eval.storage.records import PredictionRecord, prediction_record
+from arc_eval.storage.results import compare_methods
 
 Make = Callable[..., Task]
 HEADER: dict[str, Any] = {"left_out_for_overlap": [], "overlap_allowed": False}
@@ -30,18 +30,18 @@ def grid(value: int, height: int = 2, width: int = 2) -> Grid:
 
 
 def tasks() -> list[Task]:
-    """Four tasks; task n has one demonstration and the answer of colour n, task 3 has two tests."""
-    made = []
+    """Returns four tasks; task n has one demonstration and the answer of colour n, task 3 has two tests."""
+    task_list = []
     for number in range(4):
         test = Pair(grid(9, 3, 7 if number else 2), grid(number))
-        made.append(Task(f"t{number}", (Pair(grid(8), grid(7)),), (test,) * (2 if number == 3 else 1)))
-    return made
+        task_list.append(Task(f"t{number}", (Pair(grid(8), grid(7)),), (test,) * (2 if number == 3 else 1)))
+    return task_list
 
 
-def lines(name: str, answers: Mapping[str, list[list[int]]], sure: float = 0.5) -> dict[str, Line]:
-    """Lines of answers by task: colours of candidates by test input."""
+def records(name: str, answers: Mapping[str, list[list[int]]], sure: float = 0.5) -> dict[str, PredictionRecord]:
+    """Returns records by task id, from the colours of the candidates by test input."""
     return {
-        task_id: line_of(
+        task_id: prediction_record(
             name, "none",
             TaskPrediction(
                 task_id,
@@ -53,16 +53,16 @@ def lines(name: str, answers: Mapping[str, list[list[int]]], sure: float = 0.5) 
     }  # fmt: skip
 
 
-ANSWERS = {
-    "good": lines("good", {"t0": [[0]], "t1": [[5, 1]], "t2": [[5, 6, 2]], "t3": [[3], [4]]}),
-    "other": lines("other", {"t0": [[0]], "t2": [[2]]}),
-    "rule": lines("rule", {f"t{n}": [[0]] * (2 if n == 3 else 1) for n in range(4)}),
+RECORDS = {
+    "good": records("good", {"t0": [[0]], "t1": [[5, 1]], "t2": [[5, 6, 2]], "t3": [[3], [4]]}),
+    "other": records("other", {"t0": [[0]], "t2": [[2]]}),
+    "rule": records("rule", {f"t{n}": [[0]] * (2 if n == 3 else 1) for n in range(4)}),
 }
-ROWS = [Row("good", "good"), Row("other", "other"), Row("rule", "rule", baseline=True)]
+METHODS = [MethodInfo("good", "good"), MethodInfo("other", "other"), MethodInfo("rule", "rule", baseline=True)]
 
 
-def compared() -> dict[str, Any]:
-    return compare_rows(HEADER, ROWS, ANSWERS, tasks()).results
+def compare_all() -> dict[str, Any]:
+    return compare_methods(HEADER, METHODS, RECORDS, tasks()).results
 
 
 def by_label(results: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def by_label(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_scores_by_hand() -> None:
-    found = by_label(compared())
+    found = by_label(compare_all())
     good = found["good"]["scores"]
     assert (good["solved"], good["score"], good["answered"]) == (2, (1 + 1 + 0 + 0.5) / 4, 4)
     assert [good["pass_at"][k] for k in ("1", "2", "3")] == [0.25, 0.5, 0.75]
@@ -80,7 +80,7 @@ def test_scores_by_hand() -> None:
 
 
 def test_pairs_by_hand() -> None:
-    results = compared()
+    results = compare_all()
     pair = results["pairs"][0]
     assert (pair["first"], pair["second"]) == ("good", "other")
     assert pair["difference"] == pytest.approx(0.125)
@@ -91,51 +91,51 @@ def test_pairs_by_hand() -> None:
 
 
 def test_solved_sets_by_hand() -> None:
-    sets = compared()["solved_sets"]
+    sets = compare_all()["solved_sets"]
     assert (sets["by_any"], sets["by_all"]) == (3, 1)
     assert sets["only"] == {"good": ["t1"], "other": ["t2"], "rule": []}
     assert sets["both"]["good"] == {"good": 2, "other": 1, "rule": 1}
 
 
 def test_the_vote_is_counted_without_baselines() -> None:
-    found = by_label(compared())
+    found = by_label(compare_all())
     assert (found["vote"]["scores"]["solved"], found["vote"]["scores"]["answered"]) == (3, 4)
-    vote = vote_over_methods([ANSWERS["good"], ANSWERS["other"]], tasks())
+    vote = vote_over_methods([RECORDS["good"], RECORDS["other"]], tasks())
     # t1: 5 gets a point, 1 half a point; t2: 5 and 2 get a point each and 5 stands first, with the same confidence.
     assert vote["t1"]["candidates"][0]["grids"] == [grid_to_text(grid(c)) for c in (5, 1)]
     assert vote["t2"]["candidates"][0]["grids"] == [grid_to_text(grid(c)) for c in (5, 2, 6)]
     assert vote["t0"]["candidates"][0]["confidences"] == [1.0]
     assert vote["t0"]["seconds"] == 4.0
-    only = compare_rows(HEADER, [ROWS[0], ROWS[2]], ANSWERS, tasks()).results
+    only = compare_methods(HEADER, [METHODS[0], METHODS[2]], RECORDS, tasks()).results
     assert set(by_label(only)) == {"good", "rule"}
 
 
 def test_the_vote_does_not_depend_on_the_order_of_the_methods() -> None:
-    turned = compare_rows(HEADER, ROWS[::-1], ANSWERS, tasks()).results
-    assert by_label(turned)["vote"]["scores"] == by_label(compared())["vote"]["scores"]
-    assert compare_rows(HEADER, ROWS[::-1], ANSWERS, tasks()).judged[0].lines == (
-        compare_rows(HEADER, ROWS, ANSWERS, tasks()).judged[0].lines
+    turned = compare_methods(HEADER, METHODS[::-1], RECORDS, tasks()).results
+    assert by_label(turned)["vote"]["scores"] == by_label(compare_all())["vote"]["scores"]
+    assert compare_methods(HEADER, METHODS[::-1], RECORDS, tasks()).scored[0].records == (
+        compare_methods(HEADER, METHODS, RECORDS, tasks()).scored[0].records
     )
 
 
 def test_the_vote_answers_for_all_that_its_voters_were_trained_on() -> None:
     rows = [
-        Row("good", "good", training_data=["arc1:train"], overlap_by_id=["t0"], parameters=3),
-        Row("other", "other", training_data=None, overlap_by_content=["t1"], parameters=4),
+        MethodInfo("good", "good", training_data=["arc1:train"], overlap_by_id=["t0"], parameters=3),
+        MethodInfo("other", "other", training_data=None, overlap_by_content=["t1"], parameters=4),
     ]
-    vote = by_label(compare_rows(HEADER, rows, ANSWERS, tasks()).results)["vote"]
+    vote = by_label(compare_methods(HEADER, rows, RECORDS, tasks()).results)["vote"]
     assert (vote["training_data"], vote["parameters"]) == (None, 7)
     assert (vote["overlap_by_id"], vote["overlap_by_content"]) == (["t0"], ["t1"])
 
 
 def test_groups_by_hand() -> None:
-    made = tasks()
-    assert [size_name(task) for task in made] == ["01-05", "06-10", "06-10", "06-10"]
-    divided = groups(made)
+    task_list = tasks()
+    assert [size_bucket(task) for task in task_list] == ["01-05", "06-10", "06-10", "06-10"]
+    divided = group_tasks(task_list)
     assert divided["longest side"] == {"01-05": [0], "06-10": [1, 2, 3]}
     assert divided["test inputs"] == {"1": [0, 1, 2], "2": [3]}
     assert set(divided) == {"longest side", "test inputs"}  # all are alike in what else there is
-    found = by_label(compared())["good"]["groups"]["longest side"]
+    found = by_label(compare_all())["good"]["groups"]["longest side"]
     assert found == {"01-05": {"tasks": 1, "score": 1.0}, "06-10": {"tasks": 3, "score": 0.5}}
 
 
@@ -153,22 +153,22 @@ def test_scores_are_given_by_the_folders_of_conceptarc(world: Any) -> None:
 
 
 def test_calibration_by_hand() -> None:
-    sure = lines("m", {"t0": [[0]], "t1": [[5]], "t3": [[3], []]}, sure=0.75)
-    less = lines("m", {"t2": [[2]]}, sure=0.15)
+    sure = records("m", {"t0": [[0]], "t1": [[5]], "t3": [[3], []]}, sure=0.75)
+    less = records("m", {"t2": [[2]]}, sure=0.15)
     both = {**sure, **less}
-    found = calibration(both, rank_answers(both, Truths(tasks())), tasks())
+    found = compute_calibration(both, rank_answers(both, AnswerKey(tasks())), tasks())
     assert found is not None
     assert found["bins"] == [
         {"answers": 1, "confidence": 0.15, "right": 1.0},
         {"answers": 3, "confidence": 0.75, "right": pytest.approx(2 / 3)},
     ]
     assert found["expected_error"] == pytest.approx((1 * 0.85 + 3 * (0.75 - 2 / 3)) / 4)
-    assert calibration({}, rank_answers({}, Truths(tasks())), tasks()) is None
+    assert compute_calibration({}, rank_answers({}, AnswerKey(tasks())), tasks()) is None
 
 
 def test_answers_to_test_inputs_that_are_not_there_are_not_counted() -> None:
-    many = lines("m", {"t0": [[0], [0], [0]]})
-    assert rank_answers(many, Truths(tasks())).ranks[0] == [1]
+    many = records("m", {"t0": [[0], [0], [0]]})
+    assert rank_answers(many, AnswerKey(tasks())).ranks[0] == [1]
 
 
 def test_results_keep_to_their_schema(world: Any) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from arc_eval.scoring.statistics import PairedBootstrap, holm, mcnemar, wilson_interval
+from arc_eval.scoring.statistics import PairedBootstrap, holm_adjust, mcnemar_p_value, wilson_interval
 
 
 def test_intervals_agree_with_scipys_bootstrap() -> None:
@@ -51,11 +51,11 @@ def test_wilsons_interval_is_its_closed_form(successes: int, trials: int) -> Non
 def test_mcnemar_sums_the_binomial_tails(first: int, second: int) -> None:
     trials, least = first + second, min(first, second)
     tail = sum(comb(trials, k) for k in range(least + 1)) / 2**trials
-    assert mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail) if trials else 1.0)
+    assert mcnemar_p_value(first, second) == pytest.approx(min(1.0, 2 * tail) if trials else 1.0)
 
 
 def test_holm_by_hand() -> None:
     # Sorted 0.01, 0.02, 0.03, 0.04: times 4, 3, 2, 1 gives 0.04, 0.06, 0.06, 0.04, and none may fall.
-    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm_adjust([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm_adjust([0.5, 0.9]) == [1.0, 1.0]
+    assert holm_adjust([]) == []

@@ -9,27 +9,27 @@ from arc_core.errors import InputError
 from arc_core.solver import Candidate, TaskPrediction
 from arc_core.task import Task
 from arc_eval.cli import main
-from arc_eval.storage.records import line_of
+from arc_eval.storage.records import prediction_record
 from arc_eval.storage.submission import (
     check_submission,
+    make_submission,
     read_submission,
-    submission_lines,
-    submission_of,
+    submission_records,
     write_submission,
 )
 
 Make = Callable[..., Task]
 
 
-def made(random_task: Make) -> list[Task]:
+def make_tasks(random_task: Make) -> list[Task]:
     return [random_task([((2, 2), (3, 3))] * 3, tests=2, seed=n, task_id=f"t{n}") for n in range(3)]
 
 
 def test_a_submission_holds_two_attempts_and_blanks(random_task: Make, tmp_path: Path) -> None:
-    tasks = made(random_task)
+    tasks = make_tasks(random_task)
     grids = [pair.input for pair in tasks[0].train]
     prediction = TaskPrediction("t0", (tuple(Candidate(g) for g in (*grids, tasks[1].test[0].input)), ()), 1.0)
-    answers = submission_of({"t0": line_of("m", "k", prediction)}, tasks)
+    answers = make_submission({"t0": prediction_record("m", "k", prediction)}, tasks)
     blank = [[0, 0], [0, 0]]
     assert answers["t0"] == [
         {"attempt_1": grids[0].tolist(), "attempt_2": tasks[1].test[0].input.tolist()},
@@ -38,8 +38,8 @@ def test_a_submission_holds_two_attempts_and_blanks(random_task: Make, tmp_path:
     assert answers["t1"] == [{"attempt_1": blank, "attempt_2": blank}] * 2
     write_submission(tmp_path / "s.json", answers, tasks)
     assert read_submission(tmp_path / "s.json", tasks) == answers
-    again = {line["task_id"]: line for line in submission_lines(answers, "k")}
-    assert submission_of(again, tasks) == answers
+    again = {line["task_id"]: line for line in submission_records(answers, "k")}
+    assert make_submission(again, tasks) == answers
 
 
 def good() -> dict[str, Any]:
@@ -71,7 +71,7 @@ def broken(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
 )  # fmt: skip
 def test_faults_are_counted(value: object, message: str, random_task: Make) -> None:
     with pytest.raises(InputError) as caught:
-        check_submission(value, made(random_task), "s.json")
+        check_submission(value, make_tasks(random_task), "s.json")
     assert message in str(caught.value)
     assert str(caught.value).startswith("s.json")
 
@@ -79,7 +79,7 @@ def test_faults_are_counted(value: object, message: str, random_task: Make) -> N
 def test_every_kind_of_fault_gets_its_own_line(random_task: Make) -> None:
     value = broken(lambda v: (v.pop("t1"), v.update(x=[]), v["t0"].pop()))
     with pytest.raises(InputError) as caught:
-        check_submission(value, made(random_task), "s.json")
+        check_submission(value, make_tasks(random_task), "s.json")
     assert len(str(caught.value).splitlines()) == 3
 
 

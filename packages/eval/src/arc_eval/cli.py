@@ -1,4 +1,4 @@
-"""`eval`: scores and compares ARC solvers."""
+"""The command `eval`: scores and compares ARC solvers."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -86,18 +86,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `eval`."""
+    """Runs the command `eval` and returns its exit status."""
     args = _parser().parse_args(argv)
     console = Console(emoji=False)
-    return run_command(lambda: _guarded(args, console))
+    return run_command(lambda: _run(args, console))
 
 
-def _guarded(args: argparse.Namespace, console: Console) -> int:
+def _run(args: argparse.Namespace, console: Console) -> int:
+    """Runs a subcommand; a file that the user named and that cannot be used becomes one line of error."""
     try:
         return int(args.run(args, console))
-    except BrokenPipeError:  # of `| head`, which run_command ends quietly
+    except BrokenPipeError:  # the reader closed the pipe (`| head`), which run_command ends quietly
         raise
-    except OSError as error:  # of a folder or file that the user named
+    except OSError as error:
         raise InputError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}") from None
 
 

@@ -1,4 +1,4 @@
-"""The rows of a comparison: what is declared about each method, and how it is opened."""
+"""The methods of a comparison: how each is opened, and what it declares about its checkpoint and training data."""
 
 import hashlib
 import json
@@ -12,28 +12,30 @@ from arc_core.errors import InputError
 from arc_core.runs import newest_run
 from arc_core.solver import OpenSolver, SolverEntry, discover_solvers, solver_entry
 from arc_core.task import Task
-from arc_eval.storage.records import Line
-from arc_eval.storage.submission import SUBMISSION, read_submission, submission_lines
+from arc_eval.evaluation_set import EvaluationSet
+from arc_eval.storage.records import PredictionRecord
+from arc_eval.storage.submission import SUBMISSION, read_submission, submission_records
 
 
 @dataclass
-class Row:
-    """What is declared about a method beside its scores; stored in results.json as it stands here.
+class MethodInfo:
+    """Everything that is known about a method beside its scores; results.json stores it under these names.
 
     Attributes:
         method: name of the entry point, or "submission".
-        label: in tables; tells checkpoints of one method apart.
-        checkpoint: the file; None for methods that have none.
-        checkpoint_key: of its content.
-        step: training steps of it.
-        parameters: of the networks; 0 where there are none.
-        training_seconds: of the run that made the checkpoint; None where unknown.
-        training_data: specs; None where undeclared.
-        unchecked: of the training data, specs that cannot be read here, so that overlap with them is unknown.
-        overlap_by_id, overlap_by_content: evaluation tasks that the training data holds.
-        baseline: whether it is a rule to be beaten.
-        note: why it was not scored, or what failed.
-        errors: by task, what went wrong there.
+        label: name in tables, different for any two checkpoints of one method.
+        checkpoint: path of the checkpoint file; None for methods that have none.
+        checkpoint_key: hash of the checkpoint's content; "none" for methods that have none.
+        step: training steps of the checkpoint.
+        parameters: number of parameters of the method's networks; 0 where there are none.
+        training_seconds: duration of the run that wrote the checkpoint; None where unknown.
+        training_data: data specs that the method was trained on; None where undeclared.
+        unchecked: those of them that cannot be read on this machine, so that overlap with them is unknown.
+        overlap_by_id: evaluation tasks whose ids are in the training data.
+        overlap_by_content: evaluation tasks whose pairs or test inputs are in the training data.
+        baseline: whether the method is a rule without learning, which takes no part in the vote.
+        note: why the method was not scored, or why it was given up.
+        errors: error message by id of each task that failed.
     """
 
     method: str
@@ -53,81 +55,89 @@ class Row:
 
     @property
     def overlap(self) -> set[str]:
-        """Ids of evaluation tasks that the training data holds by id or by content."""
+        """Ids of evaluation tasks that are in the training data by id or by content."""
         return {*self.overlap_by_id, *self.overlap_by_content}
 
 
 @dataclass
 class Method:
-    """A row and what answers for it: a solver, or lines that are there already."""
+    """A method of a comparison with the source of its answers: an open solver or a submission.
 
-    row: Row
+    Attributes:
+        info: what is known about it.
+        opened: its solver; None for submissions and for methods that could not be opened.
+        records: the answers of a submission; empty for solvers.
+    """
+
+    info: MethodInfo
     opened: OpenSolver | None = None
-    lines: Sequence[Line] = ()
+    records: Sequence[PredictionRecord] = ()
 
 
-def open_methods(
-    wanted: Sequence[str], runs: Path, device: str, tasks: Sequence[Task], whole: Sequence[Task]
-) -> list[Method]:
-    """The methods of a comparison; by default all installed ones, each with the best checkpoint of its newest run.
+def open_methods(names: Sequence[str], runs: Path, device: str, evaluation: EvaluationSet) -> list[Method]:
+    """Opens the methods of a comparison; by default all installed ones, each with the best checkpoint of its last run.
 
     Args:
-        wanted: NAME, NAME=CHECKPOINT, NAME=RECIPE or submission:FILE each; empty for the default.
-        tasks: to be scored on.
-        whole: all tasks of the data, which a submission must answer.
+        names: NAME, NAME=CHECKPOINT, NAME=RECIPE or submission:FILE each; empty for the default.
+        runs: folder that holds the runs of all methods.
+        device: "auto", "cpu", "cuda" or "mps", on which solvers are opened.
+        evaluation: tasks to look for in training data; a submission must answer all of its data spec.
     Raises:
-        InputError: a method that was asked for by name cannot be opened.
+        InputError: a method that is asked for by name cannot be opened.
     """
-    if wanted:
-        return _told_apart([_open_wanted(text, runs, device, tasks, whole) for text in wanted])
-    found = discover_solvers()
-    methods = [Method(Row(name, name, note=f"cannot be loaded: {why}")) for name, why in found.failures.items()]
-    for name, entry in found.entries.items():
+    if names:
+        return _make_labels_unique([_open_by_name(name, runs, device, evaluation) for name in names])
+    installed = discover_solvers()
+    methods = [
+        Method(MethodInfo(name, name, note=f"cannot be loaded: {reason}"))
+        for name, reason in installed.failures.items()
+    ]
+    for name, entry in installed.entries.items():
         try:
-            opened = entry.open(_newest_checkpoint(name, entry, runs), device)
+            opened = entry.open(_latest_run(name, entry, runs), device)
         except CheckpointError as error:
-            methods.append(Method(Row(name, name, note=str(error), baseline=entry.baseline)))
+            methods.append(Method(MethodInfo(name, name, note=str(error), baseline=entry.baseline)))
             continue
-        methods.append(_method(name, entry, opened, tasks))
+        methods.append(_describe_method(name, entry, opened, evaluation.tasks))
     return methods
 
 
-def _told_apart(methods: Sequence[Method]) -> list[Method]:
-    """The same, with the run's name after labels that stand twice, and a number where that is not enough."""
-    labels = [method.row.label for method in methods]
-    taken: set[str] = set()
+def _make_labels_unique(methods: Sequence[Method]) -> list[Method]:
+    """Appends the run's name to labels that occur twice, and a number where that is not enough."""
+    labels = [method.info.label for method in methods]
+    used: set[str] = set()
     for method in methods:
-        row = method.row
-        if labels.count(row.label) > 1 and row.checkpoint is not None:
-            file = Path(row.checkpoint)
-            row.label += f" {file.stem if row.method == SUBMISSION else file.parent.parent.name}"
-        number, label = 1, row.label
-        while row.label in taken:
-            number += 1
-            row.label = f"{label} ({number})"
-        taken.add(row.label)
+        info = method.info
+        if labels.count(info.label) > 1 and info.checkpoint is not None:
+            file = Path(info.checkpoint)
+            info.label += f" {file.stem if info.method == SUBMISSION else file.parent.parent.name}"
+        repetition, label = 1, info.label
+        while info.label in used:
+            repetition += 1
+            info.label = f"{label} ({repetition})"
+        used.add(info.label)
     return list(methods)
 
 
-def _open_wanted(text: str, runs: Path, device: str, tasks: Sequence[Task], whole: Sequence[Task]) -> Method:
+def _open_by_name(text: str, runs: Path, device: str, evaluation: EvaluationSet) -> Method:
     kind, colon, file = text.partition(":")
     if kind == SUBMISSION and colon:
-        return _submitted(Path(file), whole)
+        return _open_submission(Path(file), evaluation.all_tasks)
     name, equals, checkpoint = text.partition("=")
     entry = solver_entry(name)
-    path = _named_checkpoint(name, checkpoint, runs) if equals else _newest_checkpoint(name, entry, runs)
-    return _method(name, entry, entry.open(path, device), tasks)
+    path = _find_checkpoint(name, checkpoint, runs) if equals else _latest_run(name, entry, runs)
+    return _describe_method(name, entry, entry.open(path, device), evaluation.tasks)
 
 
-def _submitted(file: Path, whole: Sequence[Task]) -> Method:
-    answers = read_submission(file, whole)
+def _open_submission(file: Path, all_tasks: Sequence[Task]) -> Method:
+    answers = read_submission(file, all_tasks)
     key = hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()[:16]
-    row = Row(SUBMISSION, f"{SUBMISSION} {file.stem}", str(file), key, training_data=None)
-    return Method(row, lines=submission_lines(answers, key))
+    info = MethodInfo(SUBMISSION, f"{SUBMISSION} {file.stem}", str(file), key, training_data=None)
+    return Method(info, records=submission_records(answers, key))
 
 
-def _named_checkpoint(name: str, text: str, runs: Path) -> Path:
-    """A checkpoint or run folder, or the newest run of a recipe."""
+def _find_checkpoint(name: str, text: str, runs: Path) -> Path:
+    """Returns the checkpoint or run folder at a path, or the newest run of a recipe."""
     path = Path(text)
     if path.exists():
         return path
@@ -139,8 +149,8 @@ def _named_checkpoint(name: str, text: str, runs: Path) -> Path:
     return run.path
 
 
-def _newest_checkpoint(name: str, entry: SolverEntry, runs: Path) -> Path | None:
-    """The newest run of a method, None if it needs none; raises CheckpointError if it needs one and has none."""
+def _latest_run(name: str, entry: SolverEntry, runs: Path) -> Path | None:
+    """Returns a method's newest run, None if it needs none; raises CheckpointError if it needs one and has none."""
     if not entry.needs_checkpoint:
         return None
     run = newest_run(runs, name)
@@ -149,39 +159,46 @@ def _newest_checkpoint(name: str, entry: SolverEntry, runs: Path) -> Path | None
     return run.path
 
 
-def _method(name: str, entry: SolverEntry, opened: OpenSolver, tasks: Sequence[Task]) -> Method:
-    shared, unchecked = training_overlap(opened, tasks)
+def _describe_method(name: str, entry: SolverEntry, opened: OpenSolver, tasks: Sequence[Task]) -> Method:
+    shared, unchecked = find_training_overlap(opened, tasks)
     file = opened.checkpoint
-    row = Row(
-        name, opened.solver.name, str(file) if file else None, checkpoint_key(opened), opened.step, opened.parameters,
-        training_seconds(file), list(opened.training_data), unchecked, list(shared.by_id), list(shared.by_content),
-        entry.baseline,
+    info = MethodInfo(
+        name, opened.solver.name, str(file) if file else None, hash_checkpoint(opened), opened.step, opened.parameters,
+        read_training_seconds(file), list(opened.training_data), unchecked, list(shared.by_id),
+        list(shared.by_content), entry.baseline,
     )  # fmt: skip
-    return Method(row, opened)
+    return Method(info, opened)
 
 
-def training_overlap(opened: OpenSolver, tasks: Sequence[Task]) -> tuple[Overlap, list[str]]:
-    """Which evaluation tasks the method's training data holds, and the specs of it that cannot be read here."""
-    learnt: list[Task] = []
+def find_training_overlap(opened: OpenSolver, tasks: Sequence[Task]) -> tuple[Overlap, list[str]]:
+    """Finds the evaluation tasks in a method's training data.
+
+    Args:
+        opened: the method's solver, which declares its training data.
+        tasks: the tasks to evaluate.
+    Returns:
+        The overlap, and the training data specs that cannot be read on this machine.
+    """
+    training_tasks: list[Task] = []
     unchecked = []
     for spec in opened.training_data:
         try:
-            learnt += load_tasks(spec)
+            training_tasks += load_tasks(spec)
         except InputError:
             unchecked.append(spec)
-    return overlap(tasks, learnt), unchecked
+    return overlap(tasks, training_tasks), unchecked
 
 
-def checkpoint_key(opened: OpenSolver) -> str:
-    """16 hexadecimal digits of the checkpoint's content, "none" for methods without one."""
+def hash_checkpoint(opened: OpenSolver) -> str:
+    """Returns 16 hexadecimal digits of a hash of the checkpoint file, "none" for methods without one."""
     if opened.checkpoint is None:
         return "none"
     with opened.checkpoint.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def training_seconds(checkpoint: Path | None) -> float | None:
-    """What the checkpoint's run took, as its summary.json says; None where there is none."""
+def read_training_seconds(checkpoint: Path | None) -> float | None:
+    """Reads how long the checkpoint's run trained from its summary.json; None where there is none."""
     if checkpoint is None:
         return None
     try:

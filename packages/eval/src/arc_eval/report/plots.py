@@ -1,4 +1,4 @@
-"""The report's plots, as SVG that takes its ink from the page and so follows its light and dark."""
+"""Draws the report's plots as SVG in the page's text colour, so that they follow its light and dark themes."""
 
 import io
 import re
@@ -10,9 +10,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Source: Okabe and Ito, colours that people with colour blindness tell apart, without black, which the dark hides.
+# Source: Okabe and Ito, colours that people with colour blindness tell apart; without black, which a dark page hides.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C00", "#7A5195", "#A05A2C", "#7F8C8D")
-_INK = "#0a0b0c"  # stands for the page's ink in what matplotlib writes
+_INK = "#0a0b0c"  # placeholder in matplotlib's output that is replaced by the page's text colour
 _WIDTH, _HEIGHT = 5.4, 3.6  # inches
 
 _STYLE: Any = {
@@ -22,28 +22,28 @@ _STYLE: Any = {
     "grid.alpha": 0.15, "axes.grid": True,
 }  # fmt: skip
 
-Methods = Sequence[Mapping[str, Any]]  # as in results.json, scored ones, best first
+Methods = Sequence[Mapping[str, Any]]  # scored methods as in results.json, best first
 
 
-def plots(methods: Methods) -> list[tuple[str, str]]:
-    """A caption and an SVG of each plot."""
-    sized = "longest side" in methods[0]["groups"]
-    found = [
+def draw_plots(methods: Methods) -> list[tuple[str, str]]:
+    """Draws every plot and returns its caption and SVG."""
+    has_sizes = "longest side" in methods[0]["groups"]
+    plots = [
         ("Score within two attempts, with its 95% interval.",
-         _svg(_scores, methods, "scores", 0.9 + 0.34 * len(methods))),
-        ("Share of tasks solved within k attempts.", _svg(_pass_at, methods, "pass at k")),
-        ("Seconds a task against score.", _svg(_cost, methods, "cost")),
+         _svg(_draw_scores, methods, "scores", 0.9 + 0.34 * len(methods))),
+        ("Share of tasks solved within k attempts.", _svg(_draw_pass_at, methods, "pass at k")),
+        ("Seconds a task against score.", _svg(_draw_cost, methods, "cost")),
         ("Confidence in the first answer against how often it is right; the size of a dot grows with the number of "
-         "answers. On the dashed line confidence is honest.", _svg(_calibration, methods, "calibration")),
+         "answers. On the dashed line confidence is honest.", _svg(_draw_calibration, methods, "calibration")),
     ]  # fmt: skip
-    if sized:
-        found.append(("Score by the longest side of the test pairs.", _svg(_by_size, methods, "score by size")))
-    return found
+    if has_sizes:
+        plots.append(("Score by the longest side of the test pairs.", _svg(_draw_by_size, methods, "score by size")))
+    return plots
 
 
-def color_of(place: int) -> str:
-    """A method's colour by its place in the ranking."""
-    return COLORS[place % len(COLORS)]
+def method_color(index: int) -> str:
+    """Returns a method's colour by its index in the ranking."""
+    return COLORS[index % len(COLORS)]
 
 
 def _svg(draw: Callable[[Axes, Methods], None], methods: Methods, title: str, height: float = _HEIGHT) -> str:
@@ -56,29 +56,29 @@ def _svg(draw: Callable[[Axes, Methods], None], methods: Methods, title: str, he
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Several drawings share a page: their ids must not meet.
+    # Several drawings share a page, so their ids must differ.
     prefix = title.replace(" ", "-")
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="Plot: {escape(title)}" ', 1)
 
 
-def _scores(axes: Axes, methods: Methods) -> None:
-    for place, method in enumerate(methods):
+def _draw_scores(axes: Axes, methods: Methods) -> None:
+    for index, method in enumerate(methods):
         score, (low, high) = method["scores"]["score"], method["scores"]["score_95"]
-        axes.plot([100 * low, 100 * high], [-place, -place], color=color_of(place), linewidth=2)
-        axes.plot(100 * score, -place, "o", color=color_of(place), markersize=6)
-    axes.set_yticks([-place for place in range(len(methods))], [_short(method["label"]) for method in methods])
+        axes.plot([100 * low, 100 * high], [-index, -index], color=method_color(index), linewidth=2)
+        axes.plot(100 * score, -index, "o", color=method_color(index), markersize=6)
+    axes.set_yticks([-index for index in range(len(methods))], [_shorten(method["label"]) for method in methods])
     axes.set_ylim(-len(methods) + 0.4, 0.6)
     axes.set_xlabel("score, percent")
     axes.set_xlim(left=0)
 
 
-def _pass_at(axes: Axes, methods: Methods) -> None:
-    for place, method in enumerate(methods):
-        passed = method["scores"]["pass_at"]
+def _draw_pass_at(axes: Axes, methods: Methods) -> None:
+    for index, method in enumerate(methods):
+        pass_at = method["scores"]["pass_at"]
         axes.plot(
-            [int(k) for k in passed], [100 * share for share in passed.values()], "o-", color=color_of(place),
-            label=_short(method["label"]), markersize=3.5,
+            [int(k) for k in pass_at], [100 * share for share in pass_at.values()], "o-", color=method_color(index),
+            label=_shorten(method["label"]), markersize=3.5,
         )  # fmt: skip
     axes.set_xscale("log")
     ticks = [int(k) for k in methods[0]["scores"]["pass_at"]]
@@ -90,14 +90,14 @@ def _pass_at(axes: Axes, methods: Methods) -> None:
     axes.legend(fontsize=8)
 
 
-def _cost(axes: Axes, methods: Methods) -> None:
-    shown = [(place, method) for place, method in enumerate(methods) if method["scores"]["seconds_per_task"] > 0]
-    for place, method in shown:
+def _draw_cost(axes: Axes, methods: Methods) -> None:
+    timed = [(index, method) for index, method in enumerate(methods) if method["scores"]["seconds_per_task"] > 0]
+    for index, method in timed:
         x, y = method["scores"]["seconds_per_task"], 100 * method["scores"]["score"]
-        axes.plot(x, y, "o", color=color_of(place), label=_short(method["label"]))
-    if shown:
-        # Limits of our own, a decade's tick within: matplotlib finds none for a power of ten that rounding missed.
-        times = [method["scores"]["seconds_per_task"] for _, method in shown]
+        axes.plot(x, y, "o", color=method_color(index), label=_shorten(method["label"]))
+    if timed:
+        # Explicit limits with a decade's tick inside: matplotlib finds no tick if rounding misses a power of ten.
+        times = [method["scores"]["seconds_per_task"] for _, method in timed]
         axes.set_xlim(min(times) / 4, max(times) * 4)
         axes.set_xscale("log")
         axes.legend(fontsize=8)
@@ -106,16 +106,20 @@ def _cost(axes: Axes, methods: Methods) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _calibration(axes: Axes, methods: Methods) -> None:
+def _draw_calibration(axes: Axes, methods: Methods) -> None:
     axes.plot([0, 1], [0, 1], "--", color=_INK, alpha=0.5, linewidth=1)
-    for place, method in enumerate(methods):
-        found = method["calibration"]
-        if found and not method["baseline"]:
-            bins = found["bins"]
-            x, y = [one["confidence"] for one in bins], [one["right"] for one in bins]
-            axes.plot(x, y, "-", color=color_of(place), label=_short(method["label"]), linewidth=1)
+    for index, method in enumerate(methods):
+        calibration = method["calibration"]
+        if calibration and not method["baseline"]:
+            bins = calibration["bins"]
+            x, y = [part["confidence"] for part in bins], [part["right"] for part in bins]
+            axes.plot(x, y, "-", color=method_color(index), label=_shorten(method["label"]), linewidth=1)
             axes.scatter(
-                x, y, s=[8 + 120 * one["answers"] / found["answers"] for one in bins], color=color_of(place), alpha=0.8
+                x,
+                y,
+                s=[8 + 120 * part["answers"] / calibration["answers"] for part in bins],
+                color=method_color(index),
+                alpha=0.8,
             )
     axes.set_xlabel("confidence")
     axes.set_ylabel("share right")
@@ -123,12 +127,12 @@ def _calibration(axes: Axes, methods: Methods) -> None:
         axes.legend(fontsize=8)
 
 
-def _by_size(axes: Axes, methods: Methods) -> None:
-    for place, method in enumerate(methods):
+def _draw_by_size(axes: Axes, methods: Methods) -> None:
+    for index, method in enumerate(methods):
         parts = method["groups"]["longest side"]
         axes.plot(
-            range(len(parts)), [100 * part["score"] for part in parts.values()], "o-", color=color_of(place),
-            label=_short(method["label"]), markersize=3.5,
+            range(len(parts)), [100 * part["score"] for part in parts.values()], "o-", color=method_color(index),
+            label=_shorten(method["label"]), markersize=3.5,
         )  # fmt: skip
     names = methods[0]["groups"]["longest side"]
     axes.set_xticks(range(len(names)), [f"{name}\n{int(part['tasks'])}" for name, part in names.items()])
@@ -138,6 +142,6 @@ def _by_size(axes: Axes, methods: Methods) -> None:
     axes.legend(fontsize=8)
 
 
-def _short(label: str) -> str:
+def _shorten(label: str) -> str:
     shown = label if len(label) <= 28 else label[:27] + "…"
     return shown.replace("$", r"\$").lstrip("_")

@@ -1,1 +1,1 @@
-"""From stored answers to ranks, scores, intervals and tests."""
+"""Computes ranks, scores, confidence intervals and significance tests from stored answers."""

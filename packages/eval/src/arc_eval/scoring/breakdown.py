@@ -1,4 +1,4 @@
-"""Scores by kinds of tasks, and confidence against correctness."""
+"""Scores of groups of tasks, and the calibration of confidences."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,72 +6,89 @@ from collections.abc import Sequence
 import numpy as np
 
 from arc_core.task import Task
-from arc_eval.scoring.ranks import Ranked
+from arc_eval.scoring.ranks import AnswerRanks
 from arc_eval.scoring.statistics import Floats
-from arc_eval.storage.records import Lines
+from arc_eval.storage.records import Records
 
 _BINS = 10
-_MOST_DEMONSTRATIONS = 5
+_MAX_DEMONSTRATIONS = 5  # tasks with as many or more form one group
+
+Groups = dict[str, dict[str, list[int]]]  # indices of tasks by criterion, then by group
 
 
-def size_name(task: Task) -> str:
-    """The longest side of the test pairs, in steps of five: "06-10"."""
+def size_bucket(task: Task) -> str:
+    """Returns the range of five that holds the longest side of the test pairs, such as "06-10"."""
     grids = [grid for pair in task.test for grid in (pair.input, pair.output) if grid is not None]
     top = -(-max(max(grid.shape) for grid in grids) // 5) * 5
     return f"{top - 4:02}-{top:02}"
 
 
-def same_size(task: Task) -> bool:
-    """Whether every demonstration's output has its input's size."""
+def keeps_size(task: Task) -> bool:
+    """Whether every demonstration's output has the size of its input."""
     return all(pair.output is not None and pair.input.shape == pair.output.shape for pair in task.train)
 
 
-def groups(tasks: Sequence[Task]) -> dict[str, dict[str, list[int]]]:
-    """Places of tasks by kind of division, then by its parts; one without parts to compare is left out."""
-    divided: dict[str, dict[str, list[int]]] = {
+def group_tasks(tasks: Sequence[Task]) -> Groups:
+    """Groups tasks by size, number of pairs and concept; a criterion that does not divide the tasks is left out."""
+    groups: dict[str, dict[str, list[int]]] = {
         name: defaultdict(list) for name in ("longest side", "sizes", "demonstrations", "test inputs", "concept")
     }
-    for place, task in enumerate(tasks):
-        divided["longest side"][size_name(task)].append(place)
-        divided["sizes"]["output as large as input" if same_size(task) else "another size"].append(place)
+    for index, task in enumerate(tasks):
+        groups["longest side"][size_bucket(task)].append(index)
+        groups["sizes"]["output as large as input" if keeps_size(task) else "another size"].append(index)
         demonstrations, tests = len(task.train), len(task.test)
-        most = demonstrations >= _MOST_DEMONSTRATIONS
-        divided["demonstrations"][f"{_MOST_DEMONSTRATIONS} or more" if most else str(demonstrations)].append(place)
-        divided["test inputs"][str(tests)].append(place)
+        is_last_group = demonstrations >= _MAX_DEMONSTRATIONS
+        groups["demonstrations"][f"{_MAX_DEMONSTRATIONS} or more" if is_last_group else str(demonstrations)].append(
+            index
+        )
+        groups["test inputs"][str(tests)].append(index)
         if task.concept is not None:
-            divided["concept"][task.concept].append(place)
-    return {name: dict(sorted(parts.items())) for name, parts in divided.items() if len(parts) > 1}
+            groups["concept"][task.concept].append(index)
+    return {name: dict(sorted(parts.items())) for name, parts in groups.items() if len(parts) > 1}
 
 
-def by_group(scores: Floats, divided: dict[str, dict[str, list[int]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean score and number of tasks of every part."""
+def score_groups(scores: Floats, groups: Groups) -> dict[str, dict[str, dict[str, float]]]:
+    """Computes the mean score and the number of tasks of every group.
+
+    Args:
+        scores: (tasks,) score of each task.
+        groups: see `group_tasks`.
+    """
     return {
-        name: {part: {"tasks": len(places), "score": float(scores[places].mean())} for part, places in parts.items()}
-        for name, parts in divided.items()
+        name: {part: {"tasks": len(indices), "score": float(scores[indices].mean())} for part, indices in parts.items()}
+        for name, parts in groups.items()
     }
 
 
-def calibration(lines: Lines, ranked: Ranked, tasks: Sequence[Task]) -> dict[str, object] | None:
-    """How often first answers are right, by their confidence; None where there are none.
+def compute_calibration(records: Records, ranks: AnswerRanks, tasks: Sequence[Task]) -> dict[str, object] | None:
+    """Compares the confidence of first answers with the share of them that is right.
 
     The expected calibration error is the mean over answers of the distance between a bin's mean confidence and its
-    share of right answers. Source: Guo et al. 2017, equation 3, ten bins of equal width.
+    share of right answers.
+
+    Args:
+        records: a method's answers by task id.
+        ranks: the ranks of the right answers among them.
+        tasks: the tasks that `ranks` belongs to, in its order.
+    Returns:
+        Number of answers, expected calibration error and bins; None where there are no answers.
+    Source: Guo et al. 2017, equation 3, ten bins of equal width.
     """
-    sure, right = [], []
-    for task, ranks in zip(tasks, ranked.ranks, strict=True):
-        line = lines.get(task.task_id)
-        for answers, rank in zip([] if line is None else line["candidates"], ranks, strict=False):
+    confidences, is_right = [], []
+    for task, task_ranks in zip(tasks, ranks.ranks, strict=True):
+        record = records.get(task.task_id)
+        for answers, rank in zip([] if record is None else record["candidates"], task_ranks, strict=False):
             if answers["grids"]:
-                sure.append(answers["confidences"][0])
-                right.append(rank == 1)
-    if not sure:
+                confidences.append(answers["confidences"][0])
+                is_right.append(rank == 1)
+    if not confidences:
         return None
-    confidence, correct = np.clip(np.array(sure), 0, 1), np.array(right, dtype=np.float64)
+    confidence, correct = np.clip(np.array(confidences), 0, 1), np.array(is_right, dtype=np.float64)
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    shown = [
+    nonempty_bins = [
         {"answers": int((bins == b).sum()), "confidence": float(confidence[bins == b].mean()),
          "right": float(correct[bins == b].mean())}
         for b in np.unique(bins)
     ]  # fmt: skip
-    error = sum(part["answers"] * abs(part["confidence"] - part["right"]) for part in shown) / len(sure)
-    return {"answers": len(sure), "expected_error": float(error), "bins": shown}
+    error = sum(part["answers"] * abs(part["confidence"] - part["right"]) for part in nonempty_bins) / len(confidences)
+    return {"answers": len(confidences), "expected_error": float(error), "bins": nonempty_bins}

@@ -1,4 +1,4 @@
-"""Where the right answer stands among a method's candidates, and the figures that follow from it."""
+"""The rank of the right answer among a method's candidates, and the scores that follow from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,71 +10,72 @@ from arc_core.grid import grid_to_text
 from arc_core.scoring import ATTEMPTS
 from arc_core.task import Task
 from arc_eval.scoring.statistics import Floats
-from arc_eval.storage.records import Lines
+from arc_eval.storage.records import Records
 
-PASSES = (1, 2, 3, 5, 10, 20, 50, 100)
-NEVER = 1_000_000  # the rank of an answer that is not among the candidates
+PASS_AT = (1, 2, 3, 5, 10, 20, 50, 100)
+UNRANKED = 1_000_000  # the rank of a right answer that is not among the candidates
 
 
 @dataclass(frozen=True)
-class Truths:
-    """Tasks to be scored on.
+class AnswerKey:
+    """The right answers of the tasks to score, as text so that they compare fast.
 
     Attributes:
-        tasks: with their test outputs.
+        tasks: tasks with their test outputs.
     """
 
     tasks: Sequence[Task]
 
     @cached_property
     def texts(self) -> list[list[str]]:
-        """By task and test input the right answer as text."""
+        """The right answer as text, by task and test input."""
         return [[grid_to_text(pair.output) for pair in task.test if pair.output is not None] for task in self.tasks]
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A method's answers to the tasks, judged; a task that it did not answer counts as wrong.
+class AnswerRanks:
+    """The ranks of the right answers among a method's candidates; a task without an answer counts as wrong.
 
     Attributes:
-        ranks: by task and test input, at which candidate the right answer stands, from 1; `NEVER` if nowhere.
-        answered: which tasks it answered.
+        ranks: rank of the right answer, from 1, by task and test input; `UNRANKED` if no candidate is right.
+        answered: whether the method answered, by task.
     """
 
     ranks: list[list[int]]
     answered: list[bool]
 
-    def solved(self, attempts: int = ATTEMPTS) -> list[bool]:
-        """Which tasks have every test input right within so many attempts."""
+    def is_solved(self, attempts: int = ATTEMPTS) -> list[bool]:
+        """Whether every test input is right within so many attempts, by task."""
         return [max(ranks) <= attempts for ranks in self.ranks]
 
     def scores(self) -> Floats:
-        """(tasks,) fractions of test inputs right within two attempts (ARC Prize)."""
+        """Returns (tasks,) fractions of test inputs that are right within two attempts (ARC Prize)."""
         return np.array([sum(rank <= ATTEMPTS for rank in ranks) / len(ranks) for ranks in self.ranks])
 
     def pass_at(self) -> dict[str, float]:
-        """Share of tasks solved within k attempts, by k."""
-        return {str(k): float(np.mean(self.solved(k))) for k in PASSES}
+        """Returns the share of tasks that are solved within k attempts, by k."""
+        return {str(k): float(np.mean(self.is_solved(k))) for k in PASS_AT}
 
 
-def _rank(grids: list[str], text: str) -> int:
+def _find_rank(grids: list[str], text: str) -> int:
     try:
         return grids.index(text) + 1
     except ValueError:
-        return NEVER
+        return UNRANKED
 
 
-def rank_answers(lines: Lines, truths: Truths) -> Ranked:
-    """Judges stored answers.
+def rank_answers(records: Records, answer_key: AnswerKey) -> AnswerRanks:
+    """Ranks the right answer to every test input among a method's candidates.
 
     Args:
-        lines: by task id.
+        records: the method's answers by task id; those to other tasks are ignored.
+        answer_key: the tasks to score, with their right answers.
     """
     ranks, answered = [], []
-    for task, texts in zip(truths.tasks, truths.texts, strict=True):
-        line = lines.get(task.task_id)
-        answered.append(line is not None)
-        tests = [] if line is None else [answers["grids"] for answers in line["candidates"]]
-        found = [_rank(grids, text) for grids, text in zip(tests, texts, strict=False)]
-        ranks.append(found + [NEVER] * (len(texts) - len(found)))
-    return Ranked(ranks, answered)
+    for task, texts in zip(answer_key.tasks, answer_key.texts, strict=True):
+        record = records.get(task.task_id)
+        answered.append(record is not None)
+        candidates = [] if record is None else [answers["grids"] for answers in record["candidates"]]
+        task_ranks = [_find_rank(grids, text) for grids, text in zip(candidates, texts, strict=False)]
+        ranks.append(task_ranks + [UNRANKED] * (len(texts) - len(task_ranks)))
+    return AnswerRanks(ranks, answered)

@@ -1,6 +1,6 @@
-"""Intervals and tests over tasks.
+"""Confidence intervals and significance tests over tasks.
 
-A task is the unit that is drawn: methods answer the same ones, so differences are paired.
+Tasks are the resampling unit. All methods answer the same tasks, so differences between methods are paired.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 Floats = npt.NDArray[np.float64]
 
 _RESAMPLES = 10_000
-_AT_ONCE = 500  # of them
-_TAILS = (2.5, 97.5)  # percent, of a 95% interval
+_CHUNK = 500  # resamples that are drawn at once; all of them together would take 80 kB a task
+_TAILS = (2.5, 97.5)  # percentiles that bound a 95% interval
 
 
 class PairedBootstrap:
@@ -24,25 +24,24 @@ class PairedBootstrap:
     """
 
     def __init__(self, values: Floats, seed: int = 0) -> None:
-        """Draws.
+        """Draws 10,000 resamples of the tasks and computes every method's mean over each.
 
         Args:
-            values: (tasks, methods).
-            seed: of the draws.
+            values: (tasks, methods) score of each method on each task.
+            seed: seed of the resampling.
         """
         tasks = len(values)
         rng = np.random.default_rng(seed)
         shares = np.full(tasks, 1 / tasks)
-        # A few draws at once: all of them take 80 kB a task.
-        parts = [rng.multinomial(tasks, shares, size=_AT_ONCE) @ values for _ in range(_RESAMPLES // _AT_ONCE)]
+        parts = [rng.multinomial(tasks, shares, size=_CHUNK) @ values for _ in range(_RESAMPLES // _CHUNK)]
         self._means = np.concatenate(parts) / tasks
 
     def interval(self, method: int) -> tuple[float, float]:
-        """95% interval of a method's mean."""
+        """Returns the 95% interval of a method's mean; `method` is its column."""
         return _percentiles(self._means[:, method])
 
     def difference(self, first: int, second: int) -> tuple[float, float]:
-        """95% interval of the first method's mean less the second's."""
+        """Returns the 95% interval of the first method's mean minus the second's; both are columns."""
         return _percentiles(self._means[:, first] - self._means[:, second])
 
 
@@ -52,22 +51,30 @@ def _percentiles(means: Floats) -> tuple[float, float]:
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """95% interval of a proportion (Wilson); wider than nothing even where no trial, or every one, succeeded."""
-    found = binomtest(successes, trials).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    """Returns Wilson's 95% interval of a proportion, which has positive width even at 0 or `trials` successes."""
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p that two methods solve equally many, from the tasks that one of them alone solves."""
-    differing = only_first + only_second
-    return float(binomtest(only_first, differing).pvalue) if differing else 1.0
+def mcnemar_p_value(only_first: int, only_second: int) -> float:
+    """Returns McNemar's exact two-sided p-value of the hypothesis that two methods solve equally many tasks.
+
+    Args:
+        only_first: number of tasks that the first method solves and the second does not.
+        only_second: number of tasks that the second method solves and the first does not.
+    """
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """p-values adjusted for testing them all (Holm 1979), in their order."""
-    adjusted = [0.0] * len(values)
+def holm_adjust(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p-values for multiple testing and returns them in the same order.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for place, index in enumerate(sorted(range(len(values)), key=lambda index: values[index])):
-        largest = max(largest, min(1.0, values[index] * (len(values) - place)))
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
         adjusted[index] = largest
     return adjusted

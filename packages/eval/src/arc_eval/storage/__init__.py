@@ -1,1 +1,1 @@
-"""Files of a comparison: predictions, results and submissions."""
+"""Reads and writes the files of a comparison: predictions, results and submissions."""

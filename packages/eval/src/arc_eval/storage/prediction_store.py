@@ -1,4 +1,4 @@
-"""predictions.jsonl: one line a method and task, appended as they come, so that an interrupted comparison goes on."""
+"""predictions.jsonl: one record for each method and task, appended as they come, so that comparisons can be resumed."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,44 +8,47 @@ from types import TracebackType
 
 from arc_core.errors import RunFailure
 from arc_core.files import lock_folder, write_text
-from arc_eval.storage.records import Line, Lines, is_line
+from arc_eval.storage.records import PredictionRecord, Records, is_prediction_record
+
+RecordsByCheckpoint = dict[tuple[str, str], dict[str, PredictionRecord]]  # by (method, checkpoint key), then task id
 
 
 class PredictionStore:
-    """Stored predictions by (method, checkpoint) and task id."""
+    """The predictions of a comparison's folder, locked against other processes while the store is open."""
 
-    def __init__(self, path: Path, fresh: Sequence[str] = ()) -> None:
-        """Opens the file; a last line cut off by a kill is dropped.
+    def __init__(self, path: Path, forget: Sequence[str] = ()) -> None:
+        """Opens or creates the file, and drops a last line that a kill cut off.
 
         Args:
-            fresh: methods whose stored predictions are forgotten.
+            path: the predictions.jsonl; its folder is created if absent.
+            forget: names of methods whose stored predictions are deleted.
         Raises:
-            InputError: another process writes to its folder.
+            InputError: another process writes to the folder.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._held = ExitStack()
-        self._held.enter_context(lock_folder(path.parent))
-        whole, dropped = read_lines(path)
-        lines = [line for line in whole if line["method"] not in fresh]
-        if dropped or len(lines) < len(whole):
-            write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-        self._lines = by_method(lines)
+        self._lock = ExitStack()
+        self._lock.enter_context(lock_folder(path.parent))
+        stored, invalid_lines = read_records(path)
+        records = [record for record in stored if record["method"] not in forget]
+        if invalid_lines or len(records) < len(stored):
+            write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+        self._records = group_by_checkpoint(records)
         self._file = path.open("a", encoding="utf-8")
 
-    def of(self, method: str, checkpoint: str) -> Lines:
-        """The lines of a method's checkpoint by task id."""
-        return self._lines.get((method, checkpoint), {})
+    def records(self, method: str, checkpoint_key: str) -> Records:
+        """Returns the records of a method's checkpoint by task id."""
+        return self._records.get((method, checkpoint_key), {})
 
-    def append(self, lines: Iterable[Line]) -> None:
-        """Stores lines and flushes them.
+    def append(self, records: Iterable[PredictionRecord]) -> None:
+        """Stores records and flushes them to the file.
 
         Raises:
             RunFailure: they could not be written.
         """
         try:
-            for line in lines:
-                self._file.write(json.dumps(line) + "\n")
-                _put(self._lines, line)
+            for record in records:
+                self._file.write(json.dumps(record) + "\n")
+                _insert(self._records, record)
             self._file.flush()
         except OSError as error:
             raise RunFailure(
@@ -60,34 +63,34 @@ class PredictionStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._held.close()
+        self._lock.close()
 
 
-def by_method(lines: Iterable[Line]) -> dict[tuple[str, str], dict[str, Line]]:
-    """Lines by (method, checkpoint) and task id; of several for one task the last."""
-    found: dict[tuple[str, str], dict[str, Line]] = {}
-    for line in lines:
-        _put(found, line)
-    return found
+def group_by_checkpoint(records: Iterable[PredictionRecord]) -> RecordsByCheckpoint:
+    """Groups records by (method, checkpoint key) and task id; the last of several for one task wins."""
+    groups: RecordsByCheckpoint = {}
+    for record in records:
+        _insert(groups, record)
+    return groups
 
 
-def _put(found: dict[tuple[str, str], dict[str, Line]], line: Line) -> None:
-    found.setdefault((line["method"], line["checkpoint"]), {})[line["task_id"]] = line
+def _insert(groups: RecordsByCheckpoint, record: PredictionRecord) -> None:
+    groups.setdefault((record["method"], record["checkpoint"]), {})[record["task_id"]] = record
 
 
-def read_lines(path: Path) -> tuple[list[Line], int]:
-    """The whole lines of a predictions.jsonl and the number of others; none where there is no file."""
+def read_records(path: Path) -> tuple[list[PredictionRecord], int]:
+    """Reads the valid records of a predictions.jsonl and counts its invalid lines; a missing file has none."""
     if not path.exists():
         return [], 0
-    lines: list[Line] = []
-    dropped = 0
+    records: list[PredictionRecord] = []
+    invalid_lines = 0
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             value = json.loads(text) if text.endswith("\n") else None
         except (ValueError, RecursionError):
             value = None
-        if value is not None and is_line(value):
-            lines.append(value)
+        if value is not None and is_prediction_record(value):
+            records.append(value)
         else:
-            dropped += 1
-    return lines, dropped
+            invalid_lines += 1
+    return records, invalid_lines

@@ -1,4 +1,4 @@
-"""Lines of predictions.jsonl: a method's ranked answers to one task, with grids as text so that they compare fast."""
+"""Records of predictions.jsonl: a method's ranked answers to one task, with grids as text so that they compare fast."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -8,8 +8,11 @@ from arc_core.solver import Candidate, TaskPrediction
 
 
 class Answers(TypedDict):
-    """Candidates for one test input, best first; a list for each of their attributes, as that is read several times
-    faster than an object for each candidate. `grids` are as `arc_core.grid.grid_to_text` gives them."""
+    """The candidates for one test input, best first, as one list for each of their attributes.
+
+    Lists are read several times faster than one object for each candidate. `grids` are in the form of
+    `arc_core.grid.grid_to_text`.
+    """
 
     grids: list[str]
     votes: list[int]
@@ -17,8 +20,8 @@ class Answers(TypedDict):
     explanations: list[str]
 
 
-class Line(TypedDict):
-    """What a method's checkpoint answered to a task; `candidates` by test input."""
+class PredictionRecord(TypedDict):
+    """The answers of one checkpoint of a method to one task; `candidates` has one entry for each test input."""
 
     method: str
     checkpoint: str
@@ -31,14 +34,16 @@ class Line(TypedDict):
     candidates: list[Answers]
 
 
-Lines = Mapping[str, Line]  # by task id
+Records = Mapping[str, PredictionRecord]  # by task id
 
 
-def line_of(method: str, key: str, prediction: TaskPrediction) -> Line:
-    """The line of a prediction.
+def prediction_record(method: str, key: str, prediction: TaskPrediction) -> PredictionRecord:
+    """Converts a solver's prediction to the record that is stored.
 
     Args:
-        key: of the checkpoint's content.
+        method: name of the method.
+        key: hash of the checkpoint, see `MethodInfo.checkpoint_key`.
+        prediction: the solver's answers to one task.
     """
     return {
         "method": method,
@@ -49,11 +54,11 @@ def line_of(method: str, key: str, prediction: TaskPrediction) -> Line:
         "transductive": prediction.transductive,
         "forward_passes": prediction.forward_passes,
         "programs": prediction.programs,
-        "candidates": [_answers(candidates) for candidates in prediction.candidates],
+        "candidates": [_to_answers(candidates) for candidates in prediction.candidates],
     }
 
 
-def _answers(candidates: Sequence[Candidate]) -> Answers:
+def _to_answers(candidates: Sequence[Candidate]) -> Answers:
     return {
         "grids": [grid_to_text(candidate.grid) for candidate in candidates],
         "votes": [candidate.votes for candidate in candidates],
@@ -62,16 +67,16 @@ def _answers(candidates: Sequence[Candidate]) -> Answers:
     }
 
 
-def is_line(value: object) -> bool:
-    """Whether a JSON value has the form of a `Line`."""
-    if not isinstance(value, dict) or not value.keys() >= Line.__required_keys__:
+def is_prediction_record(value: object) -> bool:
+    """Whether a JSON value has the form of a `PredictionRecord`."""
+    if not isinstance(value, dict) or not value.keys() >= PredictionRecord.__required_keys__:
         return False
     tests = value["candidates"]
-    return isinstance(tests, list) and all(_are_answers(answers) for answers in tests)
+    return isinstance(tests, list) and all(_is_answers(answers) for answers in tests)
 
 
-def _are_answers(value: object) -> bool:
-    """Whether the lists are there, are as long as each other, and hold texts where those are compared."""
+def _is_answers(value: object) -> bool:
+    """Whether a JSON value has the lists of `Answers`, all of one length, with texts as grids."""
     if not isinstance(value, dict) or not value.keys() >= Answers.__required_keys__:
         return False
     columns = [value[name] for name in Answers.__required_keys__]

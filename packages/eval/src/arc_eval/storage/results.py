@@ -1,5 +1,4 @@
-"""The content of results.json: what was declared, scored and tested. results.schema.json says what every
-key means."""
+"""The content of results.json: declarations, scores and tests. results.schema.json explains every key."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,23 +14,29 @@ from jsonschema.exceptions import best_match
 
 from arc_core.errors import InputError
 from arc_core.task import Task, parse_json, read_bytes
-from arc_eval.methods import Row
-from arc_eval.scoring.breakdown import by_group, calibration, groups
-from arc_eval.scoring.ensemble import LABEL, vote_over_methods
-from arc_eval.scoring.ranks import Ranked, Truths, rank_answers
-from arc_eval.scoring.statistics import PairedBootstrap, holm, mcnemar, wilson_interval
-from arc_eval.storage.records import Lines
+from arc_eval.methods import MethodInfo
+from arc_eval.scoring.breakdown import Groups, compute_calibration, group_tasks, score_groups
+from arc_eval.scoring.ensemble import VOTE, vote_over_methods
+from arc_eval.scoring.ranks import AnswerKey, AnswerRanks, rank_answers
+from arc_eval.scoring.statistics import PairedBootstrap, holm_adjust, mcnemar_p_value, wilson_interval
+from arc_eval.storage.records import Records
 
 SCHEMA = 2
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A row with its answers to the scored tasks."""
+class ScoredMethod:
+    """A method with its answers to the scored tasks.
 
-    row: Row
-    lines: Lines
-    ranked: Ranked
+    Attributes:
+        info: what is known about the method.
+        records: its answers by task id.
+        ranks: the ranks of the right answers among them.
+    """
+
+    info: MethodInfo
+    records: Records
+    ranks: AnswerRanks
 
 
 @dataclass(frozen=True)
@@ -39,139 +44,147 @@ class Comparison:
     """Everything that tables, results.json and the report show.
 
     Attributes:
-        header: the protocol, where and when it was run, and what was left out.
-        tasks: that are scored.
-        judged: rows that answered something, best score first, with the vote over methods.
-        unscored: rows that answered nothing, with the reason in their note.
+        header: the protocol, the time and machine of the comparison, and the excluded tasks.
+        tasks: the tasks that are scored.
+        scored: methods that answered at least one task, best score first, with the vote over methods.
+        unscored: methods without an answer, with the reason in their note.
     """
 
     header: Mapping[str, Any]
     tasks: Sequence[Task]
-    judged: Sequence[Judged]
-    unscored: Sequence[Row] = field(default_factory=tuple)
+    scored: Sequence[ScoredMethod]
+    unscored: Sequence[MethodInfo] = field(default_factory=tuple)
 
     @cached_property
     def results(self) -> dict[str, Any]:
-        """The content of results.json, computed once for all that show it."""
-        solved = [np.array(one.ranked.solved()) for one in self.judged]
+        """The content of results.json, computed once for everything that shows it."""
+        solved = [np.array(method.ranks.is_solved()) for method in self.scored]
         bootstrap = self._bootstrap()
-        divided = groups(self.tasks)
+        groups = group_tasks(self.tasks)
         methods = [
-            asdict(one.row) | _figures(one, bootstrap, place, self.tasks, divided)
-            for place, one in enumerate(self.judged)
+            asdict(method.info) | _compute_figures(method, bootstrap, index, self.tasks, groups)
+            for index, method in enumerate(self.scored)
         ]
         return {
             "schema": SCHEMA, **self.header, "tasks_scored": len(self.tasks),
-            "methods": methods + [asdict(row) | {"scores": None} for row in self.unscored],
-            "pairs": self._pairs(bootstrap, solved), "solved_sets": self._sets(solved),
+            "methods": methods + [asdict(info) | {"scores": None} for info in self.unscored],
+            "pairs": self._pairs(bootstrap, solved), "solved_sets": self._solved_sets(solved),
         }  # fmt: skip
 
     def _bootstrap(self) -> PairedBootstrap:
-        scores = np.array([one.ranked.scores() for one in self.judged])
-        return PairedBootstrap(scores.reshape(len(self.judged), len(self.tasks)).T)
+        scores = np.array([method.ranks.scores() for method in self.scored])
+        return PairedBootstrap(scores.reshape(len(self.scored), len(self.tasks)).T)
 
     def _pairs(self, bootstrap: PairedBootstrap, solved: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """Every two methods, the better one first; the vote, made of the others, is not tested against them."""
-        places = [place for place, one in enumerate(self.judged) if one.row.method != LABEL]
-        scores = [one.ranked.scores() for one in self.judged]
+        """Tests every two methods, the better one first; the vote is made of the others and not tested."""
+        indices = [index for index, method in enumerate(self.scored) if method.info.method != VOTE]
+        scores = [method.ranks.scores() for method in self.scored]
         pairs: list[dict[str, Any]] = []
-        for a, b in combinations(places, 2):
-            alone = int((solved[a] & ~solved[b]).sum()), int((solved[b] & ~solved[a]).sum())
+        for a, b in combinations(indices, 2):
+            discordant = int((solved[a] & ~solved[b]).sum()), int((solved[b] & ~solved[a]).sum())
             pairs.append({
-                "first": self.judged[a].row.label, "second": self.judged[b].row.label,
+                "first": self.scored[a].info.label, "second": self.scored[b].info.label,
                 "difference": float((scores[a] - scores[b]).mean()),
                 "difference_95": list(bootstrap.difference(a, b)),
-                "only_first": alone[0], "only_second": alone[1], "p": mcnemar(*alone),
+                "only_first": discordant[0], "only_second": discordant[1], "p": mcnemar_p_value(*discordant),
             })  # fmt: skip
-        for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+        for pair, adjusted in zip(pairs, holm_adjust([pair["p"] for pair in pairs]), strict=True):
             pair["p_holm"] = adjusted
         return pairs
 
-    def _sets(self, solved: Sequence[np.ndarray]) -> dict[str, Any]:
-        """Which tasks are solved by whom; the vote does not count."""
+    def _solved_sets(self, solved: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Counts tasks by the methods that solve them, the vote left out."""
         rows = [
-            (one.row.label, found) for one, found in zip(self.judged, solved, strict=True) if one.row.method != LABEL
+            (method.info.label, is_solved)
+            for method, is_solved in zip(self.scored, solved, strict=True)
+            if method.info.method != VOTE
         ]
-        table = np.array([found for _, found in rows], dtype=bool).reshape(len(rows), len(self.tasks))
-        by = table.sum(axis=0)
+        table = np.array([is_solved for _, is_solved in rows], dtype=bool).reshape(len(rows), len(self.tasks))
+        solvers = table.sum(axis=0)
         ids = np.array([task.task_id for task in self.tasks], dtype=object)
         return {
-            "by_any": int((by > 0).sum()), "by_all": int((by == len(rows)).sum()) if rows else 0,
-            "only": {label: ids[found & (by == 1)].tolist() for label, found in rows},
+            "by_any": int((solvers > 0).sum()), "by_all": int((solvers == len(rows)).sum()) if rows else 0,
+            "only": {label: ids[is_solved & (solvers == 1)].tolist() for label, is_solved in rows},
             "both": {
                 first: {second: int((mine & theirs).sum()) for second, theirs in rows} for first, mine in rows
             },
         }  # fmt: skip
 
 
-def _figures(
-    one: Judged, bootstrap: PairedBootstrap, place: int, tasks: Sequence[Task],
-    divided: dict[str, dict[str, list[int]]],
-) -> dict[str, Any]:  # fmt: skip
-    ranked = one.ranked
-    scores, solved, lines = ranked.scores(), int(sum(ranked.solved())), list(one.lines.values())
+def _compute_figures(
+    method: ScoredMethod, bootstrap: PairedBootstrap, index: int, tasks: Sequence[Task], groups: Groups
+) -> dict[str, Any]:
+    """Computes the figures of one method in results.json; `index` is its column in the bootstrap."""
+    ranks = method.ranks
+    scores, solved, records = ranks.scores(), int(sum(ranks.is_solved())), list(method.records.values())
 
     def mean(values: Sequence[float]) -> float:
         return float(np.mean(values)) if values else 0.0
 
     return {
-        "transductive_tasks": sum(line["transductive"] for line in lines),
+        "transductive_tasks": sum(record["transductive"] for record in records),
         "scores": {
-            "answered": sum(ranked.answered), "solved": solved,
+            "answered": sum(ranks.answered), "solved": solved,
             "solved_95": list(wilson_interval(solved, len(tasks))),
-            "score": float(scores.mean()), "score_95": list(bootstrap.interval(place)), "pass_at": ranked.pass_at(),
-            "seconds_per_task": mean([line["seconds"] for line in lines]),
-            "forward_passes_per_task": mean([line["forward_passes"] for line in lines]),
-            "programs_per_task": mean([line["programs"] for line in lines]),
+            "score": float(scores.mean()), "score_95": list(bootstrap.interval(index)), "pass_at": ranks.pass_at(),
+            "seconds_per_task": mean([record["seconds"] for record in records]),
+            "forward_passes_per_task": mean([record["forward_passes"] for record in records]),
+            "programs_per_task": mean([record["programs"] for record in records]),
         },
-        "calibration": calibration(one.lines, ranked, tasks),
-        "groups": by_group(scores, divided),
+        "calibration": compute_calibration(method.records, ranks, tasks),
+        "groups": score_groups(scores, groups),
     }  # fmt: skip
 
 
-def compare_rows(
-    header: Mapping[str, Any], rows: Sequence[Row], stored: Mapping[str, Lines], tasks: Sequence[Task]
+def compare_methods(
+    header: Mapping[str, Any], methods: Sequence[MethodInfo], stored: Mapping[str, Records], tasks: Sequence[Task]
 ) -> Comparison:
-    """Judges stored answers.
+    """Scores stored answers, adds the vote over methods, and orders methods by score.
 
     Args:
-        stored: lines of each row's label; those of other tasks are not looked at.
+        header: see `Comparison.header`.
+        methods: the methods to compare.
+        stored: the records of each method by its label; those of other tasks are ignored.
+        tasks: the tasks to score, with their test outputs.
     """
     ids = {task.task_id for task in tasks}
-    lines_of = {
-        row.label: {task_id: line for task_id, line in stored[row.label].items() if task_id in ids} for row in rows
+    records = {
+        info.label: {task_id: record for task_id, record in stored[info.label].items() if task_id in ids}
+        for info in methods
     }
-    scored = [row for row in rows if lines_of[row.label]]
-    voters = [row for row in scored if not row.baseline]
+    answering = [info for info in methods if records[info.label]]
+    voters = [info for info in answering if not info.baseline]
     if len(voters) > 1:
-        vote = _vote_row(voters)
+        vote = _describe_vote(voters)
         # By name: an order by score would let the right answers settle a tie.
-        named = sorted(row.label for row in voters)
-        lines_of[LABEL] = vote_over_methods([lines_of[label] for label in named], tasks)
-        scored = [*scored, vote]
-    truths = Truths(tasks)
-    judged = [Judged(row, lines_of[row.label], rank_answers(lines_of[row.label], truths)) for row in scored]
-    judged.sort(key=lambda one: -float(one.ranked.scores().mean()))
-    return Comparison(header, tasks, judged, [row for row in rows if not lines_of[row.label]])
+        labels = sorted(info.label for info in voters)
+        records[VOTE] = vote_over_methods([records[label] for label in labels], tasks)
+        answering = [*answering, vote]
+    answer_key = AnswerKey(tasks)
+    scored = [
+        ScoredMethod(info, records[info.label], rank_answers(records[info.label], answer_key)) for info in answering
+    ]
+    scored.sort(key=lambda method: -float(method.ranks.scores().mean()))
+    return Comparison(header, tasks, scored, [info for info in methods if not records[info.label]])
 
 
-def _vote_row(voters: Sequence[Row]) -> Row:
-    """The vote is trained on all that its voters were trained on."""
-    undeclared = any(row.training_data is None for row in voters)
-    data = sorted({spec for row in voters for spec in row.training_data or ()})
-    return Row(
-        LABEL, LABEL, parameters=sum(row.parameters for row in voters), training_data=None if undeclared else data,
-        unchecked=sorted({spec for row in voters for spec in row.unchecked}),
-        overlap_by_id=sorted({task_id for row in voters for task_id in row.overlap_by_id}),
-        overlap_by_content=sorted({task_id for row in voters for task_id in row.overlap_by_content}),
+def _describe_vote(voters: Sequence[MethodInfo]) -> MethodInfo:
+    """Returns the vote's declaration: it is trained on everything that its voters were trained on."""
+    undeclared = any(info.training_data is None for info in voters)
+    data = sorted({spec for info in voters for spec in info.training_data or ()})
+    return MethodInfo(
+        VOTE, VOTE, parameters=sum(info.parameters for info in voters), training_data=None if undeclared else data,
+        unchecked=sorted({spec for info in voters for spec in info.unchecked}),
+        overlap_by_id=sorted({task_id for info in voters for task_id in info.overlap_by_id}),
+        overlap_by_content=sorted({task_id for info in voters for task_id in info.overlap_by_content}),
     )  # fmt: skip
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """A results.json of this version.
+    """Reads a results.json of this version.
 
     Raises:
-        InputError: it is not there, or not one.
+        InputError: the file does not exist, or does not keep to the schema.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; a folder that eval compare wrote is needed")
@@ -179,22 +192,22 @@ def read_results(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         came = value.get("schema") if isinstance(value, dict) else type(value).__name__
         raise InputError(f"{path} must have schema {SCHEMA}; got {came}; run eval compare again")
-    fault = best_match(Draft202012Validator(_schema()).iter_errors(value))
+    fault = best_match(Draft202012Validator(_load_schema()).iter_errors(value))
     if fault is not None:
         raise InputError(f"{path} is not as eval compare writes it: {fault.json_path}: {fault.message:.120}")
     return value
 
 
 @cache
-def _schema() -> Any:
+def _load_schema() -> Any:
     return json.loads((Path(__file__).parent / "results.schema.json").read_text(encoding="utf-8"))
 
 
-def rows_of(results: Mapping[str, Any]) -> list[Row]:
-    """The rows that a results.json declares, without the vote."""
-    names = Row.__dataclass_fields__
+def parse_methods(results: Mapping[str, Any]) -> list[MethodInfo]:
+    """Returns the methods that a results.json declares, without the vote."""
+    names = MethodInfo.__dataclass_fields__
     return [
-        Row(**{name: value for name, value in method.items() if name in names})
+        MethodInfo(**{name: value for name, value in method.items() if name in names})
         for method in results["methods"]
-        if method["method"] != LABEL
+        if method["method"] != VOTE
     ]
