@@ -14,10 +14,10 @@ from arc_core.task import Pair, Task
 from jepa_hrl.dsl.library import PRIMITIVES
 from jepa_hrl.dsl.program import parse
 from jepa_hrl.guidance.cli import main as train_search_prior
-from jepa_hrl.guidance.primitive_prior import METHOD, NAMES, Prior, PriorNetwork, load_prior
+from jepa_hrl.guidance.primitive_prior import METHOD, PRIMITIVE_NAMES, Prior, PriorNetwork, load_prior
 from jepa_hrl.guidance.step_policy import StepPolicyLoader, load_step_network
 from jepa_hrl.guidance.task_features import task_features
-from jepa_hrl.guidance.train_prior import wanted_shares
+from jepa_hrl.guidance.train_prior import primitive_shares
 from jepa_hrl.search.engine import Limits, Search
 from jepa_hrl.solvers.program_search import open_guided
 from jepa_hrl.synthesis.cli import main as generate_dataset
@@ -48,22 +48,22 @@ def test_features_are_finite_and_see_no_answers() -> None:
         assert np.array_equal(features, task_features(task.without_answers()))
 
 
-def test_wanted_shares_count_the_programs_primitives() -> None:
-    shares = wanted_shares(parse("flip_vertical(flip_vertical(crop(pick_max(size, components(input)))))"))
+def test_primitive_shares_count_the_primitives_of_a_program() -> None:
+    shares = primitive_shares(parse("flip_vertical(flip_vertical(crop(pick_max(size, components(input)))))"))
     assert float(shares.sum()) == pytest.approx(1.0)
-    assert float(shares[NAMES.index("flip_vertical")]) == pytest.approx(2 / 6)
-    assert float(shares[NAMES.index("size")]) == pytest.approx(1 / 6)
+    assert float(shares[PRIMITIVE_NAMES.index("flip_vertical")]) == pytest.approx(2 / 6)
+    assert float(shares[PRIMITIVE_NAMES.index("size")]) == pytest.approx(1 / 6)
 
 
 def test_a_network_that_says_nothing_leaves_the_costs_as_they_were() -> None:
     network = PriorNetwork(len(task_features(load_tasks("arc1:train")[0])), 4)
-    own = torch.tensor([-PRIMITIVES[name].cost for name in NAMES]) * float(np.log(2))
+    own = torch.tensor([-PRIMITIVES[name].cost for name in PRIMITIVE_NAMES]) * float(np.log(2))
     last = network.layers[-1]
     with torch.no_grad():
         last.weight.zero_()  # type: ignore[operator, union-attr]
         last.bias.copy_(own)  # type: ignore[operator, union-attr]
     bits = Prior(network).bits(load_tasks("arc1:train")[:1])[0]
-    for name in NAMES:
+    for name in PRIMITIVE_NAMES:
         assert bits[name] == pytest.approx(max(PRIMITIVES[name].cost, 1.0), abs=1e-3)
 
 
@@ -92,7 +92,7 @@ def test_a_prior_of_other_primitives_is_refused(trained: Path, tmp_path: Path) -
         checkpoint.extras[known][0] = kept  # type: ignore[index]
 
 
-def test_the_guided_solver_is_led_by_the_policy_of_the_same_run(trained: Path) -> None:
+def test_the_guided_solver_uses_the_policy_of_the_same_run(trained: Path) -> None:
     opened = open_guided(trained / "run", "cpu")
     prior, _ = load_prior(trained / "run")
     noise = np.random.default_rng(0).integers(0, 10, (8, 6, 6)).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""How well a value and an output agree when one is turned, mirrored, cropped or shifted onto the other.
+"""How well a value and an output agree when the output is rotated, mirrored, cropped or shifted onto the value.
 
-P = 64 placements: the output in its eight turns and mirrors, each at the value's four corners and moved from the first
-corner by one cell each way, going round. What reaches beyond the value is left out. W words of 64 cells,
-G values of one size.
+P = 64 alignments: the output under the eight elements of D4, each at the value's four corners and shifted from the
+first corner by one cell in each direction, cyclically. Cells of the output beyond the value are cropped. Flags of cells
+are packed into W words of 64 bits. G values of one size.
 """
 
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ import numpy.typing as npt
 from arc_core.augment import NUM_DIHEDRAL, dihedral
 from jepa_hrl.dsl.types import Array
 
-NOWHERE = 255  # stands in a plane where no cell of the output lies
-_MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
-_MOST_SIZES = 100  # of values for which what was laid out is kept, at most 0.4 MiB each
-COUNT = NUM_DIHEDRAL * (4 + len(_MOVES))
+OUTSIDE = 255  # marks cells of a plane that no cell of the grid lies on
+_SHIFTS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+_MAX_CACHED_SIZES = 100  # sizes of values whose alignments are cached, at most 0.4 MiB each
+NUM_ALIGNMENTS = NUM_DIHEDRAL * (4 + len(_SHIFTS))
 
 Bits = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
-class _Laid:
-    """An output over values of one size.
+class _AlignedOutput:
+    """An output in every alignment with values of one size.
 
     Attributes:
-        planes: (P, H, W) uint8 colours, NOWHERE outside of the output.
-        cells, colored: (P,) how many cells of the output lie there, and coloured ones.
-        inside: (P, W) which cells those are.
+        planes: (P, H, W) uint8 colours, OUTSIDE where the output does not reach.
+        cells, colored: (P,) counts of the output's cells within the plane, and of the coloured ones among them.
+        inside: (P, W) which cells of the plane the output covers.
         bits: (K, P, W) which cells have each of the output's K colours.
     """
 
@@ -39,61 +39,62 @@ class _Laid:
     bits: Bits
 
 
-class Placements:
-    """An output, and where it may lie in values."""
+class OutputAligner:
+    """Compares values with one output in all its alignments."""
 
-    def __init__(self, wanted: Array) -> None:
-        self._turned = [dihedral(wanted, element) for element in range(NUM_DIHEDRAL)]
-        self._colors = np.flatnonzero(np.bincount(wanted.ravel(), minlength=10)).astype(np.uint8)
-        self._laid: dict[tuple[int, ...], _Laid] = {}  # by the values' size
+    def __init__(self, output: Array) -> None:
+        self._transformed = [dihedral(output, element) for element in range(NUM_DIHEDRAL)]
+        self._colors = np.flatnonzero(np.bincount(output.ravel(), minlength=10)).astype(np.uint8)
+        self._cache: dict[tuple[int, ...], _AlignedOutput] = {}  # by the values' size
 
     def agreement(self, values: Array) -> tuple[npt.NDArray[np.float32], Array]:
-        """Compares values of one size with every placement.
+        """Compares values of one size with every alignment of the output.
 
         Args:
-            values: (G, H, W).
+            values: (G, H, W) uint8 colours.
         Returns:
-            shares: (G, 3, P): of all cells laid upon each other, those that are equal; of the value's coloured cells
-                among them; of the output's.
-            planes: (G, H, W) the output in the placement with most equal cells, NOWHERE where it does not reach.
+            shares: (G, 3, P) shares of equal cells: among all cells that overlap, among the value's coloured cells
+                there, and among the output's coloured cells.
+            planes: (G, H, W) the output in the alignment with the most equal cells, OUTSIDE where it does not reach.
         """
         shape = values.shape[1:]
-        laid = self._laid.get(shape)
-        if laid is None:
-            if len(self._laid) == _MOST_SIZES:
-                self._laid.clear()
-            laid = self._laid[shape] = self._lay(*shape)
+        aligned = self._cache.get(shape)
+        if aligned is None:
+            if len(self._cache) == _MAX_CACHED_SIZES:
+                self._cache.clear()
+            aligned = self._cache[shape] = self._align(*shape)
         flat = values.reshape(len(values), 1, 1, -1)
-        same = _count(_packed(flat == self._colors[:, None, None]) & laid.bits)
+        same = _count_bits(_pack_bits(flat == self._colors[:, None, None]) & aligned.bits)
         colored_same = same[:, self._colors != 0].sum(axis=1)
-        colored = _count(_packed(flat[:, 0] != 0) & laid.inside)
+        colored = _count_bits(_pack_bits(flat[:, 0] != 0) & aligned.inside)
         shares = np.stack([
-            same.sum(axis=1) / laid.cells, colored_same / np.maximum(colored, 1),
-            colored_same / np.maximum(laid.colored, 1),
+            same.sum(axis=1) / aligned.cells, colored_same / np.maximum(colored, 1),
+            colored_same / np.maximum(aligned.colored, 1),
         ], axis=1, dtype=np.float32)  # fmt: skip
-        return shares, laid.planes[shares[:, 0].argmax(axis=1)]
+        return shares, aligned.planes[shares[:, 0].argmax(axis=1)]
 
-    def _lay(self, height: int, width: int) -> _Laid:
-        laid = np.full((NUM_DIHEDRAL, 4 + len(_MOVES), height, width), NOWHERE, dtype=np.uint8)
-        for turned, wanted in zip(laid, self._turned, strict=True):
-            tall, wide = min(height, wanted.shape[0]), min(width, wanted.shape[1])
+    def _align(self, height: int, width: int) -> _AlignedOutput:
+        """Lays the output onto values of one size in every alignment."""
+        layers = np.full((NUM_DIHEDRAL, 4 + len(_SHIFTS), height, width), OUTSIDE, dtype=np.uint8)
+        for layer, output in zip(layers, self._transformed, strict=True):
+            tall, wide = min(height, output.shape[0]), min(width, output.shape[1])
             for corner in range(4):
                 rows = slice(-tall, None) if corner & 1 else slice(tall)
                 columns = slice(-wide, None) if corner & 2 else slice(wide)
-                turned[corner, rows, columns] = wanted[rows, columns]
-        for place, move in enumerate(_MOVES, 4):
-            laid[:, place] = np.roll(laid[:, 0], move, (1, 2))
-        planes = laid.reshape(COUNT, height, width)
-        flat = planes.reshape(COUNT, -1)
-        inside = flat != NOWHERE
-        return _Laid(
-            planes, inside.sum(axis=1), (inside & (flat != 0)).sum(axis=1), _packed(inside),
-            _packed(flat == self._colors[:, None, None]),
+                layer[corner, rows, columns] = output[rows, columns]
+        for index, shift in enumerate(_SHIFTS, 4):
+            layers[:, index] = np.roll(layers[:, 0], shift, (1, 2))
+        planes = layers.reshape(NUM_ALIGNMENTS, height, width)
+        flat = planes.reshape(NUM_ALIGNMENTS, -1)
+        inside = flat != OUTSIDE
+        return _AlignedOutput(
+            planes, inside.sum(axis=1), (inside & (flat != 0)).sum(axis=1), _pack_bits(inside),
+            _pack_bits(flat == self._colors[:, None, None]),
         )  # fmt: skip
 
 
-def _packed(flags: npt.NDArray[np.bool_]) -> Bits:
-    """(..., N) flags as (..., W) words."""
+def _pack_bits(flags: npt.NDArray[np.bool_]) -> Bits:
+    """Packs (..., N) flags into (..., W) words."""
     octets = np.packbits(flags, axis=-1)
     spare = -octets.shape[-1] % 8
     if spare:
@@ -101,6 +102,6 @@ def _packed(flags: npt.NDArray[np.bool_]) -> Bits:
     return octets.view(np.uint64)
 
 
-def _count(bits: Bits) -> npt.NDArray[np.int64]:
-    """How many flags are set, over the last axis."""
+def _count_bits(bits: Bits) -> npt.NDArray[np.int64]:
+    """Counts the set bits over the last axis."""
     return np.asarray(np.bitwise_count(bits).sum(axis=-1, dtype=np.int64))

@@ -1,6 +1,6 @@
-"""What demonstrations show at a glance: sizes, colours, symmetries, what stays and what moves.
+"""Features of a task's demonstrations: sizes, colours, symmetries, and what stays and moves.
 
-F features of a task: each is read from every demonstration; their mean, least and greatest are kept.
+F features of a task: each is computed for every demonstration; the mean, minimum and maximum over them are kept.
 """
 
 import numpy as np
@@ -14,42 +14,44 @@ _RATIOS = (1 / 3, 1 / 2, 1.0, 2.0, 3.0)
 
 
 def task_features(task: Task) -> npt.NDArray[np.float32]:
-    """(F,) float32 features of a task's demonstrations, most of them in -1..1."""
+    """Computes the (F,) float32 features of a task's demonstrations, most of them in -1..1."""
     rows = np.array([_pair_features(p.input, p.output) for p in task.train if p.output is not None], dtype=np.float32)
     sizes = {p.output.shape for p in task.train if p.output is not None}
-    own = np.array([len(sizes) == 1, len(task.train) / 5], dtype=np.float32)
-    return np.concatenate([rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0), own])
+    whole_task = np.array([len(sizes) == 1, len(task.train) / 5], dtype=np.float32)
+    return np.concatenate([rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0), whole_task])
 
 
-def _pair_features(given: Array, wanted: Array) -> list[float]:
-    before, after = np.bincount(given.ravel(), minlength=10), np.bincount(wanted.ravel(), minlength=10)
+def _pair_features(grid: Array, output: Array) -> list[float]:
+    """Computes the features of one demonstration."""
+    before, after = np.bincount(grid.ravel(), minlength=10), np.bincount(output.ravel(), minlength=10)
     features = [
-        given.shape == wanted.shape, given.shape == wanted.shape[::-1], wanted.shape[0] == wanted.shape[1],
-        given.shape[0] == given.shape[1], *(_is_ratio(wanted.shape[0], given.shape[0])),
-        *(_is_ratio(wanted.shape[1], given.shape[1])),
-        wanted.size < given.size, wanted.size > given.size, np.log2(wanted.size / given.size) / 4,
+        grid.shape == output.shape, grid.shape == output.shape[::-1], output.shape[0] == output.shape[1],
+        grid.shape[0] == grid.shape[1], *(_ratio_flags(output.shape[0], grid.shape[0])),
+        *(_ratio_flags(output.shape[1], grid.shape[1])),
+        output.size < grid.size, output.size > grid.size, np.log2(output.size / grid.size) / 4,
         (before == after).all(), (np.sort(before[1:]) == np.sort(after[1:])).all(), before[0] == after[0],
         (after[before == 0] > 0).any(), (before[after == 0] > 0).any(),
-        np.count_nonzero(before) / 5, np.count_nonzero(after) / 5, before[0] / given.size, after[0] / wanted.size,
-        np.count_nonzero(after[1:]) == 1, after[0] == 0, min(_objects(given), 10) / 5, min(_objects(wanted), 10) / 5,
-        _objects(given) == _objects(wanted), _objects(wanted) == 1,
-        *_symmetries(given), *_symmetries(wanted), *_edges(given), *_edges(wanted),
-        *_kept(given, wanted), *_lines(given, wanted),
+        np.count_nonzero(before) / 5, np.count_nonzero(after) / 5, before[0] / grid.size, after[0] / output.size,
+        np.count_nonzero(after[1:]) == 1, after[0] == 0, min(_count_objects(grid), 10) / 5,
+        min(_count_objects(output), 10) / 5, _count_objects(grid) == _count_objects(output),
+        _count_objects(output) == 1,
+        *_symmetries(grid), *_symmetries(output), *_black_borders(grid), *_black_borders(output),
+        *_unchanged_shares(grid, output), *_equal_line_shares(grid, output),
     ]  # fmt: skip
     return [float(feature) for feature in features]
 
 
-def _is_ratio(wanted: int, given: int) -> list[bool]:
-    return [wanted == ratio * given for ratio in _RATIOS]
+def _ratio_flags(output_side: int, input_side: int) -> list[bool]:
+    return [output_side == ratio * input_side for ratio in _RATIOS]
 
 
-def _objects(grid: Array) -> int:
-    found = components(grid)
-    return len(found.items) if isinstance(found, Objects) else 0
+def _count_objects(grid: Array) -> int:
+    objects = components(grid)
+    return len(objects.items) if isinstance(objects, Objects) else 0
 
 
 def _symmetries(grid: Array) -> list[float]:
-    """Shares of cells that mirrors keep."""
+    """Returns the shares of cells that reflections leave unchanged; -1 for the transpose of an oblong grid."""
     square = grid.shape[0] == grid.shape[1]
     return [
         float((grid == grid[:, ::-1]).mean()), float((grid == grid[::-1]).mean()),
@@ -57,36 +59,35 @@ def _symmetries(grid: Array) -> list[float]:
     ]  # fmt: skip
 
 
-def _edges(grid: Array) -> list[bool]:
-    """Whether each border is black."""
+def _black_borders(grid: Array) -> list[bool]:
     return [not edge.any() for edge in (grid[0], grid[-1], grid[:, 0], grid[:, -1])]
 
 
-def _kept(given: Array, wanted: Array) -> list[float]:
-    """Shares of cells that stay, among all, coloured and black ones; -1 where sizes differ."""
-    if given.shape != wanted.shape:
+def _unchanged_shares(grid: Array, output: Array) -> list[float]:
+    """Returns shares of cells that stay, among all, coloured and black ones; -1 where the sizes differ."""
+    if grid.shape != output.shape:
         return [-1.0] * 6
-    same, colored = given == wanted, given != 0
-    counts = [
+    same, colored = grid == output, grid != 0
+    shares = [
         float(same.mean()), float(same[colored].mean()) if colored.any() else 1.0,
         float(same[~colored].mean()) if not colored.all() else 1.0,
-        float((wanted[~colored] != 0).mean()) if not colored.all() else 0.0,
+        float((output[~colored] != 0).mean()) if not colored.all() else 0.0,
     ]  # fmt: skip
-    falls = [float((given.any(axis=axis) == wanted.any(axis=axis)).mean()) for axis in (0, 1)]
-    return counts + falls
+    projections = [float((grid.any(axis=axis) == output.any(axis=axis)).mean()) for axis in (0, 1)]
+    return shares + projections
 
 
-def _lines(given: Array, wanted: Array) -> list[float]:
-    """Whether rows and columns hold the same colours as before, in order and in any order."""
-    found = []
-    for source in (given, given.T):
+def _equal_line_shares(grid: Array, output: Array) -> list[float]:
+    """Tells whether rows and columns hold the same colours as before, in order and in any order; also transposed."""
+    shares = []
+    for source in (grid, grid.T):
         for axis in (0, 1):
-            if source.shape != wanted.shape:
-                found += [-1.0, -1.0]
+            if source.shape != output.shape:
+                shares += [-1.0, -1.0]
                 continue
-            ours, theirs = np.sort(source, axis=axis), np.sort(wanted, axis=axis)
-            found.append(float((ours == theirs).all(axis=axis).mean()))
+            source_sorted, output_sorted = np.sort(source, axis=axis), np.sort(output, axis=axis)
+            shares.append(float((source_sorted == output_sorted).all(axis=axis).mean()))
             lines = sorted(map(bytes, np.ascontiguousarray(source if axis else source.T)))
-            others = sorted(map(bytes, np.ascontiguousarray(wanted if axis else wanted.T)))
-            found.append(float(lines == others))
-    return found
+            others = sorted(map(bytes, np.ascontiguousarray(output if axis else output.T)))
+            shares.append(float(lines == others))
+    return shares

@@ -1,7 +1,7 @@
-"""What the policy of steps learns from: random programs, and what each of their steps has made of the demonstrations.
+"""Training the step policy on random programs and what each of their steps makes of the demonstrations.
 
-A task of L steps gives L values that lie on a way to its outputs, each with the step that comes next, and about as many
-that a random step leads off it. N examples, F features.
+A program of L steps gives L values on a path to its outputs, each labelled with the step that comes next, and about as
+many values off the path, each made by a random step. N examples, F features.
 """
 
 from collections.abc import Sequence
@@ -19,120 +19,143 @@ from jepa_hrl.dsl.program import INPUT, evaluate
 from jepa_hrl.dsl.steps import STEPS
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.guidance.fit import fit
-from jepa_hrl.guidance.step_features import Wanted
-from jepa_hrl.guidance.step_policy import DEMONSTRATIONS, StepNetwork
+from jepa_hrl.guidance.step_features import TargetFeatures
+from jepa_hrl.guidance.step_policy import MAX_DEMONSTRATIONS, StepNetwork
 from jepa_hrl.search.moves import STEP_NAMES, make_move
 from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
 from jepa_hrl.workers import run_in_workers
 
-_TASKS_A_JOB = 100
-_TRIES = 5  # of random steps that may lead off the way
+_TASKS_PER_JOB = 100
+_MAX_DETOUR_TRIES = 5  # random steps that are tried for a value off the path
 _HIDDEN = 512
-_ON_WAY_WEIGHT = 0.5  # of the second loss
-_LEAST_SCALE = 0.02
+_ON_PATH_WEIGHT = 0.5  # of the second loss
+_MIN_SCALE = 0.02
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Values and what comes next.
+class StepExamples:
+    """Values and the step that comes next.
 
     Attributes:
         features: (N, F) float16.
-        steps: (N,) int64 places in STEP_NAMES; -1 for values that lie on no way.
-        left: (N,) int64 steps to the outputs; -1 likewise.
+        next_steps: (N,) int64 indices into STEP_NAMES; -1 for values off the path.
     """
 
     features: Tensor
-    steps: Tensor
-    left: Tensor
+    next_steps: Tensor
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.next_steps)
 
-    def part(self, rows: slice) -> "Examples":
-        """Some of them."""
-        return Examples(self.features[rows], self.steps[rows], self.left[rows])
+    def subset(self, rows: slice) -> "StepExamples":
+        """Returns the examples of some rows."""
+        return StepExamples(self.features[rows], self.next_steps[rows])
 
 
-def drawn_examples(plan: PhasePlan, tasks: int, seed: int, workers: int, progress: Progress) -> Examples:
-    """Those of a number of random tasks; the same for the same seed, whatever the number of workers."""
+def draw_examples(plan: PhasePlan, tasks: int, seed: int, workers: int, progress: Progress) -> StepExamples:
+    """Draws random programs and turns their values into examples.
+
+    The examples depend on the plan and the seed alone, not on the number of workers.
+
+    Args:
+        plan: recipe of the programs; steps that are no moves of the search are left out.
+        tasks: number of programs.
+        seed: of the programs and of the values off their paths.
+        workers: processes; -1 for one for each core.
+        progress: is told how many programs are done.
+    """
     plan = replace(plan, steps=tuple(step for step in plan.steps if step.name in STEP_NAMES), determined=False)
-    parts = [range(first, min(first + _TASKS_A_JOB, tasks)) for first in range(0, tasks, _TASKS_A_JOB)]
-    jobs = (delayed(_examples)(plan, numbers, seed) for numbers in parts)
-    made = []
-    for numbers, found in zip(parts, run_in_workers(jobs, workers, pre_dispatch="2 * n_jobs"), strict=True):
-        made.append(found)
-        progress.update(numbers[-1] + 1)
-    features, steps, left = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
-    return Examples(torch.from_numpy(features), torch.from_numpy(steps), torch.from_numpy(left))
+    parts = [range(first, min(first + _TASKS_PER_JOB, tasks)) for first in range(0, tasks, _TASKS_PER_JOB)]
+    jobs = (delayed(_part_examples)(plan, indices, seed) for indices in parts)
+    results = []
+    for indices, arrays in zip(parts, run_in_workers(jobs, workers, pre_dispatch="2 * n_jobs"), strict=True):
+        results.append(arrays)
+        progress.update(indices[-1] + 1)
+    features, next_steps = (np.concatenate(arrays) for arrays in zip(*results, strict=True))
+    return StepExamples(torch.from_numpy(features), torch.from_numpy(next_steps))
 
 
-def _examples(plan: PhasePlan, numbers: range, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    features, steps, left = [], [], []
-    for number in numbers:
-        made = make_practice_task(plan, number, seed)
-        rng = generator_for(seed, f"off the way of {plan.name}", number)
-        pairs = made.task.train[:DEMONSTRATIONS]
+def _part_examples(plan: PhasePlan, indices: range, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the features and next steps of the programs with some indices."""
+    features, next_steps = [], []
+    for index in indices:
+        practice = make_practice_task(plan, index, seed)
+        rng = generator_for(seed, f"off the way of {plan.name}", index)
+        pairs = practice.task.train[:MAX_DEMONSTRATIONS]
         value: list[Array] = [pair.input for pair in pairs]
         values: list[list[Array]] = []
-        for place, (step, arguments) in enumerate(made.trace):
+        for step, arguments in practice.trace:
             program = step.apply(INPUT, arguments)
             after: list[Array] = [evaluate(program, grid) for grid in value]  # type: ignore[misc]
             values.append(value)
-            steps.append(STEP_NAMES.index(step.name))
-            left.append(len(made.trace) - place)
-            astray = _astray(value, after, rng)
-            if astray is not None:
-                values.append(astray)
-                steps.append(-1)
-                left.append(-1)
+            next_steps.append(STEP_NAMES.index(step.name))
+            detour = _take_detour(value, after, rng)
+            if detour is not None:
+                values.append(detour)
+                next_steps.append(-1)
             value = after
-        wanted = Wanted([pair.output for pair in pairs if pair.output is not None])
-        features.append(wanted.features(values).astype(np.float16))
-    return np.concatenate(features), np.array(steps), np.array(left)
+        target = TargetFeatures([pair.output for pair in pairs if pair.output is not None])
+        features.append(target.features(values).astype(np.float16))
+    return np.concatenate(features), np.array(next_steps)
 
 
-def _astray(value: Sequence[Array], after: Sequence[Array], rng: np.random.Generator) -> list[Array] | None:
-    """What a random step makes of a value, if it changes it and is not what comes after it."""
-    for _ in range(_TRIES):
+def _take_detour(value: Sequence[Array], after: Sequence[Array], rng: np.random.Generator) -> list[Array] | None:
+    """Applies a random step that changes a value and does not lead to the value after it; None if none is drawn."""
+    for _ in range(_MAX_DETOUR_TRIES):
         name = STEP_NAMES[int(rng.integers(len(STEP_NAMES)))]
         move = make_move(name, int(rng.integers(1, 10)) if STEPS[name].takes_color else None)
-        found = [grid for grid in map(move.apply, value) if isinstance(grid, np.ndarray)]
-        changed = len(found) == len(value) and not any(map(np.array_equal, found, value))
-        if changed and not all(map(np.array_equal, found, after)):
-            return found
+        grids = [grid for grid in map(move.apply, value) if isinstance(grid, np.ndarray)]
+        changed = len(grids) == len(value) and not any(map(np.array_equal, grids, value))
+        if changed and not all(map(np.array_equal, grids, after)):
+            return grids
     return None
 
 
-def train_steps(examples: Examples, steps: int, batch: int, seed: int, progress: Progress) -> StepNetwork:
-    """Learns by the cross-entropy of the next step and of lying on a way; batches are functions of (seed, step)."""
+def train_step_network(
+    examples: StepExamples, steps: int, batch_size: int, seed: int, progress: Progress
+) -> StepNetwork:
+    """Trains a network by the cross-entropies of the next step and of lying on a path.
+
+    Args:
+        examples: what it learns from.
+        steps: optimiser steps.
+        batch_size: examples in a batch; batches are functions of (seed, step).
+        seed: of the initial weights, dropout and batches.
+        progress: is told the loss.
+    """
     torch.manual_seed(seed_for(seed, "steps", 0))
     sample = examples.features[:: max(1, len(examples) // 50_000)].float()
     network = StepNetwork(sample.shape[1], _HIDDEN)
     network.mean.copy_(sample.mean(dim=0))
-    network.scale.copy_(sample.std(dim=0).clamp_min(_LEAST_SCALE))
+    network.scale.copy_(sample.std(dim=0).clamp_min(_MIN_SCALE))
 
-    def loss_of(step: int) -> Tensor:
-        rows = torch.from_numpy(generator_for(seed, "step batches", step).integers(len(examples), size=batch))
-        next_step = examples.steps[rows]
-        logits, on_way = network(examples.features[rows].float())
-        known = next_step >= 0
-        loss = functional.cross_entropy(logits[known], next_step[known])
-        return loss + _ON_WAY_WEIGHT * functional.binary_cross_entropy_with_logits(on_way, known.float())
+    def batch_loss(step: int) -> Tensor:
+        rows = torch.from_numpy(generator_for(seed, "step batches", step).integers(len(examples), size=batch_size))
+        next_steps = examples.next_steps[rows]
+        logits, on_path_logits = network(examples.features[rows].float())
+        on_path = next_steps >= 0
+        loss = functional.cross_entropy(logits[on_path], next_steps[on_path])
+        return loss + _ON_PATH_WEIGHT * functional.binary_cross_entropy_with_logits(on_path_logits, on_path.float())
 
-    fit(network, loss_of, steps, 2e-3, progress)
+    fit(network, batch_loss, steps, 2e-3, progress)
     return network
 
 
 @torch.no_grad()
-def step_metrics(network: StepNetwork, examples: Examples) -> dict[str, float]:
-    """Bits that the next step costs, how often it is among the five likeliest, and how many values are told rightly."""
-    logits, on_way = network(examples.features.float())
-    known = examples.steps >= 0
-    wanted = examples.steps[known]
-    bits = functional.cross_entropy(logits[known], wanted) / float(np.log(2))
-    likeliest = logits[known].topk(5, dim=1).indices
+def evaluate_step_network(network: StepNetwork, examples: StepExamples) -> dict[str, float]:
+    """Measures a network on examples.
+
+    Returns:
+        bits: mean cross-entropy of the next step.
+        in_top_5: share of values on a path whose next step is among the five likeliest.
+        on_path_accuracy: share of values whose lying on or off the path is predicted correctly.
+    """
+    logits, on_path_logits = network(examples.features.float())
+    on_path = examples.next_steps >= 0
+    targets = examples.next_steps[on_path]
+    bits = functional.cross_entropy(logits[on_path], targets) / float(np.log(2))
+    top_5 = logits[on_path].topk(5, dim=1).indices
     return {
-        "bits": float(bits), "in_top_5": float((likeliest == wanted[:, None]).any(dim=1).float().mean()),
-        "on_way": float(((on_way > 0) == known).float().mean()),
+        "bits": float(bits), "in_top_5": float((top_5 == targets[:, None]).any(dim=1).float().mean()),
+        "on_path_accuracy": float(((on_path_logits > 0) == on_path).float().mean()),
     }  # fmt: skip
