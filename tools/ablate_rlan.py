@@ -1,4 +1,4 @@
-"""Trains a recipe without each of RLAN's parts, under one seed and one number of steps, and compares.
+"""Ablates RLAN: trains a recipe without each of its parts, with the same seed and number of steps, and compares.
 
     uv run tools/ablate_rlan.py --config configs/rlan/quick.yaml
 
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from arc_core.config import workspace_folder
 from arc_core.files import write_atomically, write_json, write_text
 
-EVERYTHING = {"--model.use_hyperlora": "true"}
+BASE_FLAGS = {"--model.use_hyperlora": "true"}  # the recipe with every part on
 VARIANTS: dict[str, dict[str, str]] = {
     "whole": {},
     "without DSC and MSRE": {"--model.use_dsc": "false"},
@@ -30,30 +30,36 @@ VARIANTS: dict[str, dict[str, str]] = {
     "without HyperLoRA": {"--model.use_hyperlora": "false"},
     "without solver attention": {"--model.solver_attention": "false"},
 }
-Scores = dict[str, dict[str, float]]  # by set and metric
+Scores = dict[str, dict[str, float]]  # by set of tasks and metric
 METRICS = ("task_accuracy", "pixel_accuracy", "non_bg_accuracy", "size_accuracy")
 
 
 def run_variant(name: str, flags: dict[str, str], config: str, rest: list[str], folder: Path) -> Scores:
-    """Scores of a variant by set; trains it if that was not done.
+    """Trains a variant, unless a finished run of it is there, and returns its scores.
 
+    Args:
+        name: the variant's name, which names its run folder.
+        flags: flags of `train` that switch a part off.
+        config: path of the recipe.
+        rest: further flags for every variant.
+        folder: folder of the ablation.
     Raises:
         SystemExit: training ended with another status than 0, which is passed on.
     """
     run = folder / "runs" / name.replace(" ", "-")
     if not (run / "summary.json").exists():
         print(f"training {name}", flush=True)
-        chosen = [word for pair in (EVERYTHING | flags).items() for word in pair]
-        where = ["--config", config, "--run-dir", str(run), "--resume", "auto"]
-        status = subprocess.run([sys.executable, "-m", "rlan", *where, *chosen, *rest]).returncode
+        overrides = [word for pair in (BASE_FLAGS | flags).items() for word in pair]
+        run_flags = ["--config", config, "--run-dir", str(run), "--resume", "auto"]
+        status = subprocess.run([sys.executable, "-m", "rlan", *run_flags, *overrides, *rest]).returncode
         if status:
             raise SystemExit(status)
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     return {name: rows["rlan"] for name, rows in summary["results"].items()}
 
 
-def draw(results: dict[str, Scores]) -> Figure:
-    """Held-out and training accuracy of cells of every variant."""
+def plot_accuracies(results: dict[str, Scores]) -> Figure:
+    """Plots the training and held-out accuracy of cells of every variant."""
     figure = Figure(figsize=(9, 0.5 * len(results) + 1.5), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     names = list(results)[::-1]
@@ -82,7 +88,7 @@ def main() -> None:
     table = "\n".join(rows) + "\n"
     write_text(folder / "table.md", table)
     write_json(folder / "results.json", results)
-    figure = draw(results)
+    figure = plot_accuracies(results)
     FigureCanvasAgg(figure)
     write_atomically(folder / "plot.png", lambda file: figure.savefig(file, format="png", dpi=120))
     print(table)

@@ -1,9 +1,9 @@
-"""RLAN's training speed: bucketed canvases against the full 30x30, and time outside forward and backward.
+"""Measures RLAN's training speed on bucketed canvases and on 30x30, and the time outside forward and backward.
 
     uv run tools/bench_rlan.py
 
-Both sides train on the same batches of real arc1:train queries with the same weights; only the canvas differs, and
-the losses of both are compared. Steps alternate, so that a slow moment of the machine meets both.
+Both variants train on the same batches of real arc1:train queries with the same weights; only the canvas differs, and
+the losses of both are compared. Steps alternate, so that a slow moment of the machine affects both.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from arc_core.grid import MAX_SIDE
 from arc_core.tensors import TaskTensors
 from rlan.config import DataConfig, ModelConfig, TrainingConfig
 from rlan.data.queries import QuerySampler
-from rlan.losses.objective import total_loss, training_batch
+from rlan.losses.objective import build_training_batch, total_loss
 from rlan.model.rlan import Rlan
 
 
@@ -33,22 +33,33 @@ class Clock:
 
     @property
     def total(self) -> float:
+        """Seconds of all parts."""
         return self.batch + self.forward_backward + self.optimizer
 
 
 def train_step(
     model: Rlan, optimizer: torch.optim.Optimizer, sampler: QuerySampler, step: int, full: bool, clock: Clock
 ) -> None:
+    """Does one optimiser step and adds its times and loss to a clock.
+
+    Args:
+        model: the model to train.
+        optimizer: its optimiser.
+        sampler: training queries.
+        step: index of the batch.
+        full: compute on the full 30x30 canvas, not on the smallest one that holds the batch.
+        clock: sums of times, and losses.
+    """
     synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     start = time.perf_counter()
     epoch, rows = sampler.plan.batch(step)
-    queries = sampler.epoch(epoch).rows(rows).trimmed()
-    inputs, targets = training_batch(sampler.tensors, queries, MAX_SIDE if full else None)
+    queries = sampler.epoch_queries(epoch).select(rows).trim_padding()
+    inputs, targets = build_training_batch(sampler.tensors, queries, MAX_SIDE if full else None)
     synchronize()
     built = time.perf_counter()
     with torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_available()):
         outputs = model(inputs)
-        losses = total_loss(outputs, targets, inputs.live, inputs.query_size, TrainingConfig())
+        losses = total_loss(outputs, targets, inputs.answer_extent, inputs.query_size, TrainingConfig())
     losses.total.backward()
     synchronize()
     computed = time.perf_counter()
@@ -80,26 +91,26 @@ def main() -> None:
     )
     ratios, rates, full_rates, shares = [], [], [], []
     for repeat in range(args.repeats):
-        sides = []
+        variants = []
         for full in (False, True):
             torch.manual_seed(0)
             model = Rlan(config).to(device)
-            sides.append((model, torch.optim.AdamW(model.parameters(), 1e-4, fused=True), Clock(), full))
+            variants.append((model, torch.optim.AdamW(model.parameters(), 1e-4, fused=True), Clock(), full))
         for step in range(2):  # warm up
-            for model, optimizer, _, full in sides:
+            for model, optimizer, _, full in variants:
                 train_step(model, optimizer, sampler, step, full, Clock())
         for step in range(2, 2 + args.steps):
-            for model, optimizer, clock, full in sides:
+            for model, optimizer, clock, full in variants:
                 train_step(model, optimizer, sampler, step, full, clock)
-        bucket, whole = sides[0][2], sides[1][2]
-        worst = max(abs(a - b) / abs(b) for a, b in zip(bucket.losses, whole.losses, strict=True))
-        assert worst < 0.05, f"losses of the two canvases differ by {worst:.1%}"
+        bucketed_clock, full_clock = variants[0][2], variants[1][2]
+        max_difference = max(abs(a - b) / abs(b) for a, b in zip(bucketed_clock.losses, full_clock.losses, strict=True))
+        assert max_difference < 0.05, f"losses of the two canvases differ by {max_difference:.1%}"
         samples = args.steps * args.batch
-        rates.append(samples / bucket.total)
-        full_rates.append(samples / whole.total)
-        ratios.append(whole.total / bucket.total)
-        shares.append(1 - bucket.forward_backward / bucket.total)
-        print(f"repeat {repeat}: {ratios[-1]:.2f} times, losses within {worst:.2%}", flush=True)
+        rates.append(samples / bucketed_clock.total)
+        full_rates.append(samples / full_clock.total)
+        ratios.append(full_clock.total / bucketed_clock.total)
+        shares.append(1 - bucketed_clock.forward_backward / bucketed_clock.total)
+        print(f"repeat {repeat}: {ratios[-1]:.2f} times, losses within {max_difference:.2%}", flush=True)
     print(f"bucketed     {statistics.median(rates):8.1f} samples/s")
     print(f"full 30x30   {statistics.median(full_rates):8.1f} samples/s")
     print(f"ratio        {statistics.median(ratios):8.2f}")

@@ -14,9 +14,9 @@ from arc_core.solver import Budget
 from arc_core.task import Pair, Task
 from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import DataConfig, ModelConfig, RlanConfig
-from rlan.data.queries import Inputs, solving_queries
-from rlan.inference import Diagnostics, answer
-from rlan.metrics import Scored, baseline_metrics, grid_metrics, model_metrics
+from rlan.data.queries import Inputs, build_test_queries
+from rlan.inference import Diagnostics, answer_queries
+from rlan.metrics import ScoredTasks, compute_grid_metrics, evaluate_baselines, evaluate_model
 from rlan.model.rlan import Outputs, Rlan
 from rlan.solver import RlanSolver, open_solver
 
@@ -27,7 +27,7 @@ CONFIG = RlanConfig(
 )
 
 
-def solver(seed: int = 0) -> RlanSolver:
+def make_solver(seed: int = 0) -> RlanSolver:
     torch.manual_seed(seed)
     model = Rlan(CONFIG.model).eval()
     with torch.no_grad():
@@ -44,9 +44,9 @@ def tasks(random_task: Make) -> list[Task]:
 def test_every_test_input_gets_ranked_answers_without_any_output_given(tasks: list[Task]) -> None:
     hidden = [task.without_answers() for task in tasks]
     budget = Budget(dihedral_views=4, color_views=2)
-    found = list(solver().solve(hidden, budget))
-    assert [prediction.task_id for prediction in found] == [task.task_id for task in tasks]
-    for task, prediction in zip(tasks, found, strict=True):
+    predictions = list(make_solver().solve(hidden, budget))
+    assert [prediction.task_id for prediction in predictions] == [task.task_id for task in tasks]
+    for task, prediction in zip(tasks, predictions, strict=True):
         assert len(prediction.candidates) == len(task.test)
         assert prediction.views == 8
         for candidates in prediction.candidates:
@@ -58,34 +58,34 @@ def test_every_test_input_gets_ranked_answers_without_any_output_given(tasks: li
 
 def test_answers_do_not_depend_on_the_other_tasks(tasks: list[Task]) -> None:
     hidden, budget = [task.without_answers() for task in tasks], Budget(8, 1)
-    together = {prediction.task_id: prediction for prediction in solver().solve(hidden, budget)}
+    together = {prediction.task_id: prediction for prediction in make_solver().solve(hidden, budget)}
     for task in hidden[2:5]:
-        alone = next(iter(solver().solve([task], budget)))
+        alone = next(iter(make_solver().solve([task], budget)))
         for one, other in zip(alone.candidates, together[task.task_id].candidates, strict=True):
             assert [c.votes for c in one] == [c.votes for c in other]
             assert all(np.array_equal(c.grid, d.grid) for c, d in zip(one, other, strict=True))
 
 
 def test_views_are_undone_before_the_vote(random_task: Make) -> None:
-    """An untrained model renames colours as the demonstrations do, in every view alike."""
+    """An untrained model permutes colours as the demonstrations do, in every view alike."""
     base = random_task([((3, 5), (3, 5)), ((4, 4), (4, 4)), ((5, 3), (5, 3))], seed=3)
 
-    def swapped(grid: Grid) -> Grid:
+    def swap_colors(grid: Grid) -> Grid:
         return np.array([0, 2, 1, 3, 4, 5, 6, 7, 8, 9], dtype=np.uint8)[grid]
 
     def pairs(side: tuple[Pair, ...]) -> tuple[Pair, ...]:
-        return tuple(Pair(pair.input, swapped(pair.input)) for pair in side)
+        return tuple(Pair(pair.input, swap_colors(pair.input)) for pair in side)
 
     task = Task("swap", pairs(base.train), pairs(base.test))
     model = RlanSolver(Rlan(CONFIG.model).eval(), CONFIG, torch.device("cpu"))
-    found = next(iter(model.solve([task.without_answers()], Budget())))
-    best = found.candidates[0][0]
+    prediction = next(iter(model.solve([task.without_answers()], Budget())))
+    best = prediction.candidates[0][0]
     assert best.votes == 32
     assert task.test[0].output is not None
     assert np.array_equal(best.grid, task.test[0].output)
 
 
-class Fills:
+class CanvasFiller:
     """Answers with the whole canvas until it is at least 20 high, then with 18 x 5."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Fills:
     def __call__(self, inputs: Inputs, adapt: bool = True) -> Outputs:
         side = inputs.query.shape[-1]
         logits = torch.zeros(len(inputs.query), 1, side, side, 11)
-        for row, (height, width) in enumerate(inputs.live.tolist()):
+        for row, (height, width) in enumerate(inputs.answer_extent.tolist()):
             self.heights.append(height)
             size = (height, width) if height < 20 else (18, 5)
             logits[row, ..., OUTSIDE] = 9
@@ -103,32 +103,34 @@ class Fills:
         return Outputs(logits, None, None, None, {})
 
 
-def test_a_canvas_grows_while_the_answer_touches_its_end(random_task: Make) -> None:
+def test_a_canvas_grows_while_the_answer_touches_its_edge(random_task: Make) -> None:
     tensors = TaskTensors.from_tasks([random_task([((4, 4), (4, 4))] * 2).without_answers()])
-    model = Fills()
-    found = answer(model, tensors, solving_queries(tensors, [0], 3, View()), stablemax=False)
+    model = CanvasFiller()
+    answers = answer_queries(model, tensors, build_test_queries(tensors, [0], 3, View()), stablemax=False)
     assert model.heights == [5, 8, 12, 18, 27]
-    assert found[0][0].shape == (18, 5)
-    assert (found[0][0] == 7).all()
+    assert answers[0][0].shape == (18, 5)
+    assert (answers[0][0] == 7).all()
 
 
-def test_metrics_of_known_answers(random_task: Make) -> None:
+def test_metrics_equal_a_count_by_hand(random_task: Make) -> None:
     tasks = [random_task([((2, 2), (2, 2))] * 3, tests=2, seed=1), random_task([((2, 2), (3, 3))] * 2, seed=2)]
     right = [pair.output for task in tasks for pair in task.test if pair.output is not None]
-    perfect = grid_metrics(tasks, right)
+    perfect = compute_grid_metrics(tasks, right)
     names = ("task_accuracy", "pixel_accuracy", "non_bg_accuracy", "size_accuracy")
     assert [perfect[name] for name in names] == [1] * 4
     assert perfect["bg_ratio_pred"] == perfect["bg_ratio_target"]
-    half = grid_metrics(tasks, [right[0], 9 - right[1], right[2][:2, :2]])
+    half = compute_grid_metrics(tasks, [right[0], 9 - right[1], right[2][:2, :2]])
     assert half["task_accuracy"] == 0.25  # the mean of 1/2 and 0
     assert half["size_accuracy"] == pytest.approx(2 / 3)
     assert half["pixel_accuracy"] == pytest.approx((1 + 0 + 4 / 9) / 3)
-    assert set(baseline_metrics(tasks)) == {"identity", "background"}
+    assert set(evaluate_baselines(tasks)) == {"identity", "background"}
 
 
 def test_metrics_report_what_the_model_did_inside(tasks: list[Task]) -> None:
     torch.manual_seed(0)
-    metrics = model_metrics(Rlan(CONFIG.model).eval(), Scored.of(tasks, torch.device("cpu")), 3, stablemax=False)
+    metrics = evaluate_model(
+        Rlan(CONFIG.model).eval(), ScoredTasks.from_tasks(tasks, torch.device("cpu")), 3, stablemax=False
+    )
     assert metrics["dsc_clues_used"] == pytest.approx(sum((1 - 1 / (1 + np.e)) ** k for k in range(5)), rel=1e-3)
     assert metrics["stop_probability"] == pytest.approx(1 / (1 + np.e), rel=1e-3)
     assert {"dsc_entropy", "centroid_spread", "predicate_activation", "context_norm"} <= metrics.keys()

@@ -17,7 +17,7 @@ from arc_core.loop import open_fabric
 from arc_core.runs import TIMING_PREFIX, RunFolder, read_metrics
 from rlan.cli import main
 from rlan.config import OLD_KEYS, DataConfig, ModelConfig, RlanConfig, TrainingConfig, ValidationConfig
-from rlan.config_checks import validation_report
+from rlan.config_checks import check_stable_recipe
 from rlan.data.task_split import split_tasks
 from rlan.trainer import Trainer
 
@@ -138,52 +138,52 @@ def test_a_signal_finishes_the_step_saves_and_has_its_own_status(
     assert newest.step == last_step(run)
 
 
-def trainer(tmp_path: Path, settings: RlanConfig) -> Trainer:
+def make_trainer(tmp_path: Path, settings: RlanConfig) -> Trainer:
     run = RunFolder(tmp_path / "run")
     run.checkpoints.mkdir(parents=True)
     return Trainer(settings, split_tasks(settings.data), run, open_fabric("cpu", "float32"))
 
 
 def test_a_loss_that_is_no_number_stops_and_saves_nothing(tmp_path: Path, tasks_folder: Path) -> None:
-    made = trainer(tmp_path, config(tasks_folder))
-    made.training_step()
-    before = {name: weight.clone() for name, weight in made.model.state_dict().items()}
+    trainer = make_trainer(tmp_path, config(tasks_folder))
+    trainer.training_step()
+    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
     with torch.no_grad():
-        made.model.solver.start_gain.fill_(float("nan"))
+        trainer.model.solver.start_gain.fill_(float("nan"))
     with pytest.raises(RunFailure, match="loss of step 2 is nan"):
-        made.training_step()
-    for name, weight in made.model.state_dict().items():
+        trainer.training_step()
+    for name, weight in trainer.model.state_dict().items():
         assert name == "solver.start_gain" or torch.equal(weight, before[name])
-    assert list_checkpoints(made.run.checkpoints) == []
+    assert list_checkpoints(trainer.run.checkpoints) == []
 
 
 def test_accumulated_parts_equal_one_large_batch(
     tmp_path: Path, tasks_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gradients = []
-    for number, (size, parts) in enumerate(((8, 1), (2, 4))):
+    for index, (size, parts) in enumerate(((8, 1), (2, 4))):
         # Losses over the batch as a whole (predicates, class weights) are other losses on parts of it.
         settings = config(tasks_folder, batch_size=size, grad_accumulation_steps=parts, lambda_predicate=0.0)
-        made = trainer(tmp_path / str(number), settings)
-        monkeypatch.setattr(made.optimizer, "zero_grad", lambda: None)
-        made.training_step()
-        found = [p.grad for p in made.model.parameters()]
-        gradients.append(torch.cat([grad.flatten() for grad in found if grad is not None]))
+        trainer = make_trainer(tmp_path / str(index), settings)
+        monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda: None)
+        trainer.training_step()
+        grads = [p.grad for p in trainer.model.parameters()]
+        gradients.append(torch.cat([grad.flatten() for grad in grads if grad is not None]))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=5e-6)
 
 
 def test_validation_uses_averaged_weights_and_puts_the_own_ones_back(tmp_path: Path, tasks_folder: Path) -> None:
-    made = trainer(tmp_path, config(tasks_folder, ema_decay=0.5))
-    made.training_step()
-    before = {name: weight.clone() for name, weight in made.model.state_dict().items()}
-    assert made.validation is not None
-    first = made.score(made.validation)
-    assert all(torch.equal(weight, before[name]) for name, weight in made.model.state_dict().items())
-    assert made.model.training
-    assert made.average is not None
-    for average in made.average.state_dict().values():
+    trainer = make_trainer(tmp_path, config(tasks_folder, ema_decay=0.5))
+    trainer.training_step()
+    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    assert trainer.validation is not None
+    first = trainer.score(trainer.validation)
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
+    assert trainer.model.training
+    assert trainer.average is not None
+    for average in trainer.average.state_dict().values():
         average.zero_()
-    assert made.score(made.validation) != first
+    assert trainer.score(trainer.validation) != first
 
 
 def test_the_same_tasks_are_held_out_whatever_the_seed(tasks_folder: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_collapsed_run_is_saved_and_stops_with_status_3(
         "task_accuracy": 0.0, "pixel_accuracy": 0.6, "non_bg_accuracy": 0.0, "size_accuracy": 1.0, "bg_ratio_pred": 1.0,
         "bg_ratio_target": 0.6, "colors_used": 1.0, "colors_target": 3.0, "context_norm": 2.0,
     }  # fmt: skip
-    monkeypatch.setattr("rlan.trainer.model_metrics", lambda *arguments: collapsed)
+    monkeypatch.setattr("rlan.trainer.evaluate_model", lambda *arguments: collapsed)
     path, run = write_config(tmp_path, tasks_folder, max_epochs=100), tmp_path / "run"
     status, out, _ = run_train(capsys, "--config", path, "--run-dir", run, "--device", "cpu")
     assert status == 3
@@ -316,6 +316,6 @@ def test_stable_meets_every_row_of_the_validation_report_and_base_says_what_it_l
     lacking = {}
     for name in ("stable", "base"):
         config, _ = load_config(RlanConfig, "rlan", {}, recipes / f"{name}.yaml", {}, OLD_KEYS)
-        lacking[name] = {check.setting for check in validation_report(config) if not check.ok}
+        lacking[name] = {check.setting for check in check_stable_recipe(config) if not check.ok}
     assert lacking["stable"] == set()
     assert lacking["base"] == {"model.use_hyperlora", "loo_training.enabled", "equivariance_training.enabled"}

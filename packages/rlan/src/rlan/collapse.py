@@ -1,16 +1,21 @@
-"""The guard against background collapse."""
+"""Detects background collapse: a model that answers with the background colour almost everywhere."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-STRIKES = 5
+MAX_STRIKES = 5  # collapsed validations in a row that end a run, from the training guide
 EXIT_COLLAPSED = 3
 
 Metrics = Mapping[str, float]
 
 
 def collapse_reasons(metrics: Metrics, epoch: int) -> list[str]:
-    """Why a validation looks collapsed; empty if it does not. Thresholds are the training guide's."""
+    """Returns why a validation looks collapsed, an empty list if it does not; the thresholds are the training guide's.
+
+    Args:
+        metrics: metrics of the validation.
+        epoch: number of epochs trained; two of the reasons count only after 10 and 20 epochs.
+    """
     reasons = []
     excess = metrics["bg_ratio_pred"] - metrics["bg_ratio_target"]
     if excess > 0.15:
@@ -26,26 +31,37 @@ def collapse_reasons(metrics: Metrics, epoch: int) -> list[str]:
 
 @dataclass
 class CollapseGuard:
-    """Counts collapsed validations in a row."""
+    """Counts collapsed validations in a row.
+
+    Attributes:
+        strikes: collapsed validations since the last healthy one.
+    """
 
     strikes: int = 0
 
     def check(self, metrics: Metrics, epoch: int) -> str | None:
-        """A warning with its count and reasons, or None; a clean validation resets the count."""
+        """Returns a warning with the count and the reasons, or None; a healthy validation resets the count."""
         reasons = collapse_reasons(metrics, epoch)
         self.strikes = self.strikes + 1 if reasons else 0
         if not reasons:
             return None
-        return f"[WARNING] BACKGROUND COLLAPSE DETECTED! ({self.strikes}/{STRIKES})  Reasons: {', '.join(reasons)}"
+        return f"[WARNING] BACKGROUND COLLAPSE DETECTED! ({self.strikes}/{MAX_STRIKES})  Reasons: {', '.join(reasons)}"
 
     @property
     def fired(self) -> bool:
-        """Whether training should stop."""
-        return self.strikes >= STRIKES
+        """Whether training must stop."""
+        return self.strikes >= MAX_STRIKES
 
 
 def likely_cause(metrics: Metrics, focal_alpha: float, color_permutation: bool, loss_rose: bool) -> str:
-    """The cause in the guide's table that fits best, with its fix."""
+    """Returns the cause in the training guide's table that fits best, with its fix.
+
+    Args:
+        metrics: metrics of the last validation.
+        focal_alpha: `training.focal_alpha` of the run.
+        color_permutation: whether colours were permuted in training.
+        loss_rose: whether the training loss is higher than at the start.
+    """
     if metrics.get("context_norm", 1.0) < 0.1:
         return "ContextEncoder not working: demonstrations do not reach the model; check data.max_demonstrations"
     if loss_rose:

@@ -1,4 +1,4 @@
-"""RLAN's configuration. Keys keep the names of the training guide; `configs/rlan/` has the recipes."""
+"""RLAN's configuration. Keys have the names of the training guide; `configs/rlan/` has the recipes."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -18,22 +18,38 @@ class ModelConfig:
     """Sizes and parts of the network.
 
     Attributes:
-        hidden_dim: D, channels of a cell; a multiple of 4 * num_heads.
-        num_solver_steps: T.
-        max_clues: K.
-        num_predicates: P.
-        num_heads: of every attention.
-        spatial_downsample: side of a demonstration's pooled map.
-        context_layers: transformer blocks over all support tokens.
-        context_injection: how demonstrations enter the features; the solver attends to them in any case.
-        solver_attention: cells attend to each other in every step; false leaves the pure ConvGRU.
-        use_context, use_dsc, use_msre, use_lcr, use_sph: parts to switch off. MSRE needs DSC.
-        use_steering: cells look at the test input's places that the context points them to; needs the context.
-        use_hyperlora: change the solver's weights by the task; needs the context.
-        hyperlora_rank, hyperlora_scaling, hyperlora_dropout, hyperlora_init_scale: of the changes.
-        hyperlora_max_norm: largest Frobenius norm of a change.
-        predicate_temperature: divides the predicates' logits.
-        stop_bias: initial logit of DSC's stop head.
+        hidden_dim: D, channels of a cell; a multiple of 4 * num_heads. More learn more and cost time and memory as
+            their square; 96 to 512.
+        num_solver_steps: T, refinements of the answer. More reach further at the cost of as much more time; 3 to 6.
+        max_clues: K, spatial anchors that DSC may place. More mark more positions, each at its own cost; 3 to 8.
+        num_predicates: P, soft predicates of SPH. More gate the solver more finely; 8 to 32.
+        num_heads: heads of every attention. More attend to more positions with fewer channels each; 2 to 8.
+        spatial_downsample: R, side of the map that a demonstration is pooled to. Larger keeps positions more exactly,
+            and attention costs R to the fourth power; 4 to 10.
+        context_layers: transformer blocks over the support tokens of all demonstrations. More compare them more
+            deeply; 1 to 4.
+        context_injection: how demonstrations condition the features, by scale and shift ("film") or by
+            "cross_attention"; the solver attends to them in any case.
+        solver_attention: cells attend to each other in every solver step; false leaves the pure ConvGRU, which is
+            faster and sees only its surroundings.
+        use_context: encode the demonstrations. False answers from the test input alone, for ablations.
+        use_dsc: find clues (dynamic saliency controller). False saves time, for ablations.
+        use_msre: encode cells relative to the clues (multi-scale relative encoding); needs use_dsc.
+        use_lcr: count colours and what becomes of them (latent counting registers). False is for ablations.
+        use_sph: gate the solver by predicates (symbolic predicate heads). False is for ablations.
+        use_steering: cells attend to the positions of the test input that the context suggests; needs use_context.
+        use_hyperlora: adapt the solver's weights to each task by low-rank changes predicted from the context; needs
+            use_context.
+        hyperlora_rank: rank of these changes. Higher allows richer changes with as many more parameters; 4 to 16.
+        hyperlora_scaling: factor of these changes. Higher lets them grow faster towards the limit; 0.5 to 2.
+        hyperlora_dropout: share of the context's channels dropped before they are predicted. Higher regularises more;
+            0 to 0.1.
+        hyperlora_init_scale: initial size of one of their two factors; the other starts at zero. Higher lets them grow
+            faster at first, 0.01 has next to no effect; about 0.1.
+        hyperlora_max_norm: limit of the Frobenius norm of a change. Higher allows stronger changes, which may collapse
+            training; 0.5 to 2.
+        predicate_temperature: divides the predicates' logits. Higher makes them softer; 0.5 to 2.
+        stop_bias: initial logit of DSC's stop head. Higher starts with fewer clues; -2 to 0, at -2.5 it barely learns.
     """
 
     hidden_dim: Count = 256
@@ -75,16 +91,40 @@ class TrainingConfig:
     """Optimisation and losses.
 
     Attributes:
-        batch_size: queries of one forward pass, over all processes.
-        grad_accumulation_steps: forward passes an optimiser step.
-        hyperlora_lr_multiplier: learning rate of HyperLoRA over that of the rest.
-        warmup_fraction: of all steps, for "onecycle".
-        gradient_clip: largest gradient norm.
-        focal_alpha: weight of cells that are not background; background gets 1 - alpha.
-        deep_supervision_weight: of the mean loss of the earlier solver steps.
-        far_outside_weight: of cells past the ring around the target.
-        min_clues, clue_cost: the two sides of the sparsity loss.
-        ema_decay: of averaged weights, which validation and solving then use; null for none.
+        max_epochs: epochs of `data.samples_per_task` queries for each task. More train longer; 100 is a check, 1000 a
+            full run.
+        batch_size: queries of one forward pass, over all processes. More need more memory; 4 to 96.
+        grad_accumulation_steps: forward passes of one optimiser step. More average noise as a larger batch would, for
+            as much more time; 1 to 8.
+        learning_rate: highest learning rate of AdamW. Higher learns faster until the loss explodes; 1e-4 to 2e-3, less
+            for wider models.
+        hyperlora_lr_multiplier: learning rate of HyperLoRA as a multiple of `learning_rate`. Higher adapts to tasks
+            sooner and may drive the changes to their limit; 1 to 10.
+        weight_decay: weight decay of AdamW. Higher keeps weights smaller; 0 to 0.1.
+        gradient_clip: largest gradient norm of a step. Lower tames outliers and slows learning; 0.5 to 5.
+        scheduler: learning rate over time: "onecycle" warms up and then falls to zero, "cosine" falls from the start,
+            "constant" stays.
+        warmup_fraction: share of all steps in which "onecycle" rises. Higher starts more gently; 0.05 to 0.3.
+        loss_mode: loss of the answer's cells. "cross_entropy" weights all cells alike, "focal" lowers the weight of
+            easy cells and of background, "stablemax" replaces softmax, the others combine them.
+        focal_alpha: in the focal modes, weight of cells that are not background; background gets 1 - alpha. Higher
+            counters background collapse; 0.5 to 0.75.
+        focal_gamma: in the focal modes, exponent that lowers the weight of easy cells. Higher concentrates on hard
+            cells; 0 to 3, usually 2.
+        deep_supervision_weight: weight of the mean loss of the earlier solver steps. Higher makes early answers better
+            and guards against later steps that are worse; 0.2 to 1.
+        far_outside_weight: weight of cells past the ring around the target. Higher teaches the size of answers better
+            and takes weight from their content; 0.05 to 0.5.
+        lambda_entropy: weight of the entropy of DSC's attention. Higher makes clues sharper; 0.01 to 0.1.
+        lambda_sparsity: weight of the loss on the number of clues. Higher holds it closer to `min_clues`; 0.01 to 0.1.
+        lambda_predicate: weight of the correlation between predicates. Higher makes them more different; 0.01 to 0.1.
+        lambda_centroid_diversity: weight of the closeness of clues. Higher drives them further apart; 0.05 to 0.5.
+        min_clues: expected number of clues below which the sparsity loss grows. Higher uses more clues; 1 to
+            `model.max_clues`, usually 2.5.
+        clue_cost: cost of each expected clue in the sparsity loss. Higher uses fewer clues; 0.01 to 0.1.
+        ema_decay: decay of the exponential average of the weights, which validation and solving then use; null for
+            none. Higher averages over more steps; 0.99 to 0.9999.
+        seed: seed of the initial weights, queries and augmentation.
     """
 
     max_epochs: Count = 1000
@@ -113,13 +153,16 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Views of training samples.
+    """Augmentation of training queries.
 
     Attributes:
-        dihedral: turn and reflect.
-        color_permutation: rename the colours, colour 0 kept.
-        color_permutation_prob: share of samples that it is done to.
-        permute_background_prob: share of those samples in which colour 0 is renamed too.
+        dihedral: rotate and reflect each query by a random one of the 8 symmetries of a square. True gives more variety
+            and takes longer to learn.
+        color_permutation: permute the colours of a query, except colour 0. True keeps rules from being tied to colours.
+        color_permutation_prob: share of queries whose colours are permuted. Higher leaves fewer colours to memorise;
+            0.5 to 1.
+        permute_background_prob: share of these queries in which colour 0 is permuted too. Higher makes background
+            harder to recognise; 0 to 0.3.
     """
 
     dihedral: bool = True
@@ -130,16 +173,23 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is trained and validated on.
+    """Data to train and validate on.
 
     Attributes:
-        train: data spec of a training set.
-        held_out_fraction: of its tasks, kept for validation; which ones depends on their ids alone.
-        max_side: train only on tasks whose grids are no longer or wider; held-out tasks are not chosen by it.
-        samples_per_task: augmented queries of each task an epoch.
-        cache_samples: draw them once and use the same in every epoch.
-        max_demonstrations: most pairs shown, in training and in solving.
-        vary_demonstrations: show a random number of them in training.
+        train: data spec of a training set, such as arc1:train or dir:FOLDER.
+        held_out_fraction: share of its tasks that are held out for validation, chosen by a hash of their ids alone.
+            Higher validates more reliably and trains on less; 0.05 to 0.2.
+        max_side: train only on tasks whose grids have no longer side; held-out tasks may be larger. Higher trains on
+            more tasks and takes longer; 10 to 30.
+        samples_per_task: augmented queries of each task in an epoch. Higher makes epochs longer and their batches more
+            uniform in size; 1 to 20.
+        cache_samples: draw the queries once and repeat them in every epoch. True loses variety unless samples_per_task
+            is about 500.
+        max_demonstrations: N, the most demonstrations shown, in training and in solving. More inform better and cost
+            memory; 3 to 5.
+        vary_demonstrations: show a random number of demonstrations in half of the training queries. True learns to do
+            with fewer, false trains as is solved.
+        augmentation: augmentation of training queries.
     """
 
     train: str = "arc1:train"
@@ -154,14 +204,16 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """When to validate, save and log.
+    """Intervals of validation, saving and logging.
 
     Attributes:
-        every_epochs: validate and save after this many epochs.
-        train_tasks: how many training tasks to score beside the held-out ones.
-        keep_last: checkpoints to keep beside the best.
-        log_every_steps: training metrics.
-        save_every_steps: further saves; 0 for none.
+        every_epochs: epochs between validations, each of which saves a checkpoint. Higher saves time and notices
+            collapse later; 5 to 20.
+        train_tasks: training tasks to score beside the held-out ones. More measure better and take longer; 20 to 100.
+        keep_last: newest checkpoints to keep beside the best. More take more disk space; 1 to 5.
+        log_every_steps: optimiser steps between lines of training metrics. Higher writes less; 1 to 50.
+        save_every_steps: optimiser steps between further checkpoints; 0 for none. Higher loses more when a run is
+            killed; 0 or 100 to 1000.
     """
 
     every_epochs: Count = 10
@@ -176,8 +228,9 @@ class LooConfig:
     """Leave-one-out training: the other demonstrations must predict one of them.
 
     Attributes:
-        loss_weight: of the loss on left-out demonstrations.
-        min_pairs_for_loo: queries that show fewer are skipped.
+        enabled: train on left-out demonstrations too. True takes about twice as long a step.
+        loss_weight: weight of their task loss. Higher values generalisation over fitting the queries; 0.1 to 1.
+        min_pairs_for_loo: queries that show fewer demonstrations are skipped. Higher skips more; 2 or 3.
     """
 
     enabled: bool = False
@@ -187,11 +240,13 @@ class LooConfig:
 
 @dataclass(frozen=True)
 class EquivarianceConfig:
-    """Equivariance training: HyperLoRA's changes and the answers agree between a task and its turned copies.
+    """Equivariance training: a task and its rotated or reflected copies should get the same weight changes and answers.
 
     Attributes:
-        loss_weight: of the disagreement.
-        num_augmentations: turned copies whose changes are compared; the answers of one are.
+        enabled: train on agreement with transformed copies too; needs `model.use_hyperlora`. True takes longer a step.
+        loss_weight: weight of the disagreement. Higher regularises more and may dominate the task loss; 0.05 to 0.2.
+        num_augmentations: transformed copies of each query, of which the answer of the first is compared and the weight
+            changes of all. More average better and take longer; 1 to 7, usually 4.
     """
 
     enabled: bool = False
@@ -201,11 +256,11 @@ class EquivarianceConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How answers are read off.
+    """Reading of answers from the solver's steps.
 
     Attributes:
-        use_best_step_selection: take the solver step of lowest mean entropy, not the last. Training and its metrics
-            always take the last.
+        use_best_step_selection: answer with the solver step of lowest mean entropy, not with the last. Training and its
+            metrics always take the last.
     """
 
     use_best_step_selection: bool = False
@@ -213,7 +268,18 @@ class InferenceConfig:
 
 @dataclass(frozen=True)
 class RlanConfig:
-    """The whole."""
+    """The config of a training run, stored in its checkpoints.
+
+    Attributes:
+        model: sizes and parts of the network.
+        training: optimisation and losses.
+        data: training and held-out tasks.
+        loo_training: leave-one-out training.
+        equivariance_training: equivariance training.
+        inference: reading of answers.
+        device: device and precision.
+        validation: intervals of validation, saving and logging.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -226,7 +292,7 @@ class RlanConfig:
 
     @property
     def precision(self) -> Precision:
-        """Of autocast on a GPU."""
+        """Floating-point precision of autocast on a GPU."""
         return self.device.precision
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The training guide's checklist and the validation report's table, for `train --validate-config`."""
+"""Compares a config with the training guide's checklist and the validation report, for `train --validate-config`."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,15 @@ from rlan.config import RlanConfig
 
 @dataclass(frozen=True)
 class Check:
-    """One row: a setting, what it is, what the guide expects, and why it matters where it differs."""
+    """One row of a report.
+
+    Attributes:
+        setting: dotted key, or keys.
+        value: its value in the config.
+        expected: what the guide or the report recommends.
+        ok: whether the value agrees with that.
+        reason: why it matters where it does not.
+    """
 
     setting: str
     value: object
@@ -16,8 +24,8 @@ class Check:
     reason: str
 
 
-def checklist(config: RlanConfig) -> list[Check]:
-    """The guide's rows for a config. A row that is not ok is a warning, not an error."""
+def check_against_guide(config: RlanConfig) -> list[Check]:
+    """Returns the rows of the training guide's checklist. A row that is not ok is a warning, not an error."""
     model, training, data, device = config.model, config.training, config.data, config.device
     alpha_matters = training.loss_mode in ("focal", "focal_stablemax")
     effective = training.batch_size * training.grad_accumulation_steps
@@ -83,15 +91,16 @@ def checklist(config: RlanConfig) -> list[Check]:
     ]  # fmt: skip
 
 
-def validation_report(config: RlanConfig) -> list[Check]:
-    """The validation report's rows, what `stable` is made of. For other recipes they tell what sets them apart."""
-    model, training, loo, turned = config.model, config.training, config.loo_training, config.equivariance_training
-    perms = config.data.augmentation
+def check_stable_recipe(config: RlanConfig) -> list[Check]:
+    """Returns the rows of the validation report. The recipe `stable` meets them all; other recipes differ in some."""
+    model, training, augmentation = config.model, config.training, config.data.augmentation
+    loo, equiv = config.loo_training, config.equivariance_training
     return [
         Check("model.use_hyperlora", model.use_hyperlora, "true", model.use_hyperlora, "no meta-learning"),
         Check("inference.use_best_step_selection", config.inference.use_best_step_selection, "false",
               not config.inference.use_best_step_selection, "matches training, which uses the last step"),
-        Check("model.spatial_downsample", model.spatial_downsample, "8", model.spatial_downsample == 8, "keeps places"),
+        Check("model.spatial_downsample", model.spatial_downsample, "8", model.spatial_downsample == 8,
+              "keeps positions"),
         Check("model.hyperlora_rank", model.hyperlora_rank, "8 to 16", 8 <= model.hyperlora_rank <= 16, "good balance"),
         Check("model.hyperlora_scaling", model.hyperlora_scaling, "1.0", model.hyperlora_scaling == 1.0,
               "watch lora_magnitude_* for growth"),
@@ -104,11 +113,11 @@ def validation_report(config: RlanConfig) -> list[Check]:
               training.hyperlora_lr_multiplier == 10, "HyperLoRA needs faster learning"),
         Check("loo_training.enabled", loo.enabled, "true", loo.enabled, "essential for meta-learning"),
         Check("loo_training.loss_weight", loo.loss_weight, "0.5", loo.loss_weight == 0.5, "balance with the task loss"),
-        Check("loo_training.min_pairs_for_loo", loo.min_pairs_for_loo, "2", loo.min_pairs_for_loo == 2, "least needed"),
-        Check("equivariance_training.enabled", turned.enabled, "true", turned.enabled, "good regulariser"),
-        Check("equivariance_training.loss_weight", turned.loss_weight, "0.1", turned.loss_weight == 0.1,
+        Check("loo_training.min_pairs_for_loo", loo.min_pairs_for_loo, "2", loo.min_pairs_for_loo == 2, "the minimum"),
+        Check("equivariance_training.enabled", equiv.enabled, "true", equiv.enabled, "good regulariser"),
+        Check("equivariance_training.loss_weight", equiv.loss_weight, "0.1", equiv.loss_weight == 0.1,
               "light, does not dominate"),
-        Check("equivariance_training.num_augmentations", turned.num_augmentations, "4", turned.num_augmentations == 4,
+        Check("equivariance_training.num_augmentations", equiv.num_augmentations, "4", equiv.num_augmentations == 4,
               "reasonable"),
-        Check("data.augmentation.dihedral", perms.dihedral, "true", perms.dihedral, "views of one rule"),
+        Check("data.augmentation.dihedral", augmentation.dihedral, "true", augmentation.dihedral, "views of one rule"),
     ]  # fmt: skip

@@ -1,24 +1,25 @@
-"""Warning signs of the training guide, the validation report and RLAN's authors, with their remedies."""
+"""Warning signs in a run's metrics, with their remedies: from the training guide, the validation report and RLAN's
+authors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 Metrics = Mapping[str, float]
 
-_NO_CHANGE = 1e-3  # Frobenius norm of a change of weights whose own norm is about 10
+_NEGLIGIBLE_NORM = 1e-3  # Frobenius norm of a weight change; the weights' own norm is about 10
 
 
 @dataclass
-class Watch:
-    """Watches a run for the signs. Each is given once.
+class HealthMonitor:
+    """Checks the metrics of every validation for warning signs and reports each sign once.
 
     Attributes:
-        best_loss: lowest training loss of a validation so far.
-        best_epoch: when.
-        first_stop_probability: of the untrained stop head; None without DSC.
+        best_loss: lowest running mean of the training loss at any validation so far.
+        best_epoch: epoch of that validation.
+        first_stop_probability: mean stop probability of the untrained stop head; None without DSC.
         solved_any: whether any validation had an exact answer.
-        given: names of the warnings given.
-        hyperlora_max_norm: largest norm of HyperLoRA's changes.
+        given: names of the warnings reported so far.
+        hyperlora_max_norm: limit of the norm of HyperLoRA's weight changes, `model.hyperlora_max_norm`.
     """
 
     best_loss: float = float("inf")
@@ -29,20 +30,21 @@ class Watch:
     hyperlora_max_norm: float = 1.0
 
     def check(self, metrics: Metrics, training: Metrics, epoch: int) -> list[str]:
-        """New warnings.
+        """Returns the warnings that were not reported before.
 
         Args:
-            metrics: of this validation.
-            training: recent means of `task_loss`, `first_step_loss`, `dsc_grad_norm`, and of the meta-learning
-                metrics of what is switched on.
+            metrics: metrics of this validation.
+            training: running means of `task_loss`, `first_step_loss`, `dsc_grad_norm`, and of the metrics of HyperLoRA
+                and the auxiliary losses where they are switched on.
+            epoch: number of epochs trained.
         """
         if training["task_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = training["task_loss"], epoch
         self.solved_any = self.solved_any or metrics["task_accuracy"] > 0
         first, stop = self.first_stop_probability, metrics.get("stop_probability")
-        unmoved = first is not None and stop is not None and abs(stop - first) < 0.01
+        stop_is_unmoved = first is not None and stop is not None and abs(stop - first) < 0.01
         magnitudes = [value for name, value in training.items() if name.startswith("lora_magnitude_")]
-        changes = max(magnitudes, default=1.0) > _NO_CHANGE
+        has_changes = max(magnitudes, default=1.0) > _NEGLIGIBLE_NORM
         signs = {
             "no_exact": (
                 epoch > 50 and not self.solved_any,
@@ -61,7 +63,7 @@ class Watch:
                 "DSC gradient norm below 1e-3: clues do not learn; raise training.lambda_entropy",
             ),
             "stop_unmoved": (
-                epoch > 20 and unmoved,
+                epoch > 20 and stop_is_unmoved,
                 "stop probability has not moved from its start: raise training.lambda_sparsity",
             ),
             "spread": (
@@ -81,7 +83,7 @@ class Watch:
                 "pixel_accuracy above 0.8 with no exact answer: train longer, or raise training.focal_gamma",
             ),
             "lora_gone": (
-                epoch > 5 and not changes,
+                epoch > 5 and not has_changes,
                 "all of HyperLoRA's changes vanish: the context tells it nothing; raise model.hyperlora_init_scale or "
                 "training.hyperlora_lr_multiplier",
             ),
@@ -91,7 +93,7 @@ class Watch:
                 "model.hyperlora_scaling or training.hyperlora_lr_multiplier",
             ),
             "lora_alike": (
-                epoch > 5 and changes and training.get("lora_diversity", 1.0) < 0.01,
+                epoch > 5 and has_changes and training.get("lora_diversity", 1.0) < 0.01,
                 "all tasks get the same change (lora_diversity near 0), which is no meta-learning: switch loo_training "
                 "on, or raise its loss_weight",
             ),
@@ -111,6 +113,6 @@ class Watch:
                 "equivariance_training.loss_weight",
             ),
         }
-        new = [name for name, (holds, _) in signs.items() if holds and name not in self.given]
-        self.given += tuple(new)
-        return [signs[name][1] for name in new]
+        new_signs = [name for name, (holds, _) in signs.items() if holds and name not in self.given]
+        self.given += tuple(new_signs)
+        return [signs[name][1] for name in new_signs]

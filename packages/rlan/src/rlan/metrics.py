@@ -1,4 +1,4 @@
-"""How good answers are, beside answers that need no learning. Every name is explained in the package's README."""
+"""Scores the model's answers and those of baselines that learn nothing. The package's README explains every metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,40 +12,41 @@ from arc_core.grid import Grid, most_common_color
 from arc_core.scoring import cell_accuracy, is_exact
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
-from rlan.data.queries import solving_queries
-from rlan.inference import Diagnostics, Model, answer
+from rlan.data.queries import build_test_queries
+from rlan.inference import Diagnostics, Model, answer_queries
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Tasks, their tensors, and which of them to score.
+class ScoredTasks:
+    """Tasks to score a model on.
 
     Attributes:
-        tasks: with their test outputs, which serve for scoring alone.
-        tensors: the same tasks.
+        tasks: the tasks with their test outputs, which are used for scoring only.
+        tensors: the same tasks without their test outputs, for the model.
     """
 
     tasks: Sequence[Task]
     tensors: TaskTensors
 
     @classmethod
-    def of(cls, tasks: Sequence[Task], device: torch.device) -> "Scored":
-        """The tasks on a device."""
+    def from_tasks(cls, tasks: Sequence[Task], device: torch.device) -> "ScoredTasks":
+        """Puts tasks on a device."""
         return cls(tasks, TaskTensors.from_tasks([task.without_answers() for task in tasks], device))
 
 
-def grid_metrics(tasks: Sequence[Task], answers: Sequence[Grid]) -> dict[str, float]:
-    """Means over tasks (task_accuracy) and test inputs (the others).
+def compute_grid_metrics(tasks: Sequence[Task], answers: Sequence[Grid]) -> dict[str, float]:
+    """Compares answers with test outputs; task_accuracy is a mean over tasks, all others are over test inputs.
 
     Args:
+        tasks: tasks with test outputs.
         answers: one grid for every test input of every task, in order.
     """
-    waiting = iter(answers)
+    remaining = iter(answers)
     exact_by_task, rows = [], []
     for task in tasks:
         exact = []
         for pair in task.test:
-            grid, target = next(waiting), pair.output
+            grid, target = next(remaining), pair.output
             assert target is not None
             exact.append(is_exact(grid, target))
             cells, background = cell_accuracy(grid, target), most_common_color(target)
@@ -68,18 +69,25 @@ def grid_metrics(tasks: Sequence[Task], answers: Sequence[Grid]) -> dict[str, fl
     )
 
 
-def model_metrics(model: Model, scored: Scored, max_demonstrations: int, stablemax: bool) -> dict[str, float]:
-    """`grid_metrics` of the model's answers in the identity view, and what it did inside."""
+def evaluate_model(model: Model, scored: ScoredTasks, max_demonstrations: int, stablemax: bool) -> dict[str, float]:
+    """Answers all test inputs in the identity view and returns `compute_grid_metrics` and the means of `Diagnostics`.
+
+    Args:
+        model: a model in evaluation mode.
+        scored: the tasks.
+        max_demonstrations: the most demonstrations shown with a test input.
+        stablemax: read the logits as stablemax, not softmax.
+    """
     diagnostics = Diagnostics()
-    queries = solving_queries(scored.tensors, range(len(scored.tasks)), max_demonstrations, View())
-    answers = answer(model, scored.tensors, queries, stablemax, diagnostics=diagnostics)
-    return grid_metrics(scored.tasks, [grid for grid, _ in answers]) | diagnostics.means()
+    queries = build_test_queries(scored.tensors, range(len(scored.tasks)), max_demonstrations, View())
+    answers = answer_queries(model, scored.tensors, queries, stablemax, diagnostics=diagnostics)
+    return compute_grid_metrics(scored.tasks, [grid for grid, _ in answers]) | diagnostics.means()
 
 
-def baseline_metrics(tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
-    """The same figures for the identity and for the constant background."""
+def evaluate_baselines(tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
+    """Returns `compute_grid_metrics` of two answers without learning: the input itself, and the constant background."""
     rules = {"identity": identity_answers, "background": background_answers}
     return {
-        name: grid_metrics(tasks, [rule(task, pair.input)[0] for task in tasks for pair in task.test])
+        name: compute_grid_metrics(tasks, [rule(task, pair.input)[0] for task in tasks for pair in task.test])
         for name, rule in rules.items()
     }

@@ -1,4 +1,4 @@
-"""RLAN's training loop."""
+"""Trains RLAN: the loop, its optimiser step, validation and checkpoints."""
 
 import math
 import time
@@ -33,26 +33,31 @@ from rlan.collapse import EXIT_COLLAPSED, CollapseGuard, likely_cause
 from rlan.config import METHOD, RlanConfig, TrainingConfig
 from rlan.data.queries import QuerySampler
 from rlan.data.task_split import Split
-from rlan.health import Watch
-from rlan.losses.auxiliary_losses import meta_losses
-from rlan.losses.objective import Losses, total_loss, training_batch, uses_stablemax
-from rlan.metrics import Scored, model_metrics
-from rlan.model.rlan import Rlan, load_weights
+from rlan.health import HealthMonitor
+from rlan.losses.auxiliary_losses import compute_auxiliary_losses
+from rlan.losses.objective import Losses, build_training_batch, total_loss, uses_stablemax
+from rlan.metrics import ScoredTasks, evaluate_model
+from rlan.model.rlan import Rlan, load_weights, rename_former_parameters
 
 
 def build_model(config: RlanConfig) -> Rlan:
-    """The model with the initial weights of its seed; the global random state is left as it was."""
+    """Builds a model with the initial weights of the config's seed; the global random state stays as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(config.training.seed, "weights", 0))
         return Rlan(config.model)
 
 
 class Trainer:
-    """Everything that one run holds on to. The order of work is in `train`; a checkpoint has all that changes."""
+    """The state of one training run; `train` runs it, `state` and `load` save and restore all that changes."""
 
     def __init__(self, config: RlanConfig, split: Split, run: RunFolder, fabric: Fabric) -> None:
-        """Builds model, optimiser and data on the fabric's device.
+        """Builds the model, the optimiser and the data on the fabric's device.
 
+        Args:
+            config: the run's config.
+            split: training and held-out tasks.
+            run: folder for checkpoints and metrics.
+            fabric: device, precision and processes.
         Raises:
             InputError: the processes cannot share a batch evenly.
         """
@@ -77,29 +82,33 @@ class Trainer:
         self.total_steps = training.max_epochs * self.plan.steps_per_epoch
         self.schedule = make_schedule(self.optimizer, training.scheduler, self.total_steps, training.warmup_fraction)
         self.stablemax = uses_stablemax(training.loss_mode)
-        self.validation = Scored.of(split.held_out, self.fabric.device) if split.held_out else None
+        self.validation = ScoredTasks.from_tasks(split.held_out, self.fabric.device) if split.held_out else None
         order = generator_for(0, "scored training tasks", 0).permutation(len(split.train))
-        chosen = sorted(order[: config.validation.train_tasks].tolist())
-        self.scored_training = Scored.of([split.train[index] for index in chosen], self.fabric.device)
+        scored_indices = sorted(order[: config.validation.train_tasks].tolist())
+        self.scored_training = ScoredTasks.from_tasks(
+            [split.train[index] for index in scored_indices], self.fabric.device
+        )
         self.training_data: tuple[str, ...] = (config.data.train,)
         self.step = 0
         self.best: tuple[float, ...] | None = None
         first_stop = torch.sigmoid(torch.tensor(config.model.stop_bias)).item() if config.model.use_dsc else None
         self.guard = CollapseGuard()
-        self.watch = Watch(first_stop_probability=first_stop, hyperlora_max_norm=config.model.hyperlora_max_norm)
-        self.recent: dict[str, float] = {}
-        self.meta_metrics: dict[str, float] = {}
+        self.health = HealthMonitor(
+            first_stop_probability=first_stop, hyperlora_max_norm=config.model.hyperlora_max_norm
+        )
+        self.recent_means: dict[str, float] = {}
+        self.auxiliary_metrics: dict[str, float] = {}
 
     def state(self) -> Checkpoint:
-        """All that a resumed run needs."""
+        """Returns everything that a resumed run needs, for a checkpoint."""
         return Checkpoint(
             method=METHOD,
             step=self.step,
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            scheduler=_plain(self.schedule.state_dict()),
+            scheduler=_loadable_state(self.schedule.state_dict()),
             ema=self.average.state_dict() if self.average else {},
-            extras={"guard": asdict(self.guard), "watch": asdict(self.watch), "recent": self.recent}
+            extras={"guard": asdict(self.guard), "watch": asdict(self.health), "recent": self.recent_means}
             | {"precision": self.fabric.strategy.precision.state_dict()},
             config=config_to_dict(self.config),
             data_fingerprint=self.split.fingerprint,
@@ -113,34 +122,34 @@ class Trainer:
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.schedule.load_state_dict(dict(checkpoint.scheduler))
         if self.average:
-            self.average.load_state_dict(checkpoint.ema)
+            self.average.load_state_dict(rename_former_parameters(checkpoint.ema))
         extras = cast(dict[str, dict[str, object]], checkpoint.extras)
         self.guard = CollapseGuard(**cast(dict[str, int], extras["guard"]))
-        self.watch = Watch(**extras["watch"])  # type: ignore[arg-type]  # its own asdict
-        self.recent = dict(cast(dict[str, float], extras["recent"]))
+        self.health = HealthMonitor(**extras["watch"])  # type: ignore[arg-type]  # its own asdict
+        self.recent_means = dict(cast(dict[str, float], extras["recent"]))
         self.fabric.strategy.precision.load_state_dict(extras["precision"])
         self.step, self.best, self.training_data = checkpoint.step, checkpoint.best_metric, checkpoint.training_data
 
     def init_from(self, checkpoint: Checkpoint) -> None:
-        """Takes over another run's weights, the averaged ones where it has them, and what they were trained on."""
+        """Starts from another run's weights, averaged where it has averages, and records what they were trained on."""
         load_weights(self.model, checkpoint, averaged=True)
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
         if self.average:
             self.average.load_state_dict(dict(self.model.named_parameters()))
 
     def train(self, progress: Progress) -> TrainingResult:
-        """Trains to the end, a signal, or a collapse; validates, logs and saves on the way."""
-        main = self.fabric.is_global_zero
-        with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
-            clock, clocked = time.perf_counter(), self.step
+        """Trains until the last step, a signal or a collapse; validates, logs and saves on the way."""
+        is_main = self.fabric.is_global_zero
+        with MetricLog(self.run, self.step) if is_main else nullcontext() as log, StopSignals() as signals:
+            rate_time, rate_step = time.perf_counter(), self.step
             while self.step < self.total_steps:
                 losses, grad_norm, dsc_norm = self.training_step()
                 epoch, rest = divmod(self.step, self.plan.steps_per_epoch)
-                validate = (rest == 0 and epoch % self.config.validation.every_epochs == 0) or self._finished
+                validate = (rest == 0 and epoch % self.config.validation.every_epochs == 0) or self._is_last_step
                 if self.step % self.config.validation.log_every_steps == 0 or validate:
                     now = time.perf_counter()
-                    rate = (self.step - clocked) * self.sampler.batch_size / (now - clock)
-                    clock, clocked = now, self.step
+                    rate = (self.step - rate_step) * self.sampler.batch_size / (now - rate_time)
+                    rate_time, rate_step = now, self.step
                     metrics = self._training_metrics(losses, grad_norm, dsc_norm, rate)
                     if log is not None:
                         log.log(self.step, metrics)
@@ -149,7 +158,7 @@ class Trainer:
                     progress.update(self.step)
                 if validate:
                     self._validate(log, progress, epoch)
-                    clock, clocked = time.perf_counter(), self.step
+                    rate_time, rate_step = time.perf_counter(), self.step
                 stop = should_stop(self.fabric, signals)
                 every = self.config.validation.save_every_steps
                 if (stop and not validate) or (every and self.step % every == 0 and not validate):
@@ -163,18 +172,22 @@ class Trainer:
         return TrainingResult(self.step, 0)
 
     @property
-    def _finished(self) -> bool:
+    def _is_last_step(self) -> bool:
         return self.step == self.total_steps
 
     def training_step(self) -> tuple[Losses, Tensor, Tensor]:
-        """One optimiser step: losses of its last forward pass, gradient norm before clipping, that of DSC alone.
+        """Does one optimiser step.
 
+        Returns:
+            losses: losses of the last forward pass.
+            grad_norm: gradient norm before clipping.
+            dsc_grad_norm: gradient norm of DSC alone, nan without DSC.
         Raises:
             RunFailure: the loss is not finite.
         """
         training, fabric = self.config.training, self.fabric
         epoch, rows = self.plan.batch(self.step, fabric.global_rank, fabric.world_size)
-        queries = self.sampler.epoch(epoch).rows(rows)
+        queries = self.sampler.epoch_queries(epoch).select(rows)
         # Drawn for the global batch, so that they are the same whatever the number of processes and parts.
         draws = generator_for(training.seed, "meta", self.step).random((self.sampler.batch_size, NUM_DIHEDRAL))
         draws = draws[fabric.global_rank :: fabric.world_size]
@@ -184,17 +197,17 @@ class Trainer:
         for part in range(parts):
             # Rows of a batch are in order of size, so consecutive ones make the parts with the least padding.
             index = np.array_split(np.arange(len(queries)), parts)[part]
-            share = queries.rows(index).trimmed()
-            inputs, targets = training_batch(self.sampler.tensors, share)
+            share = queries.select(index).trim_padding()
+            inputs, targets = build_training_batch(self.sampler.tensors, share)
             with fabric.no_backward_sync(self.forward, enabled=part < parts - 1):
                 outputs = self.forward(inputs)
-                predicates = self._of_all_processes(outputs.predicates)
-                losses = total_loss(outputs, targets, inputs.live, inputs.query_size, training, predicates)
+                predicates = self._gather_predicates(outputs.predicates)
+                losses = total_loss(outputs, targets, inputs.answer_extent, inputs.query_size, training, predicates)
                 with fabric.autocast():
-                    extra, self.meta_metrics = meta_losses(
+                    auxiliary_loss, self.auxiliary_metrics = compute_auxiliary_losses(
                         self.config, models, self.sampler.tensors, share, outputs, draws[index], is_logged
                     )
-                total = losses.total + extra
+                total = losses.total + auxiliary_loss
                 check_finite(total.item(), self.step + 1, float(self.schedule.get_last_lr()[0]))
                 fabric.backward(total / parts)
         dsc_norm = self._dsc_grad_norm()
@@ -208,44 +221,47 @@ class Trainer:
             self.average.update(self.step)
         self.step += 1
         named = {"task_loss": losses.task, "first_step_loss": losses.first_step, "dsc_grad_norm": dsc_norm}
-        self._remember({name: float(value.item()) for name, value in named.items()} | self.meta_metrics)
+        self._update_recent_means({name: float(value.item()) for name, value in named.items()} | self.auxiliary_metrics)
         assert grad_norm is not None
         return losses, grad_norm, dsc_norm
 
-    def _of_all_processes(self, predicates: Tensor | None) -> Tensor | None:
-        """The predicates of the whole batch, whose correlation is no mean over processes."""
+    def _gather_predicates(self, predicates: Tensor | None) -> Tensor | None:
+        """Gathers the predicates of all processes, since their correlation is not a mean over processes."""
         if predicates is None or self.fabric.world_size == 1:
             return predicates
         return cast(Tensor, self.fabric.all_gather(predicates, sync_grads=True)).flatten(0, 1)
 
-    def _remember(self, values: Mapping[str, float]) -> None:
-        """Running means over about 100 steps, for warnings that one batch is too little evidence for."""
-        for name, now in values.items():
-            self.recent[name] = now if name not in self.recent else 0.99 * self.recent[name] + 0.01 * now
-        self.recent.setdefault("start_loss", self.recent["task_loss"])
+    def _update_recent_means(self, values: Mapping[str, float]) -> None:
+        """Updates running means over about 100 steps, for warnings for which one batch is too little evidence."""
+        for name, value in values.items():
+            mean = self.recent_means.get(name)
+            self.recent_means[name] = value if mean is None else 0.99 * mean + 0.01 * value
+        self.recent_means.setdefault("start_loss", self.recent_means["task_loss"])
 
     def _dsc_grad_norm(self) -> Tensor:
+        """Returns the gradient norm of DSC's parameters; nan without DSC."""
         if self.model.saliency is None:
             return torch.tensor(math.nan, device=self.fabric.device)
         grads = [p.grad for p in self.model.saliency.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(grads)
 
     def _training_metrics(self, losses: Losses, grad_norm: Tensor, dsc_norm: Tensor, rate: float) -> dict[str, float]:
+        """Returns the metrics to log, means over processes; `rate` is in samples per second."""
         named = {
             "total_loss": losses.total,
             "focal_loss": losses.task,
             "first_step_loss": losses.first_step,
-            "deep_supervision_loss": losses.supervision,
+            "deep_supervision_loss": losses.deep_supervision,
             "entropy_loss": losses.entropy,
             "sparsity_loss": losses.sparsity,
-            "centroid_diversity_loss": losses.diversity,
+            "centroid_diversity_loss": losses.centroid_diversity,
             "predicate_loss": losses.predicate,
             "grad_norm": grad_norm,
             "dsc_grad_norm": dsc_norm,
         }
         means = self.fabric.all_reduce(torch.stack([value.detach().float() for value in named.values()]))
         metrics = {f"train/{name}": value for name, value in zip(named, cast(Tensor, means).tolist(), strict=True)}
-        metrics |= {f"train/{name}": value for name, value in self.meta_metrics.items()}
+        metrics |= {f"train/{name}": value for name, value in self.auxiliary_metrics.items()}
         metrics["train/lr"] = float(self.schedule.get_last_lr()[0])
         metrics["train/epoch"] = self.step / self.plan.steps_per_epoch
         metrics[f"{TIMING_PREFIX}samples_per_second"] = rate
@@ -253,20 +269,21 @@ class Trainer:
             metrics[f"{TIMING_PREFIX}peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         return metrics
 
-    def score(self, scored: Scored) -> dict[str, float]:
-        """Metrics of the model as it would be used: averaged weights if there are any, no gradients."""
+    def score(self, scored: ScoredTasks) -> dict[str, float]:
+        """Scores the model as it would be used: in evaluation mode, with the averaged weights if there are any."""
         self.model.eval()
         try:
             limit = self.config.data.max_demonstrations
             with self.fabric.autocast():
                 if self.average is None:
-                    return model_metrics(self.model, scored, limit, self.stablemax)
+                    return evaluate_model(self.model, scored, limit, self.stablemax)
                 with self.average.average_parameters():
-                    return model_metrics(self.model, scored, limit, self.stablemax)
+                    return evaluate_model(self.model, scored, limit, self.stablemax)
         finally:
             self.model.train()
 
     def _validate(self, log: MetricLog | None, progress: Progress, epoch: int) -> None:
+        """Scores the model, logs the metrics, saves a checkpoint, and prints warnings of collapse and bad health."""
         train = self.score(self.scored_training)
         held_out = self.score(self.validation) if self.validation else train
         metrics = {f"train/{name}": value for name, value in train.items()}
@@ -279,7 +296,7 @@ class Trainer:
         if is_best:
             self.best = rank
         warning = self.guard.check(held_out, epoch)
-        signs = self.watch.check(held_out, self.recent, epoch)
+        signs = self.health.check(held_out, self.recent_means, epoch)
         self._save(is_best)
         shown = "  ".join(
             f"{name} task {m['task_accuracy']:.3f} pixel {m['pixel_accuracy']:.3f} non-bg {m['non_bg_accuracy']:.3f}"
@@ -295,7 +312,8 @@ class Trainer:
         self.fabric.barrier()
 
     def _collapse_message(self) -> str:
-        rose = self.recent["task_loss"] > self.recent["start_loss"]
+        """Returns the message of a run that ends in collapse, with its likely cause."""
+        rose = self.recent_means["task_loss"] > self.recent_means["start_loss"]
         views = self.config.data.augmentation
         last = self.score(self.validation or self.scored_training)
         cause = likely_cause(last, self.config.training.focal_alpha, views.color_permutation, rose)
@@ -303,22 +321,22 @@ class Trainer:
 
 
 def _parameter_groups(model: Rlan, training: TrainingConfig) -> list[dict[str, object]]:
-    """HyperLoRA's parameters learn at a multiple of the rate of the rest."""
-    adapting = list(model.hyperlora.parameters()) if model.hyperlora is not None else []
-    chosen = {id(parameter) for parameter in adapting}
-    groups: list[dict[str, object]] = [{"params": [p for p in model.parameters() if id(p) not in chosen]}]
-    if adapting:
-        groups.append({"params": adapting, "lr": training.learning_rate * training.hyperlora_lr_multiplier})
+    """Returns the optimiser's parameter groups: HyperLoRA's learning rate is a multiple of that of the rest."""
+    hyperlora = list(model.hyperlora.parameters()) if model.hyperlora is not None else []
+    hyperlora_ids = {id(parameter) for parameter in hyperlora}
+    groups: list[dict[str, object]] = [{"params": [p for p in model.parameters() if id(p) not in hyperlora_ids]}]
+    if hyperlora:
+        groups.append({"params": hyperlora, "lr": training.learning_rate * training.hyperlora_lr_multiplier})
     return groups
 
 
-def _plain(state: Mapping[str, object]) -> dict[str, object]:
-    """Scheduler state without what `weights_only` loading refuses; OneCycleLR keeps a function's name."""
+def _loadable_state(state: Mapping[str, object]) -> dict[str, object]:
+    """Drops from a scheduler's state what `weights_only` loading refuses; OneCycleLR stores a function."""
     return {key: value for key, value in state.items() if isinstance(value, int | float | str | bool | list | None)}
 
 
 def out_of_memory_advice(config: RlanConfig) -> RunFailure:
-    """What to do when a batch does not fit."""
+    """Returns the error to raise when a batch does not fit in memory, with the keys to change."""
     training = config.training
     return RunFailure(
         f"the device ran out of memory; halve training.batch_size (it is {training.batch_size}) and double "

@@ -1,1 +1,1 @@
-"""From tasks to batches: queries, their demonstrations, and the held-out split."""
+"""Turns tasks into batches: queries with their demonstrations, and the split into training and held-out tasks."""

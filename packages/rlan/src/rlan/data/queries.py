@@ -1,7 +1,7 @@
-"""Queries, the canvases they are answered on, and the inputs that training and solving both build here.
+"""Queries and the tensors that the model reads for them. Training, validation and solving all build their inputs here.
 
-B batch, N demonstrations, S canvas side. A query is a pair of a task whose output is asked for, the pairs shown
-with it, and a view.
+A query is a pair of a task whose output is asked for, the demonstrations shown with it, and a view (a dihedral element
+and a colour permutation). B batch, N demonstrations, S canvas side.
 """
 
 from collections.abc import Sequence
@@ -26,20 +26,21 @@ NO_PAIR = -1
 
 
 class Inputs(NamedTuple):
-    """What the model reads.
+    """A batch of queries as the model reads them.
 
     Attributes:
         query: (B, S, S) uint8 test input.
-        query_size: (B, 2) int64 its height and width.
-        live: (B, 2) int64 extent in which the answer is sought, a ring of outside cells included.
-        demos: (B, N, 2, S, S) uint8 inputs and outputs shown.
-        demo_sizes: (B, N, 2, 2) int64.
-        demo_mask: (B, N) bool.
+        query_size: (B, 2) int64 height and width of the test input.
+        answer_extent: (B, 2) int64 height and width of the area in which the answer is sought, one ring of outside
+            cells included.
+        demos: (B, N, 2, S, S) uint8 inputs and outputs of the demonstrations.
+        demo_sizes: (B, N, 2, 2) int64 heights and widths of these grids.
+        demo_mask: (B, N) bool, false for padding.
     """
 
     query: Tensor
     query_size: Tensor
-    live: Tensor
+    answer_extent: Tensor
     demos: Tensor
     demo_sizes: Tensor
     demo_mask: Tensor
@@ -47,72 +48,88 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Queries:
-    """Queries as numbers into a TaskTensors, all arrays with B rows.
+    """A batch of queries as indices into a TaskTensors; every array has B rows.
 
     Attributes:
-        pairs: (B,) the pair whose output is asked for.
-        demos: (B, N) the pairs shown, NO_PAIR for none; at least one a row.
-        elements: (B,) dihedral elements.
-        colors: (B, 10) uint8 colour tables.
-        live: (B, 2) extent of the answer's canvas, already turned.
+        pairs: (B,) index of the pair whose output is asked for.
+        demos: (B, N) indices of the pairs shown, at least one a row; NO_PAIR is padding.
+        elements: (B,) dihedral elements, 0..7.
+        colors: (B, 10) uint8 colour permutations: new colour of each old one.
+        answer_extent: (B, 2) area in which the answer is sought, in the orientation of the view.
     """
 
     pairs: Ints
     demos: Ints
     elements: Ints
     colors: npt.NDArray[np.uint8]
-    live: Ints
+    answer_extent: Ints
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def rows(self, index: npt.NDArray[np.int64]) -> "Queries":
-        """Some of them."""
-        return Queries(self.pairs[index], self.demos[index], self.elements[index], self.colors[index], self.live[index])
+    def select(self, rows: npt.NDArray[np.int64]) -> "Queries":
+        """Returns the queries of some rows, in their order."""
+        return Queries(
+            self.pairs[rows], self.demos[rows], self.elements[rows], self.colors[rows], self.answer_extent[rows]
+        )
 
-    def grown(self) -> "Queries":
-        """The same on larger canvases."""
-        return replace(self, live=grow_extent(self.live))
+    def grow_canvases(self) -> "Queries":
+        """Returns the same queries with half as much again of answer extent, for answers that may be cut off."""
+        return replace(self, answer_extent=grow_extent(self.answer_extent))
 
-    def trimmed(self) -> "Queries":
-        """The same without the last columns of demonstrations that no query has."""
+    def trim_padding(self) -> "Queries":
+        """Returns the same queries without the columns of demonstrations that are padding in every row."""
         shown = (self.demos >= 0).any(axis=0)
         return replace(self, demos=self.demos[:, : max(1, int(shown.sum()))])
 
-    def costs(self, tensors: TaskTensors) -> Ints:
-        """(B,) sort keys: by canvas, then by number of demonstrations, so that batches have little padding."""
-        keys: Ints = self.canvases(tensors) * (self.demos.shape[1] + 1) + (self.demos >= 0).sum(axis=1)
+    def sort_keys(self, tensors: TaskTensors) -> Ints:
+        """Returns (B,) keys by canvas side, then by number of demonstrations: sorted batches have little padding."""
+        keys: Ints = self.canvas_sides(tensors) * (self.demos.shape[1] + 1) + (self.demos >= 0).sum(axis=1)
         return keys
 
-    def canvases(self, tensors: TaskTensors) -> Ints:
-        """(B,) the canvas side that holds everything a query needs."""
+    def canvas_sides(self, tensors: TaskTensors) -> Ints:
+        """Returns (B,) the side of the smallest canvas that holds all grids and the answer extent of each query."""
         shown = np.stack([2 * self.demos, 2 * self.demos + 1], axis=-1)  # (B, N, 2)
         sides = tensors.grid_sizes[np.maximum(shown, 0)].max(axis=-1) * (shown >= 0)
-        longest = np.maximum(self.live.max(axis=1), sides.max(axis=(1, 2), initial=1))
+        longest = np.maximum(self.answer_extent.max(axis=1), sides.max(axis=(1, 2), initial=1))
         longest = np.maximum(longest, tensors.grid_sizes[2 * self.pairs].max(axis=1))
-        canvases: Ints = _CANVAS[longest]
-        return canvases
+        canvas_sides: Ints = _CANVAS_SIDES[longest]
+        return canvas_sides
 
 
-_CANVAS = np.array([0, *(canvas_for(side) for side in range(1, MAX_SIDE + 1))], dtype=np.int64)
+_CANVAS_SIDES = np.array([0, *(canvas_for(side) for side in range(1, MAX_SIDE + 1))], dtype=np.int64)
 
 
 def training_extents(tensors: TaskTensors, pairs: Ints, demos: Ints, elements: Ints) -> Ints:
-    """(B, 2) turned extents that hold the answers too: where one does not fit with its ring, the extent grows as it
-    would when solving."""
-    live = transform_extents(answer_extents(tensors, pairs, demos), elements)
+    """Returns answer extents that hold the true answers and their ring; they grow in the same steps as when solving.
+
+    Args:
+        tensors: tasks with all answers.
+        pairs: (B,) pairs whose output is asked for.
+        demos: (B, N) pairs shown, NO_PAIR for padding.
+        elements: (B,) dihedral elements.
+    Returns:
+        (B, 2) int64, in the orientation of the view.
+    """
+    answer_extent = transform_extents(answer_extents(tensors, pairs, demos), elements)
     targets = transform_extents(tensors.grid_sizes[2 * pairs + 1], elements)
-    small = np.any((targets + 1 > live) & (live < MAX_SIDE), axis=1)
-    while small.any():
-        live = np.where(small[:, None], grow_extent(live), live)
-        small = np.any((targets + 1 > live) & (live < MAX_SIDE), axis=1)
-    return live
+    too_small = np.any((targets + 1 > answer_extent) & (answer_extent < MAX_SIDE), axis=1)
+    while too_small.any():
+        answer_extent = np.where(too_small[:, None], grow_extent(answer_extent), answer_extent)
+        too_small = np.any((targets + 1 > answer_extent) & (answer_extent < MAX_SIDE), axis=1)
+    return answer_extent
 
 
 def build_inputs(tensors: TaskTensors, queries: Queries, side: int) -> Inputs:
-    """The inputs of queries on canvases of one side; training, validation and solving all come here."""
+    """Returns the inputs of queries on canvases of one side.
+
+    Args:
+        tensors: the tasks that the queries index.
+        queries: B queries.
+        side: S, at least the largest of the queries' `canvas_sides`.
+    """
     device = tensors.rows.device
-    batch, number = queries.demos.shape
+    batch, num_demos = queries.demos.shape
     shown = np.stack([2 * queries.demos, 2 * queries.demos + 1], axis=-1).reshape(batch, -1)
     grids = np.concatenate([2 * queries.pairs[:, None], np.where(shown >= 0, shown, NO_GRID)], axis=1)  # (B, 1 + 2N)
     width = grids.shape[1]
@@ -126,15 +143,24 @@ def build_inputs(tensors: TaskTensors, queries: Queries, side: int) -> Inputs:
     return Inputs(
         canvas[:, 0],
         sizes[:, 0],
-        torch.from_numpy(queries.live).to(device),
-        canvas[:, 1:].reshape(batch, number, 2, side, side),
-        sizes[:, 1:].reshape(batch, number, 2, 2),
+        torch.from_numpy(queries.answer_extent).to(device),
+        canvas[:, 1:].reshape(batch, num_demos, 2, side, side),
+        sizes[:, 1:].reshape(batch, num_demos, 2, 2),
         torch.from_numpy(queries.demos >= 0).to(device),
     )
 
 
 def build_targets(tensors: TaskTensors, queries: Queries, side: int) -> tuple[Tensor, Tensor]:
-    """(B, S, S) uint8 outputs of the queries, OUTSIDE past them, and their (B, 2) sizes; for trainers alone."""
+    """Returns the true answers of queries; for training and scoring only.
+
+    Args:
+        tensors: tasks with all answers.
+        queries: B queries.
+        side: S, at least the largest of the queries' `canvas_sides`.
+    Returns:
+        cells: (B, S, S) uint8, OUTSIDE past the answer.
+        sizes: (B, 2) int64 heights and widths.
+    """
     device = tensors.rows.device
     return tensors.gather(
         torch.from_numpy(2 * queries.pairs + 1).to(device),
@@ -144,8 +170,15 @@ def build_targets(tensors: TaskTensors, queries: Queries, side: int) -> tuple[Te
     )
 
 
-def solving_queries(tensors: TaskTensors, tasks: Sequence[int], max_demonstrations: int, view: View) -> Queries:
-    """Every test input of some tasks with the first demonstrations, in one view, in order."""
+def build_test_queries(tensors: TaskTensors, tasks: Sequence[int], max_demonstrations: int, view: View) -> Queries:
+    """Returns one query for every test input of some tasks, in order, with the first demonstrations.
+
+    Args:
+        tensors: tasks, with or without test outputs.
+        tasks: indices of the tasks to answer.
+        max_demonstrations: N, the number of demonstrations shown where a task has as many.
+        view: the view of all queries.
+    """
     pairs, demos = [], []
     for task in tasks:
         first, end = int(tensors.first_pair[task]), int(tensors.first_pair[task + 1])
@@ -155,21 +188,23 @@ def solving_queries(tensors: TaskTensors, tasks: Sequence[int], max_demonstratio
         for pair in range(first + count, end):
             pairs.append(pair)
             demos.append(shown)
-    asked, shown_with = np.array(pairs, dtype=np.int64), np.array(demos, dtype=np.int64)
+    pair_indices, demo_indices = np.array(pairs, dtype=np.int64), np.array(demos, dtype=np.int64)
     elements = np.full(len(pairs), view.dihedral, dtype=np.int64)
-    live = transform_extents(answer_extents(tensors, asked, shown_with), elements)
-    return Queries(asked, shown_with, elements, np.tile(np.array(view.colors, dtype=np.uint8), (len(pairs), 1)), live)
+    colors = np.tile(np.array(view.colors, dtype=np.uint8), (len(pairs), 1))
+    answer_extent = transform_extents(answer_extents(tensors, pair_indices, demo_indices), elements)
+    return Queries(pair_indices, demo_indices, elements, colors, answer_extent)
 
 
 @dataclass(frozen=True)
 class QuerySampler:
-    """Training queries as a pure function of (seed, epoch): any pair of a task can be asked, the others shown.
+    """Draws training queries as a pure function of (seed, epoch): any pair of a task may be the query, the others are
+    its demonstrations.
 
     Attributes:
         tensors: training tasks with all answers.
-        data: how many and which views.
-        batch_size: queries of a global batch.
-        seed: the run's.
+        data: number of queries and of demonstrations, and the augmentation.
+        batch_size: queries of one optimiser step, over all processes.
+        seed: seed of the run.
     """
 
     tensors: TaskTensors
@@ -178,43 +213,47 @@ class QuerySampler:
     seed: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_epoch", lru_cache(maxsize=2)(self._draw))
+        object.__setattr__(self, "_epoch", lru_cache(maxsize=2)(self._draw_epoch))
 
     @property
     def plan(self) -> BatchPlan:
-        """Which of an epoch's queries make each batch."""
+        """Plan that assigns the queries of an epoch to batches."""
         count = len(self.tensors.num_train) * self.data.samples_per_task
-        return BatchPlan(lambda epoch: self.epoch(epoch).costs(self.tensors), count, self.batch_size, self.seed)
+        return BatchPlan(
+            lambda epoch: self.epoch_queries(epoch).sort_keys(self.tensors), count, self.batch_size, self.seed
+        )
 
-    def epoch(self, epoch: int) -> Queries:
-        """All queries of an epoch, `samples_per_task` of each task; the same in every epoch when cached."""
+    def epoch_queries(self, epoch: int) -> Queries:
+        """Returns all queries of an epoch, `samples_per_task` for each task; every epoch has the same when cached."""
         queries: Queries = self._epoch(0 if self.data.cache_samples else epoch)  # type: ignore[attr-defined]  # above
         return queries
 
-    def _draw(self, epoch: int) -> Queries:
+    def _draw_epoch(self, epoch: int) -> Queries:
         rng = generator_for(self.seed, "queries", epoch)
         tasks = np.repeat(np.arange(len(self.tensors.num_train)), self.data.samples_per_task)
         first = self.tensors.first_pair[tasks]
         counts = self.tensors.first_pair[tasks + 1] - first
-        # A random order of each task's pairs: the first is asked, those after it are shown.
+        # A random order of each task's pairs: the first is the query, those after it its demonstrations.
         keys = rng.random((len(tasks), int(counts.max())))
         keys[np.arange(keys.shape[1]) >= counts[:, None]] = 2.0
         order = np.argsort(keys, axis=1)
-        most = np.minimum(counts - 1, self.data.max_demonstrations)
-        shown = most
-        if self.data.vary_demonstrations:  # half of the queries show all they may, the others any number from one
-            shown = np.where(rng.random(len(tasks)) < 0.5, most, rng.integers(1, most, endpoint=True))
+        max_shown = np.minimum(counts - 1, self.data.max_demonstrations)
+        shown = max_shown
+        if self.data.vary_demonstrations:  # half of the queries show all, the others any number
+            shown = np.where(rng.random(len(tasks)) < 0.5, max_shown, rng.integers(1, max_shown, endpoint=True))
         width = min(self.data.max_demonstrations, order.shape[1] - 1)
         demos = np.where(np.arange(width) < shown[:, None], first[:, None] + order[:, 1 : 1 + width], NO_PAIR)
         pairs = first + order[:, 0]
-        elements, colors = self._views(rng, len(tasks))
+        elements, colors = self._draw_views(rng, len(tasks))
         return Queries(pairs, demos, elements, colors, training_extents(self.tensors, pairs, demos, elements))
 
-    def _views(self, rng: np.random.Generator, count: int) -> tuple[Ints, npt.NDArray[np.uint8]]:
-        views = self.data.augmentation
-        elements = rng.integers(NUM_DIHEDRAL, size=count) * int(views.dihedral)
-        fixed = random_color_tables(rng, count)
-        free = random_color_tables(rng, count, fix_background=False)
-        tables = np.where(rng.random((count, 1)) < views.permute_background_prob, free, fixed)
-        renamed = rng.random((count, 1)) < views.color_permutation_prob * views.color_permutation
-        return elements, np.where(renamed, tables, np.arange(NUM_COLORS, dtype=np.uint8))
+    def _draw_views(self, rng: np.random.Generator, count: int) -> tuple[Ints, npt.NDArray[np.uint8]]:
+        """Returns (count,) dihedral elements and (count, 10) colour permutations."""
+        augmentation = self.data.augmentation
+        elements = rng.integers(NUM_DIHEDRAL, size=count) * int(augmentation.dihedral)
+        with_fixed_background = random_color_tables(rng, count)
+        with_any_background = random_color_tables(rng, count, fix_background=False)
+        permutes_background = rng.random((count, 1)) < augmentation.permute_background_prob
+        tables = np.where(permutes_background, with_any_background, with_fixed_background)
+        is_permuted = rng.random((count, 1)) < augmentation.color_permutation_prob * augmentation.color_permutation
+        return elements, np.where(is_permuted, tables, np.arange(NUM_COLORS, dtype=np.uint8))

@@ -1,4 +1,4 @@
-"""Training tasks, and the ones held out of them."""
+"""Splits a training set into tasks to train on and tasks held out for validation."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,24 @@ from rlan.config import DataConfig
 
 @dataclass(frozen=True)
 class Split:
-    """Training tasks, and those held out for validation."""
+    """A split of a training set.
+
+    Attributes:
+        train: tasks to train on.
+        held_out: tasks for validation only.
+    """
 
     train: list[Task]
     held_out: list[Task]
 
     @property
     def fingerprint(self) -> str:
-        """Of the training tasks."""
+        """Fingerprint of the training tasks, which a resumed run must share."""
         return fingerprint(self.train)
 
 
 def split_tasks(data: DataConfig) -> Split:
-    """Loads a training set and holds a part out, by a hash of the ids alone: the same ones whatever the seed.
+    """Loads a training set and holds a part out, chosen by a hash of the ids alone: the same part for every seed.
 
     Raises:
         InputError: the spec is no training set, or nothing is left to train on.

@@ -1,1 +1,1 @@
-"""What RLAN minimises."""
+"""Losses of RLAN: of the answer, of clues and predicates, leave-one-out and equivariance."""

@@ -1,6 +1,6 @@
-"""Equivariance training: what the demonstrations write into the solver should not depend on how they are turned.
+"""Equivariance training: HyperLoRA's weight changes should not depend on the orientation of the demonstrations.
 
-B batch, S canvas side, C = 11 classes.
+A dihedral element is one of the 8 rotations and reflections of a square. B batch, S canvas side, C = 11 classes.
 """
 
 from collections.abc import Callable
@@ -16,105 +16,113 @@ from arc_core.extents import Ints, transform_extents
 from arc_core.tensors import TaskTensors
 from rlan.data.queries import Inputs, Queries, build_inputs
 from rlan.inference import Model
-from rlan.model.hyperlora import Deltas, LowRank, delta_norm
+from rlan.model.hyperlora import Deltas, LowRankDelta, delta_norm
 from rlan.model.layers import extent_mask
 from rlan.model.rlan import Outputs
 
 _COMPOSED = np.array([[compose_dihedral(a, b) for b in range(NUM_DIHEDRAL)] for a in range(NUM_DIHEDRAL)])
 
 
-def turned_queries(queries: Queries, elements: Ints) -> Queries:
-    """The same queries seen through one more (B,) dihedral element each."""
-    return replace(
-        queries, elements=_COMPOSED[elements, queries.elements], live=transform_extents(queries.live, elements)
-    )
+def transform_queries(queries: Queries, elements: Ints) -> Queries:
+    """Returns the queries in views that are transformed by one more (B,) dihedral element each."""
+    answer_extent = transform_extents(queries.answer_extent, elements)
+    return replace(queries, elements=_COMPOSED[elements, queries.elements], answer_extent=answer_extent)
 
 
-def other_elements(draws: npt.NDArray[np.float64]) -> Ints:
-    """(copies, B) elements other than the identity from (B, 7) draws, no two of one query alike."""
+def nonidentity_elements(draws: npt.NDArray[np.float64]) -> Ints:
+    """Orders the seven dihedral elements other than the identity at random.
+
+    Args:
+        draws: (B, 7) uniform in 0..1.
+    Returns:
+        (7, B) elements 1..7; each query has every element once.
+    """
     elements: Ints = 1 + np.argsort(draws, axis=1).T
     return elements
 
 
-def turn_back(cells: Tensor, sizes: Ints, elements: Ints) -> Tensor:
-    """Undoes a turn of each sample's top-left rectangle, in which grids turn within their own extent.
+def undo_transform(cells: Tensor, sizes: Ints, elements: Ints) -> Tensor:
+    """Undoes a dihedral transform of each sample's grid, which lies at the top left and turns within its own extent.
 
     Args:
-        cells: (B, S, S, C) of turned queries.
-        sizes: (B, 2) of the rectangle before the turn.
-        elements: (B,) the turns.
+        cells: (B, S, S, C) values of the transformed grids.
+        sizes: (B, 2) height and width of each grid before the transform.
+        elements: (B,) dihedral elements that were applied.
     Returns:
-        (B, S, S, C); cells outside the rectangle have no meaning.
+        (B, S, S, C); cells outside the grid have no meaning.
     """
     side = cells.shape[1]
-    numbers = np.arange(side * side, dtype=np.int64).reshape(side, side)
-    index = np.tile(numbers, (len(cells), 1, 1))
+    indices = np.arange(side * side, dtype=np.int64).reshape(side, side)
+    source = np.tile(indices, (len(cells), 1, 1))
     for row, ((height, width), element) in enumerate(zip(transform_extents(sizes, elements), elements, strict=True)):
-        # The cell that ends up at (i, j) when the turned rectangle is turned back.
-        back = dihedral(numbers[:height, :width], invert_dihedral(int(element)))  # type: ignore[arg-type]  # of numbers
-        index[row, : back.shape[0], : back.shape[1]] = back
-    flat = torch.from_numpy(index).to(cells.device).flatten(1)[..., None].expand(-1, -1, cells.shape[-1])
+        # The index of the cell that comes to lie at (i, j) when the transformed rectangle is transformed back.
+        restored = dihedral(indices[:height, :width], invert_dihedral(int(element)))  # type: ignore[arg-type]  # indices
+        source[row, : restored.shape[0], : restored.shape[1]] = restored
+    flat = torch.from_numpy(source).to(cells.device).flatten(1)[..., None].expand(-1, -1, cells.shape[-1])
     return cells.flatten(1, 2).gather(1, flat).view_as(cells)
 
 
-def magnitude_loss(plain: Deltas, turned: Deltas) -> Tensor:
-    """Mean over changed layers and samples of the squared difference of the changes' norms."""
-    pairs = [(delta_norm(plain[name]), delta_norm(turned[name])) for name in plain]
-    return torch.stack([(one - other).square().mean() for one, other in pairs]).mean()
+def magnitude_loss(original: Deltas, transformed: Deltas) -> Tensor:
+    """Returns the squared difference of the norms of two sets of weight changes, mean over layers and samples."""
+    norms = [(delta_norm(original[name]), delta_norm(transformed[name])) for name in original]
+    return torch.stack([(one - other).square().mean() for one, other in norms]).mean()
 
 
-def delta_distance(plain: Deltas, turned: Deltas) -> Tensor:
-    """Mean over changed layers and samples of the Frobenius distance of the changes."""
+def delta_distance(original: Deltas, transformed: Deltas) -> Tensor:
+    """Returns the Frobenius distance of two sets of weight changes, mean over layers and samples."""
     distances = []
-    for name, one in plain.items():
-        other = turned[name]
+    for name, one in original.items():
+        other = transformed[name]
         # The difference of two rank-R changes is one change of rank 2R.
-        difference = LowRank(torch.cat([one.down, other.down], dim=2), torch.cat([one.up, -other.up], dim=1))
+        difference = LowRankDelta(torch.cat([one.down, other.down], dim=2), torch.cat([one.up, -other.up], dim=1))
         distances.append(delta_norm(difference).mean())
     return torch.stack(distances).mean()
 
 
-def answer_loss(plain: Tensor, turned: Tensor, sizes: Ints, elements: Ints) -> Tensor:
-    """Mean over samples of the mean squared difference of the probabilities of the answers' cells.
+def answer_loss(original: Tensor, transformed: Tensor, sizes: Ints, elements: Ints) -> Tensor:
+    """Returns the mean squared difference of the class probabilities of the answers' cells, mean over samples.
 
     Args:
-        plain, turned: (B, S, S, C) logits of the queries and of their turned copies.
-        sizes: (B, 2) of the right answers to the queries.
-        elements: (B,) the turns.
+        original: (B, S, S, C) logits of the queries.
+        transformed: (B, S, S, C) logits of their transformed copies.
+        sizes: (B, 2) height and width of the true answers to the queries.
+        elements: (B,) dihedral elements of the copies.
     """
-    back = turn_back(turned, sizes, elements)
-    difference = (torch.softmax(plain, -1) - torch.softmax(back, -1)).square().sum(-1)
-    inside = extent_mask(torch.from_numpy(sizes).to(plain.device), plain.shape[1])
+    restored = undo_transform(transformed, sizes, elements)
+    difference = (torch.softmax(original, -1) - torch.softmax(restored, -1)).square().sum(-1)
+    inside = extent_mask(torch.from_numpy(sizes).to(original.device), original.shape[1])
     return ((difference * inside).sum((1, 2)) / inside.sum((1, 2))).mean()
 
 
-def equivariance(
-    model: Model, deltas_of: Callable[[Inputs], Deltas], tensors: TaskTensors, queries: Queries, plain: Outputs,
+def equivariance_loss(
+    model: Model, predict_deltas: Callable[[Inputs], Deltas], tensors: TaskTensors, queries: Queries, original: Outputs,
     elements: Ints,
 ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
-    """Disagreement between queries and their turned copies, whose grids are encoded anew.
+    """Compares queries with transformed copies of themselves, whose grids are encoded anew.
 
     Args:
-        model: answers the first copy.
-        deltas_of: the changes alone, for the other copies.
-        plain: the model's outputs for `queries`.
-        elements: (copies, B) turns.
+        model: the model as training calls it; it answers the first copy.
+        predict_deltas: predicts HyperLoRA's weight changes without answering, for the other copies.
+        tensors: training tasks with all answers.
+        queries: B training queries.
+        original: the model's outputs for `queries`.
+        elements: (copies, B) dihedral elements.
     Returns:
-        loss: magnitudes of all copies and answers of the first.
+        loss: scalar, `magnitude_loss` of all copies (mean) plus `answer_loss` of the first.
         metrics: equiv_loss and equiv_delta_norm.
     """
-    side = plain.logits.shape[2]
+    side = original.logits.shape[2]
     sizes = transform_extents(tensors.grid_sizes[2 * queries.pairs + 1], queries.elements)
-    magnitudes, distances, answers = [], [], plain.logits.new_zeros(())
-    for copy, turns in enumerate(elements):
-        inputs = build_inputs(tensors, turned_queries(queries, turns), side)
-        if copy == 0:
+    magnitudes, distances, answers = [], [], original.logits.new_zeros(())
+    for index, element_of_query in enumerate(elements):
+        inputs = build_inputs(tensors, transform_queries(queries, element_of_query), side)
+        if index == 0:
             outputs = model(inputs)
             deltas = outputs.deltas
-            answers = answer_loss(plain.logits[:, -1], outputs.logits[:, -1], sizes, turns)
+            answers = answer_loss(original.logits[:, -1], outputs.logits[:, -1], sizes, element_of_query)
         else:
-            deltas = deltas_of(inputs)
-        magnitudes.append(magnitude_loss(plain.deltas, deltas))
-        distances.append(delta_distance(plain.deltas, deltas).detach())
+            deltas = predict_deltas(inputs)
+        magnitudes.append(magnitude_loss(original.deltas, deltas))
+        distances.append(delta_distance(original.deltas, deltas).detach())
     loss = torch.stack(magnitudes).mean() + answers
     return loss, {"equiv_loss": loss.item(), "equiv_delta_norm": torch.stack(distances).mean().item()}

@@ -1,21 +1,24 @@
-"""What the demonstrations say about the size of the answer. B batch, N demonstrations, S canvas side."""
+"""Hints about the size of the answer from the sizes of the demonstrations. B batch, N demonstrations, S canvas side."""
 
 import torch
 from torch import Tensor
 
 from rlan.model.layers import extent_mask
 
-HINTS = 2
+NUM_HINTS = 2  # same size as an output, same scale as an output
 
 
 def extent_hints(demo_sizes: Tensor, demo_mask: Tensor, query_size: Tensor, side: int) -> Tensor:
-    """(B, S, S, 2) in 0..1: the share of demonstrations by which a cell would lie inside the answer, if the answer had
-    the size of their output, and if it had the test input's size scaled as they scale theirs.
+    """Returns for every cell the share of demonstrations that suggest that it lies inside the answer.
 
     Args:
         demo_sizes: (B, N, 2, 2) heights and widths of inputs and outputs.
-        demo_mask: (B, N) bool.
-        query_size: (B, 2) of the test input.
+        demo_mask: (B, N) bool, false for padding.
+        query_size: (B, 2) height and width of the test input.
+        side: S.
+    Returns:
+        (B, S, S, 2) in 0..1: if the answer had the size of the demonstration's output, and if it had the test input's
+        size scaled as the demonstration scales its input.
     """
     source, target = demo_sizes[:, :, 0], demo_sizes[:, :, 1]  # (B, N, 2)
     scaled = (query_size[:, None] * target / source.clamp_min(1)).round().long()

@@ -1,17 +1,17 @@
-"""GridEncoder: a canvas of colours to features of its cells. Shape letters as in `layers`; G grids."""
+"""GridEncoder: turns a canvas of colours into features of its cells. G grids, S canvas side, D channels."""
 
 import torch
 from torch import Tensor, nn
 
 from arc_core.grid import MAX_SIDE
 from arc_core.tensors import OUTSIDE
-from rlan.model.layers import LocalMix
+from rlan.model.layers import MaskedDepthwiseConv
 
 
 class GridEncoder(nn.Module):
-    """Colour, position from the near and from the far edge of the grid, and one look at the 3x3 surroundings.
+    """Encodes each cell's colour, its position from the near and from the far edges, and its 3x3 surroundings.
 
-    One encoder serves the test input and both sides of the demonstrations.
+    The test input, and the inputs and outputs of the demonstrations, share one encoder.
     """
 
     def __init__(self, dim: int) -> None:
@@ -20,19 +20,19 @@ class GridEncoder(nn.Module):
         # Positions past the grid's far edge count on from it: index MAX_SIDE is the edge itself.
         self.near = nn.Parameter(torch.randn(2, MAX_SIDE, dim) * 0.1)
         self.far = nn.Parameter(torch.randn(2, 2 * MAX_SIDE, dim) * 0.1)
-        self.local = LocalMix(dim)
+        self.local = MaskedDepthwiseConv(dim)
         self.norm = nn.RMSNorm(dim, elementwise_affine=False)  # the depthwise kernel scales channels anyway
         self.mix = nn.Linear(dim, dim)
 
     def forward(self, canvas: Tensor, sizes: Tensor, mask: Tensor) -> Tensor:
-        """Features of every cell.
+        """Encodes every cell.
 
         Args:
             canvas: (G, S, S) uint8.
-            sizes: (G, 2) int64 extent of the grid, from which far positions are counted.
-            mask: (G, S, S, 1) float, 1 on the cells that matter.
+            sizes: (G, 2) int64 height and width of each grid, from whose far edges positions are counted too.
+            mask: (G, S, S, 1) float, 1 on the cells to encode.
         Returns:
-            (G, S, S, D), of no meaning where the mask is 0.
+            (G, S, S, D), meaningless where the mask is 0.
         """
         side = canvas.shape[-1]
         step = torch.arange(side, device=canvas.device)

@@ -1,4 +1,4 @@
-"""Layers on cells. Features are channels last, (B, S, S, D), because every mixing layer is linear in a cell.
+"""Layers on cells. Features are channels last, (B, S, S, D), because all channel mixing is a linear layer on one cell.
 
 B batch, S canvas side, L = S*S cells or any number of tokens, D channels, H heads.
 """
@@ -14,7 +14,9 @@ _ROTARY_BASE = 100.0
 
 
 def rotary_table(head_dim: int) -> Tensor:
-    """(2, 30, 30, head_dim / 2) cosines and sines: rows turn the first half of the pairs, columns the second.
+    """Returns the (2, 30, 30, head_dim / 2) cosines and sines of rotary positions on a grid.
+
+    A cell's row rotates the first half of the channel pairs, its column the second half.
 
     Source: Su et al. 2021, arXiv:2104.09864, applied to each axis.
     """
@@ -27,14 +29,20 @@ def rotary_table(head_dim: int) -> Tensor:
     return torch.stack([angles.cos(), angles.sin()])
 
 
-def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """(B, H, L, head_dim) with its pairs (i, i + head_dim / 2) turned by (L, head_dim / 2) angles."""
+def apply_rotary(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotates the channel pairs (i, i + head_dim / 2) of queries or keys by their positions' angles.
+
+    Args:
+        heads: (B, H, L, head_dim).
+        cosine: (L, head_dim / 2) of the angles.
+        sine: (L, head_dim / 2) of the angles.
+    """
     first, second = heads.chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of cells or tokens to tokens, with masked keys."""
+    """Multi-head attention of cells or tokens to a masked memory of tokens."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -44,7 +52,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
 
     def keys_and_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, M, head_dim) each, of (B, M, D) memory; worth keeping when the memory is read several times."""
+        """Returns the (B, H, M, head_dim) keys and values of a (B, M, D) memory; several reads can share them."""
         key, value = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
         return key, value
 
@@ -59,26 +67,26 @@ class Attention(nn.Module):
         mask: Tensor,
         rotary: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """What each token reads.
+        """Returns what each token reads from the memory.
 
         Args:
-            tokens: (B, L, D).
-            memory: `keys_and_values`.
-            mask: (B, M) bool, true where the memory may be read; at least one a row.
-            rotary: (L, head_dim / 2) cosines and sines when tokens and memory are the same cells.
+            tokens: (B, L, D) from which the queries are computed.
+            memory: keys and values of `keys_and_values`.
+            mask: (B, M) bool, true where the memory may be read; at least one true a row.
+            rotary: (L, head_dim / 2) cosines and sines; only where tokens and memory are the same cells.
         Returns:
             (B, L, D).
         """
         query, (key, value) = self._split(self.query(tokens)), memory
         if rotary is not None:
-            query, key = rotate(query, *rotary), rotate(key, *rotary)
+            query, key = apply_rotary(query, *rotary), apply_rotary(key, *rotary)
         read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
         out: Tensor = self.out(read.transpose(1, 2).flatten(2))
         return out
 
 
-class LocalMix(nn.Module):
-    """A 3x3 depthwise convolution that sees zeros past the mask, whatever the canvas."""
+class MaskedDepthwiseConv(nn.Module):
+    """A 3x3 depthwise convolution that reads zeros past the mask, so that results do not depend on the canvas."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -86,31 +94,31 @@ class LocalMix(nn.Module):
         nn.init.normal_(self.weight, std=1 / 3)
 
     def forward(self, cells: Tensor, mask: Tensor) -> Tensor:
-        """(B, S, S, D) of the same, with mask (B, S, S, 1) float."""
+        """Convolves (B, S, S, D) cells, of which those count where the (B, S, S, 1) float mask is 1."""
         kernel = self.weight.permute(2, 0, 1)[:, None]
         mixed = functional.conv2d((cells * mask).permute(0, 3, 1, 2), kernel, padding=1, groups=cells.shape[-1])
         return mixed.permute(0, 2, 3, 1)
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention over a masked set of tokens, then a gated feed-forward layer."""
+    """Pre-norm self-attention over a masked set of tokens, then a feed-forward layer."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.attention_norm, self.attention = nn.RMSNorm(dim), Attention(dim, heads)
-        self.feed_norm = nn.RMSNorm(dim)
-        self.feed = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.feed_forward_norm = nn.RMSNorm(dim)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, L, D) of the same, with mask (B, L) bool."""
-        normed = self.attention_norm(tokens)
-        tokens = tokens + self.attention(normed, self.attention.keys_and_values(normed), mask)
-        mixed: Tensor = tokens + self.feed(self.feed_norm(tokens))
+        """Updates (B, L, D) tokens, which attend to those where the (B, L) bool mask is true."""
+        normalised = self.attention_norm(tokens)
+        tokens = tokens + self.attention(normalised, self.attention.keys_and_values(normalised), mask)
+        mixed: Tensor = tokens + self.feed_forward(self.feed_forward_norm(tokens))
         return mixed
 
 
 def extent_mask(sizes: Tensor, side: int) -> Tensor:
-    """(..., S, S) bool, true inside the top-left rectangle of (..., 2) height and width."""
+    """Returns (..., S, S) bool, true inside the top-left rectangle of (..., 2) height and width."""
     step = torch.arange(side, device=sizes.device)
     rows = step < sizes[..., 0, None]
     columns = step < sizes[..., 1, None]

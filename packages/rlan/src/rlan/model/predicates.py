@@ -1,4 +1,4 @@
-"""SPH, symbolic predicate heads: soft yes-or-no statements about the task that gate the solver.
+"""SPH, symbolic predicate heads: soft binary predicates of the task that gate the solver.
 
 B batch, S canvas side, D channels, P predicates.
 """
@@ -10,7 +10,7 @@ from rlan.config import ModelConfig
 
 
 class SymbolicPredicateHeads(nn.Module):
-    """Predicates from the mean feature of the grid and the context, and the gate that they open."""
+    """Computes predicates from the grid's mean feature and the context, and the gate that they set."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -22,13 +22,19 @@ class SymbolicPredicateHeads(nn.Module):
         nn.init.zeros_(self.to_gate.bias)
 
     def forward(self, features: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """(B, P) in 0..1 of (B, S, S, D) features, (B, D) context and (B, S, S) bool mask."""
+        """Returns (B, P) predicates in 0..1.
+
+        Args:
+            features: (B, S, S, D) features of the test input's cells.
+            context: (B, D) context vector.
+            mask: (B, S, S) bool, true on the cells of the test input.
+        """
         inside = mask[..., None].to(features.dtype)
         mean = (features * inside).sum((1, 2)) / inside.sum((1, 2)).clamp_min(1)
         logits = self.head(torch.cat([mean, context], dim=-1)).float()
         return torch.sigmoid(logits / self.temperature)
 
     def gate(self, predicates: Tensor) -> Tensor:
-        """(B, 1, 1, D) factor of the solver's candidate; exactly 1 at the start."""
+        """Returns the (B, 1, 1, D) factor of the solver's candidate state; exactly 1 before training."""
         factor: Tensor = 1 + self.to_gate(predicates)[:, None, None]
         return factor

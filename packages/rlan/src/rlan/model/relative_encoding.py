@@ -1,4 +1,4 @@
-"""MSRE, multi-scale relative encoding: where each cell lies as seen from each clue.
+"""MSRE, multi-scale relative encoding: the position of each cell relative to each clue.
 
 B batch, K clues, S canvas side, F Fourier features, E = 3 * 32 channels.
 """
@@ -14,12 +14,14 @@ CHANNELS = 3 * GROUP_CHANNELS
 
 
 def relative_coordinates(centroids: Tensor, sizes: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Three views of cell minus centroid. The first two are the same along a whole row or column, so they are given
-    by axis.
+    """Returns three forms of the offset of each cell from each centroid.
+
+    The first two depend on the row or on the column alone, so they are given by axis.
 
     Args:
         centroids: (B, K, 2) row and column in cells.
         sizes: (B, 2) height and width of the grid.
+        side: S.
     Returns:
         offset: (B, K, 2, S) along rows and along columns, in cells over 30 so that the frequencies fit.
         relative: (B, K, 2, S) offset over (height, width).
@@ -37,17 +39,17 @@ def relative_coordinates(centroids: Tensor, sizes: Tensor, side: int) -> tuple[T
 
 
 def fourier_features(values: Tensor) -> Tensor:
-    """(...) to (..., 16): sines and cosines at 8 octaves, the first of half a period over -1..1."""
+    """Returns (..., 16) sines and cosines of (...) values at 8 octaves; the lowest has half a period over -1..1."""
     frequencies = torch.pi / 2 * 2.0 ** torch.arange(FREQUENCIES, device=values.device)
     angles = values[..., None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class MultiScaleRelativeEncoding(nn.Module):
-    """Fourier features of the three views, 32 channels each.
+    """Encodes the three forms of `relative_coordinates` by Fourier features, in 32 channels each.
 
-    A linear layer of a cell's row and column features is the sum of one for rows and one for columns, so those of
-    the first two views are computed on S positions, not S*S.
+    A linear layer on a cell's row and column features is the sum of one on rows and one on columns, so the first two
+    forms are computed on S positions, not S*S.
     """
 
     def __init__(self) -> None:
@@ -57,24 +59,36 @@ class MultiScaleRelativeEncoding(nn.Module):
         self.polar = nn.Linear(2 * FREQUENCIES + 2, GROUP_CHANNELS)
 
     def forward(self, centroids: Tensor, sizes: Tensor, side: int) -> Tensor:
-        """(B, K, S, S, E) of (B, K, 2) centroids and (B, 2) sizes."""
+        """Returns the (B, K, S, S, E) encoding of every cell relative to every clue.
+
+        Args:
+            centroids: (B, K, 2) row and column in cells.
+            sizes: (B, 2) height and width of the grid.
+            side: S.
+        """
         offset, relative, polar = relative_coordinates(centroids, sizes, side)
-        around = torch.cat([fourier_features(polar[..., 0]), polar[..., 1:]], dim=-1)
-        groups = [_by_axis(self.offset, offset), _by_axis(self.relative, relative), self.polar(around)]
-        return torch.cat(groups, dim=-1)
+        polar_features = torch.cat([fourier_features(polar[..., 0]), polar[..., 1:]], dim=-1)
+        return torch.cat(
+            [
+                _encode_by_axis(self.offset, offset),
+                _encode_by_axis(self.relative, relative),
+                self.polar(polar_features),
+            ],
+            dim=-1,
+        )
 
 
-def _by_axis(layers: nn.ModuleList, values: Tensor) -> Tensor:
-    """(B, K, S, S, 32) of (B, K, 2, S) values along rows and columns."""
+def _encode_by_axis(layers: nn.ModuleList, values: Tensor) -> Tensor:
+    """Encodes (B, K, 2, S) values along rows and columns as (B, K, S, S, 32)."""
     features = fourier_features(values)
-    summed: Tensor = layers[0](features[:, :, 0])[:, :, :, None] + layers[1](features[:, :, 1])[:, :, None]
-    return summed
+    encoding: Tensor = layers[0](features[:, :, 0])[:, :, :, None] + layers[1](features[:, :, 1])[:, :, None]
+    return encoding
 
 
 def mean_over_clues(encoding: Tensor, usage: Tensor) -> Tensor:
-    """(B, S, S, E): every cell gets every clue's encoding, weighted by the clue's (B, K) usage alone.
+    """Averages the (B, K, S, S, E) encoding over clues, weighted by their (B, K) usage, to (B, S, S, E).
 
-    Weighting by the attention map would erase the encoding everywhere but at the anchor.
+    Weighting by the clues' attention maps instead would erase the encoding everywhere but at the anchors.
     """
     weights = (usage / usage.sum(1, keepdim=True)).to(encoding.dtype)
     return torch.einsum("bk,bkije->bije", weights, encoding)

@@ -1,8 +1,9 @@
-"""RLAN: the parts put together.
+"""RLAN, the recursive latent attractor network, assembled from its parts.
 
 B batch, N demonstrations, K clues, S canvas side, D channels, T solver steps, P predicates.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -12,27 +13,27 @@ from arc_core.checkpoint import Checkpoint, CheckpointError
 from rlan.config import ModelConfig
 from rlan.data.queries import Inputs
 from rlan.model.context_encoder import Context, ContextEncoder
-from rlan.model.counting import LatentCountingRegisters, color_transitions, first_guess
-from rlan.model.extents import HINTS, extent_hints
+from rlan.model.counting import LatentCountingRegisters, apply_color_transitions, color_transitions
+from rlan.model.extents import NUM_HINTS, extent_hints
 from rlan.model.grid_encoder import GridEncoder
 from rlan.model.hyperlora import Deltas, HyperLora
 from rlan.model.layers import Attention, extent_mask
 from rlan.model.predicates import SymbolicPredicateHeads
-from rlan.model.recursive_solver import CLASSES, RecursiveSolver, SolverInputs, adapted_layers
+from rlan.model.recursive_solver import CLASSES, RecursiveSolver, SolverInputs, lora_layer_sizes
 from rlan.model.relative_encoding import CHANNELS, MultiScaleRelativeEncoding, mean_over_clues
 from rlan.model.saliency import Clues, DynamicSaliencyController
 from rlan.model.steering import SteeredAttention
 
 
 class Outputs(NamedTuple):
-    """What a forward pass gives.
+    """Outputs of a forward pass.
 
     Attributes:
-        logits: (B, T, S, S, 11) float32, the answer after each step: 10 colours and outside.
-        clues: of DSC, None if switched off.
-        predicates: (B, P) in 0..1, None if switched off.
-        context: (B, D), None if switched off.
-        deltas: HyperLoRA's changes of the solver's weights, empty if switched off.
+        logits: (B, T, S, S, 11) float32, the answer after each solver step: 10 colours and outside.
+        clues: spatial anchors of DSC, None if it is switched off.
+        predicates: (B, P) in 0..1, None if SPH is switched off.
+        context: (B, D) context vector, None if the context is switched off.
+        deltas: HyperLoRA's changes of the solver's weights, empty if it is switched off.
     """
 
     logits: Tensor
@@ -43,7 +44,7 @@ class Outputs(NamedTuple):
 
 
 class Rlan(nn.Module):
-    """Recursive Latent Attractor Network. Parts that are switched off are not built."""
+    """The recursive latent attractor network. Parts that are switched off are not built."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class Rlan(nn.Module):
         self.encoder = GridEncoder(dim)
         self.null_token = nn.Parameter(torch.randn(dim) * 0.1)
         self.context = ContextEncoder(config) if config.use_context else None
-        self.from_hints = nn.Linear(HINTS, dim, bias=False) if config.use_context else nn.Identity()
+        self.from_hints = nn.Linear(NUM_HINTS, dim, bias=False) if config.use_context else nn.Identity()
         self.film: nn.Linear | None = None
         self.inject: Attention | None = None
         if config.use_context and config.context_injection == "film":
@@ -69,25 +70,26 @@ class Rlan(nn.Module):
         self.from_relative = nn.Linear(CHANNELS, dim) if self.relative is not None else None
         self.counting = LatentCountingRegisters(config) if config.use_lcr else None
         self.predicates = SymbolicPredicateHeads(config) if config.use_sph else None
-        self.hyperlora = HyperLora(config, adapted_layers(dim)) if config.use_hyperlora else None
+        self.hyperlora = HyperLora(config, lora_layer_sizes(dim)) if config.use_hyperlora else None
         self.solver = RecursiveSolver(config)
 
     def forward(self, inputs: Inputs, adapt: bool = True) -> Outputs:
-        """Logits of the answers to a batch of queries, each given its own demonstrations.
+        """Answers a batch of queries, each from its own demonstrations.
 
         Args:
-            adapt: apply HyperLoRA's changes; without them, what it adds can be measured.
+            inputs: the queries.
+            adapt: apply HyperLoRA's weight changes; false measures the model without them.
         """
         side = inputs.query.shape[-1]
-        live = extent_mask(inputs.live, side)
+        answer_mask = extent_mask(inputs.answer_extent, side)
         grid = extent_mask(inputs.query_size, side)
-        features = self.encoder(inputs.query, inputs.query_size, live[..., None].float())
+        features = self.encoder(inputs.query, inputs.query_size, answer_mask[..., None].float())
         context: Context | None = None
         vector = features.new_zeros(len(features), self.dim)
         if self.context is not None:
             context = self.context(self.encoder, inputs.demos, inputs.demo_sizes, inputs.demo_mask)
             vector = context.vector
-            features = self._injected(features, context)
+            features = self._inject_context(features, context)
             hints = extent_hints(inputs.demo_sizes, inputs.demo_mask, inputs.query_size, side)
             features = features + self.from_hints(hints.to(features.dtype))
             if self.steering is not None:
@@ -101,37 +103,40 @@ class Rlan(nn.Module):
         if self.counting is not None:
             transitions = color_transitions(inputs.demos, inputs.demo_mask) if context is not None else None
             if transitions is not None:
-                start = first_guess(start, transitions)
+                start = apply_color_transitions(start, transitions)
             registers, by_cell = self.counting(inputs.query, features, transitions)
             features = features + by_cell
         predicates = self.predicates(features, vector, grid) if self.predicates is not None else None
-        memory, memory_mask = self._memory(features, registers, context)
+        memory, memory_mask = self._build_memory(features, registers, context)
         gate = None if self.predicates is None or predicates is None else self.predicates.gate(predicates)
         deltas = self.hyperlora(vector) if self.hyperlora is not None and adapt else {}
-        logits = self.solver(SolverInputs(start, features, live, memory, memory_mask, gate, deltas))
+        logits = self.solver(SolverInputs(start, features, answer_mask, memory, memory_mask, gate, deltas))
         return Outputs(logits, clues, predicates, None if context is None else vector, deltas)
 
-    def deltas(self, inputs: Inputs) -> Deltas:
-        """HyperLoRA's changes for the demonstrations of a batch, without answering it."""
+    def predict_deltas(self, inputs: Inputs) -> Deltas:
+        """Returns HyperLoRA's weight changes for the demonstrations of a batch, without answering it."""
         if self.context is None or self.hyperlora is None:
             return {}
         context = self.context(self.encoder, inputs.demos, inputs.demo_sizes, inputs.demo_mask)
-        changes: Deltas = self.hyperlora(context.vector)
-        return changes
+        deltas: Deltas = self.hyperlora(context.vector)
+        return deltas
 
-    def _injected(self, features: Tensor, context: Context) -> Tensor:
+    def _inject_context(self, features: Tensor, context: Context) -> Tensor:
+        """Conditions (B, S, S, D) features on the demonstrations, by FiLM or by cross-attention."""
         if self.film is not None:
             scale, shift = self.film(context.vector)[:, None, None].chunk(2, dim=-1)
-            filmed: Tensor = features * (1 + scale) + shift
-            return filmed
+            modulated: Tensor = features * (1 + scale) + shift
+            return modulated
         assert self.inject is not None
         memory = self.inject.keys_and_values(context.tokens)
         read = self.inject(self.inject_norm(features.flatten(1, 2)), memory, context.token_mask)
-        injected: Tensor = features + read.view_as(features)
-        return injected
+        conditioned: Tensor = features + read.view_as(features)
+        return conditioned
 
-    def _memory(self, features: Tensor, registers: Tensor | None, context: Context | None) -> tuple[Tensor, Tensor]:
-        """The tokens that every solver step attends to; the null token is there even when nothing else is."""
+    def _build_memory(
+        self, features: Tensor, registers: Tensor | None, context: Context | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the tokens that every solver step attends to, and their mask; the null token is always there."""
         parts = [self.null_token.expand(len(features), 1, -1).to(features.dtype)]
         masks = [torch.ones(len(features), 1, dtype=torch.bool, device=features.device)]
         if registers is not None:
@@ -143,16 +148,31 @@ class Rlan(nn.Module):
         return torch.cat([part.to(features.dtype) for part in parts], dim=1), torch.cat(masks, dim=1)
 
 
+_FORMER_NAMES = {
+    "become": "transition", "feed": "feed_forward", "feed_norm": "feed_forward_norm", "look": "appearance",
+    "place": "position", "question": "summary_query", "read": "out",
+}  # fmt: skip
+
+
+def rename_former_parameters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gives the weights of a checkpoint of any version the parameter names of this version."""
+    return {
+        ".".join(_FORMER_NAMES.get(part, part) for part in name.split(".")): weight for name, weight in weights.items()
+    }
+
+
 def load_weights(model: Rlan, checkpoint: Checkpoint, averaged: bool) -> None:
-    """Puts a checkpoint's weights into a model.
+    """Loads a checkpoint's weights into a model.
 
     Args:
-        averaged: take the averaged ones where the checkpoint has them.
+        model: the model, of the config that the checkpoint was saved with.
+        checkpoint: a checkpoint of this or an earlier version.
+        averaged: load the exponential averages where the checkpoint has them.
     Raises:
         CheckpointError: the model has other parameters than the one that was saved.
     """
     try:
-        model.load_state_dict(dict(checkpoint.model) | (dict(checkpoint.ema) if averaged else {}))
+        model.load_state_dict(rename_former_parameters({**checkpoint.model, **(checkpoint.ema if averaged else {})}))
     except RuntimeError as error:
         line = str(error).splitlines()[1].strip()
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""DSC, the dynamic saliency controller: clues found one after another.
+"""DSC, the dynamic saliency controller: finds clues, spatial anchors of the test input, one after another.
 
 B batch, K clues, S canvas side, D channels.
 """
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from rlan.config import ModelConfig
 
-_TINY = 1e-6
+_EPSILON = 1e-6
 
 
 class Clues(NamedTuple):
-    """Where the model looks.
+    """Spatial anchors of a batch.
 
     Attributes:
-        attention: (B, K, S, S), sums to 1 over the cells of the grid, 0 past it.
-        centroids: (B, K, 2) expected row and column, in cells.
-        entropy: (B, K) of the attention, in nats.
-        stop_logits: (B, K).
+        attention: (B, K, S, S) attention map of each clue; sums to 1 over the cells of the grid, 0 past it.
+        centroids: (B, K, 2) expected row and column of the attention, in cells.
+        entropy: (B, K) entropy of the attention, in nats.
+        stop_logits: (B, K) logits of stopping after each clue.
         usage: (B, K) in 0..1, u_k = product over j < k of (1 - sigmoid(stop_j)).
     """
 
@@ -32,19 +32,20 @@ class Clues(NamedTuple):
 
 
 def clue_usage(stop_logits: Tensor) -> Tensor:
-    """(B, K) probability that clue k is still reached, of (B, K) stop logits; the first is always used."""
-    going_on = torch.sigmoid(-stop_logits[:, :-1]).cumprod(dim=1)
-    return torch.cat([torch.ones_like(stop_logits[:, :1]), going_on], dim=1)
+    """Returns the (B, K) probability that each clue is reached, given (B, K) stop logits; the first always is."""
+    reached = torch.sigmoid(-stop_logits[:, :-1]).cumprod(dim=1)
+    return torch.cat([torch.ones_like(stop_logits[:, :1]), reached], dim=1)
 
 
 def attention_centroid(attention: Tensor) -> Tensor:
-    """(..., 2) expected row and column of (..., S, S) attention, in cells."""
+    """Returns the (..., 2) expected row and column of (..., S, S) attention, in cells."""
     step = torch.arange(attention.shape[-1], device=attention.device, dtype=attention.dtype)
     return torch.stack([attention.sum(-1) @ step, attention.sum(-2) @ step], dim=-1)
 
 
 class DynamicSaliencyController(nn.Module):
-    """K queries conditioned on the context; each finding is masked down before the next is sought.
+    """Attends to the grid with K queries conditioned on the context, one after another; each clue lowers the attention
+    that later ones pay to its cells.
 
     Attention is the same in training as in evaluation: noise in training alone opened a generalisation gap.
     """
@@ -63,7 +64,13 @@ class DynamicSaliencyController(nn.Module):
         nn.init.constant_(last.bias, config.stop_bias)
 
     def forward(self, features: Tensor, context: Tensor, mask: Tensor) -> Clues:
-        """The clues in (B, S, S, D) features given a (B, D) context, inside a (B, S, S) bool mask."""
+        """Finds the clues.
+
+        Args:
+            features: (B, S, S, D) features of the test input's cells.
+            context: (B, D) context vector.
+            mask: (B, S, S) bool, true on the cells of the test input.
+        """
         side = features.shape[1]
         cells = self.norm(features.flatten(1, 2))  # (B, S*S, D)
         scale = cells.shape[-1] ** -0.5
@@ -74,18 +81,20 @@ class DynamicSaliencyController(nn.Module):
         scores = torch.einsum("bkd,bld->bkl", queries, self.key(cells)).float() * scale
         inside = mask.flatten(1)
         scores = scores.masked_fill(~inside[:, None], -torch.inf)
-        largest_entropy = inside.sum(1).float().log().clamp_min(1.0)  # a grid of one or two cells has none to speak of
-        available = torch.zeros_like(scores[:, 0])  # log of what earlier clues have left of each cell
-        attention, entropy, stops = [], [], []
+        max_entropy = inside.sum(1).float().log().clamp_min(1.0)  # on grids of one or two cells it is close to 0
+        available = torch.zeros_like(scores[:, 0])  # log of the share of each cell that earlier clues leave
+        attention, entropies, stops = [], [], []
         for clue in range(queries.shape[1]):
             weights = torch.softmax(scores[:, clue] + available, dim=-1)
-            left = 1 - weights / weights.amax(dim=-1, keepdim=True)
-            available = available + left.clamp_min(_TINY).log()
-            spread = -(weights * weights.clamp_min(1e-20).log()).sum(-1)
-            seen = torch.einsum("bl,bld->bd", weights.to(cells.dtype), cells)
-            stops.append(self.stop(torch.cat([seen, (spread / largest_entropy)[:, None].to(seen.dtype)], -1))[:, 0])
+            remaining = 1 - weights / weights.amax(dim=-1, keepdim=True)
+            available = available + remaining.clamp_min(_EPSILON).log()
+            entropy = -(weights * weights.clamp_min(1e-20).log()).sum(-1)
+            attended = torch.einsum("bl,bld->bd", weights.to(cells.dtype), cells)
+            stops.append(
+                self.stop(torch.cat([attended, (entropy / max_entropy)[:, None].to(attended.dtype)], -1))[:, 0]
+            )
             attention.append(weights)
-            entropy.append(spread)
+            entropies.append(entropy)
         maps = torch.stack(attention, 1).view(len(features), -1, side, side)
         stop_logits = torch.stack(stops, 1).float()
-        return Clues(maps, attention_centroid(maps), torch.stack(entropy, 1), stop_logits, clue_usage(stop_logits))
+        return Clues(maps, attention_centroid(maps), torch.stack(entropies, 1), stop_logits, clue_usage(stop_logits))

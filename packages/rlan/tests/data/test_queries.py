@@ -15,8 +15,8 @@ from rlan.data.queries import (
     QuerySampler,
     build_inputs,
     build_targets,
+    build_test_queries,
     grow_extent,
-    solving_queries,
 )
 
 Make = Callable[..., Task]
@@ -48,21 +48,21 @@ def test_the_canvas_is_chosen_from_what_is_shown(
     for answer in ((1, 1), (29, 30)):  # whatever the answer's size
         task = random_task([*sizes[:-1], (sizes[-1][0], answer)])
         for hidden in (task, task.without_answers()):
-            queries = solving_queries(TaskTensors.from_tasks([hidden]), [0], 5, View())
-            assert queries.live.tolist() == [list(extent)]
+            queries = build_test_queries(TaskTensors.from_tasks([hidden]), [0], 5, View())
+            assert queries.answer_extent.tolist() == [list(extent)]
 
 
 def test_canvases_grow_to_the_largest_grid() -> None:
-    live = np.array([[2, 29]])
+    answer_extent = np.array([[2, 29]])
     for _ in range(8):
-        live = grow_extent(live)
-    assert live.tolist() == [[30, 30]]
+        answer_extent = grow_extent(answer_extent)
+    assert answer_extent.tolist() == [[30, 30]]
     assert grow_extent(np.array([[5, 1]])).tolist() == [[8, 2]]
 
 
-def test_training_queries_ask_any_pair_and_never_show_it(real: TaskTensors) -> None:
+def test_any_pair_is_a_training_query_and_never_its_own_demonstration(real: TaskTensors) -> None:
     sampler = QuerySampler(real, DataConfig(samples_per_task=80), 16, seed=1)
-    queries = sampler.epoch(0)
+    queries = sampler.epoch_queries(0)
     assert len(queries) == 120 * 80
     task_of = np.searchsorted(real.first_pair, queries.pairs, side="right") - 1
     assert np.array_equal(task_of, np.repeat(np.arange(120), 80))
@@ -76,15 +76,15 @@ def test_training_queries_ask_any_pair_and_never_show_it(real: TaskTensors) -> N
 
 
 def test_answers_and_their_ring_fit_the_training_canvas(real: TaskTensors) -> None:
-    queries = QuerySampler(real, DataConfig(samples_per_task=10), 16, seed=1).epoch(3)
+    queries = QuerySampler(real, DataConfig(samples_per_task=10), 16, seed=1).epoch_queries(3)
     _, sizes = build_targets(real, queries, 30)
-    assert (np.minimum(sizes.numpy() + 1, 30) <= queries.live).all()
+    assert (np.minimum(sizes.numpy() + 1, 30) <= queries.answer_extent).all()
 
 
 def test_epochs_are_a_function_of_seed_and_number_and_cached_ones_repeat(real: TaskTensors) -> None:
     def pairs(epoch: int, seed: int = 0, cached: bool = False) -> list[int]:
         data = DataConfig(samples_per_task=3, cache_samples=cached)
-        return QuerySampler(real, data, 8, seed).epoch(epoch).pairs.tolist()
+        return QuerySampler(real, data, 8, seed).epoch_queries(epoch).pairs.tolist()
 
     assert pairs(2) == pairs(2)
     assert pairs(2) != pairs(3)
@@ -95,7 +95,7 @@ def test_epochs_are_a_function_of_seed_and_number_and_cached_ones_repeat(real: T
 def test_augmentation_follows_its_switches(real: TaskTensors) -> None:
     def draw(**views: object) -> tuple[np.ndarray, np.ndarray]:
         data = DataConfig(samples_per_task=20, augmentation=AugmentationConfig(**views))  # type: ignore[arg-type]
-        queries = QuerySampler(real, data, 8, 0).epoch(0)
+        queries = QuerySampler(real, data, 8, 0).epoch_queries(0)
         return queries.elements, queries.colors
 
     elements, colors = draw()
@@ -114,10 +114,10 @@ def test_augmentation_follows_its_switches(real: TaskTensors) -> None:
 def test_training_and_solving_build_the_same_inputs(random_task: Make) -> None:
     task = random_task([((3, 4), (5, 2)), ((4, 4), (6, 3)), ((2, 7), (4, 4))])
     view = View(3, (0, 2, 1, *range(3, 10)))
-    solving = solving_queries(TaskTensors.from_tasks([task.without_answers()]), [0], 3, view)
+    solving = build_test_queries(TaskTensors.from_tasks([task.without_answers()]), [0], 3, view)
     tensors = TaskTensors.from_tasks([task])
-    training = solving_queries(tensors, [0], 3, view)
-    side = int(solving.canvases(tensors).max())
+    training = build_test_queries(tensors, [0], 3, view)
+    side = int(solving.canvas_sides(tensors).max())
     for one, other in zip(
         build_inputs(TaskTensors.from_tasks([task.without_answers()]), solving, side),
         build_inputs(tensors, training, side),
@@ -135,7 +135,7 @@ def test_training_and_solving_build_the_same_inputs(random_task: Make) -> None:
 def test_extents_turn_with_the_view(random_task: Make) -> None:
     task = random_task([((3, 4), (3, 4)), ((2, 9), (2, 9)), ((5, 6), (5, 6))])
     tensors = TaskTensors.from_tasks([task])
-    plain, turned = (solving_queries(tensors, [0], 3, View(element)) for element in (0, 1))
-    assert plain.live.tolist() == [[6, 10]]
-    assert turned.live.tolist() == [[10, 6]]
+    plain, turned = (build_test_queries(tensors, [0], 3, View(element)) for element in (0, 1))
+    assert plain.answer_extent.tolist() == [[6, 10]]
+    assert turned.answer_extent.tolist() == [[10, 6]]
     assert answer_extents(tensors, plain.pairs, plain.demos).tolist() == [[6, 10]]
