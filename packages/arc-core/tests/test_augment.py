@@ -72,7 +72,7 @@ def test_there_are_2903040_views_and_no_more() -> None:
     assert VIEWS_WITH_FIXED_BACKGROUND == 2_903_040
     assert view_from_index(0) == View()
     for number in (-1, VIEWS_WITH_FIXED_BACKGROUND):
-        with pytest.raises(ValueError, match="view number must be"):
+        with pytest.raises(ValueError, match="view index must be"):
             view_from_index(number)
     with pytest.raises(ValueError, match="must keep colour 0"):
         view_index(View(0, (1, 0, *range(2, 10))))

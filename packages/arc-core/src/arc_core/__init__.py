@@ -1,4 +1,4 @@
-"""What every ARC reasoner shares: tasks, augmentation, training plumbing, the Solver protocol and scoring.
+"""Everything that ARC reasoners share: tasks, augmentation, the parts of training, the Solver protocol and scoring.
 
 Importing this package, or `grid`, `task`, `datasets`, `augment` and `scoring`, does not import torch.
 """

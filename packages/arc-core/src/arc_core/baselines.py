@@ -1,4 +1,4 @@
-"""Answers that need no learning. A method that does not beat them has learnt nothing worth its cost."""
+"""Baselines without learning, which every method has to beat."""
 
 import time
 from collections import Counter
@@ -16,25 +16,28 @@ Rule = Callable[[Task, Grid], Sequence[Grid]]
 
 
 def identity_answers(task: Task, grid: Grid) -> list[Grid]:
-    """The test input itself."""
+    """Answers with the test input itself."""
     return [grid]
 
 
 def common_output_answers(task: Task, grid: Grid) -> list[Grid]:
-    """The demonstrations' outputs, most frequent first, the earlier first on a tie."""
+    """Answers with the demonstrations' outputs, most frequent first, the earlier one first on a tie."""
     outputs = {grid_hash(pair.output): pair.output for pair in task.train if pair.output is not None}
     counts = Counter(grid_hash(pair.output) for pair in task.train if pair.output is not None)
     return [outputs[key] for key, _ in counts.most_common()]
 
 
 def background_answers(task: Task, grid: Grid) -> list[Grid]:
-    """The test input's most common colour, in the size that the demonstrations suggest."""
+    """Answers with a grid of the test input's most common colour, in the size that the demonstrations suggest."""
     return [np.full(predict_output_size(task, grid), most_common_color(grid), dtype=np.uint8)]
 
 
 def predict_output_size(task: Task, grid: Grid) -> tuple[int, int]:
-    """(height, width): the input's size times the demonstrations' common ratio; else their common output size;
-    else the input's own."""
+    """Predicts the (height, width) of the answer to a test input.
+
+    It is the input's size times the demonstrations' common ratio of output to input; if they have none, their common
+    output size; if they have none either, the input's own size.
+    """
     shapes = [(pair.input.shape, pair.output.shape) for pair in task.train if pair.output is not None]
     (source, target), *others = shapes
     if all(t[axis] * source[axis] == target[axis] * s[axis] for s, t in others for axis in (0, 1)):
@@ -48,13 +51,18 @@ def predict_output_size(task: Task, grid: Grid) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A rule as a Solver."""
+    """A Solver that answers by a fixed rule.
+
+    Attributes:
+        name: name in tables.
+        rule: gives ranked answers to a test input of a task.
+    """
 
     name: str
     rule: Rule
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
-        """One prediction a task, in order."""
+        """Yields one prediction for each task, in order."""
         for task in tasks:
             start = time.perf_counter()
             answers = [self.rule(task, pair.input)[: budget.candidates] for pair in task.test]

@@ -1,4 +1,4 @@
-"""Checkpoints: one whole file a step, read as data only, with `last.json` and `best.json` pointing at two of them."""
+"""Checkpoints: one file for each saved step, loaded without running code; `last.json` and `best.json` point at two."""
 
 import errno
 import json
@@ -22,23 +22,26 @@ _NAME = re.compile(r"step_(\d{8})\.pt")
 
 
 class CheckpointError(InputError):
-    """A checkpoint cannot be read; the message names the file and what to do."""
+    """A checkpoint that cannot be read; the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to continue bit for bit. Random numbers are a function of the step and need no state.
+    """The complete state of a run, from which it continues bit for bit.
+
+    Random numbers are a function of the step (`arc_core.randomness`), so no generator state is stored.
 
     Attributes:
-        method: the method that wrote it.
+        method: name of the method that wrote the checkpoint.
         step: optimiser steps done.
         model, optimizer, scheduler: their state_dicts.
-        ema: averaged weights by parameter name, empty if there is no averaging.
-        extras: what else the method keeps, such as its collapse count; plain values and tensors.
-        config: the resolved config, nested.
-        data_fingerprint: of the training tasks.
-        training_data: data specs that the weights were trained on, those of the runs that they came from first.
-        best_metric: the best validation so far, compared in order; None before the first.
+        config: the resolved config as nested plain values.
+        data_fingerprint: fingerprint of the training tasks.
+        training_data: data specs that the weights were trained on, starting with those of earlier runs.
+        ema: averaged weights by parameter name; empty without weight averaging.
+        extras: further state of the method, such as its collapse count, as plain values and tensors.
+        best_metric: best validation result so far, compared element by element; None before the first validation.
+        format_version: version of this format; other versions are refused.
     """
 
     method: str
@@ -56,19 +59,22 @@ class Checkpoint:
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """The file of a step."""
+    """Returns the path of a step's checkpoint."""
     return folder / f"step_{step:08d}.pt"
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, is_best: bool, keep_last: int) -> Path:
-    """Writes the checkpoint whole or not at all, moves the pointers, and drops files that retention lets go.
+    """Writes a checkpoint atomically, updates the pointer files, and deletes checkpoints that are no longer kept.
 
     Args:
-        folder: the run's `checkpoints/`; made if absent.
-        is_best: point `best.json` at it too.
-        keep_last: how many of the newest to keep beside the best.
+        folder: the run's `checkpoints/`; created if absent.
+        checkpoint: the state to write.
+        is_best: whether `best.json` shall point at it too.
+        keep_last: number of newest checkpoints to keep beside the best.
+    Returns:
+        The path of the new checkpoint.
     Raises:
-        RunFailure: it could not be written; every earlier checkpoint is as it was.
+        RunFailure: the file could not be written; every earlier checkpoint is intact.
     """
     path = checkpoint_path(folder, checkpoint.step)
     state = {name: getattr(checkpoint, name) for name in _field_names()}
@@ -85,28 +91,29 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, is_best: bool, keep_la
             f"checkpoint {path} could not be written: {reason}. Earlier checkpoints are intact; "
             f"free some space and continue with --resume auto"
         ) from error
-    _drop_old(folder, keep_last)
+    _delete_old(folder, keep_last)
     return path
 
 
 def _field_names() -> tuple[str, ...]:
-    """Names of a checkpoint's fields, as they stand in the file."""
+    """Returns the names of a checkpoint's fields, which are the keys of the file."""
     return tuple(Checkpoint.__dataclass_fields__)
 
 
-def _drop_old(folder: Path, keep_last: int) -> None:
-    best = _pointed(folder, "best")
+def _delete_old(folder: Path, keep_last: int) -> None:
+    best = _read_pointer(folder, "best")
     for path in list_checkpoints(folder)[keep_last:]:
         if path != best:
             path.unlink(missing_ok=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, newest step first."""
+    """Returns the checkpoint files of a folder, newest step first."""
     return sorted((path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)), reverse=True)
 
 
-def _pointed(folder: Path, name: str) -> Path | None:
+def _read_pointer(folder: Path, name: str) -> Path | None:
+    """Returns the checkpoint that `last.json` or `best.json` points at, None if the file or its target is missing."""
     try:
         pointer = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         path = folder / str(pointer["file"])
@@ -116,19 +123,23 @@ def _pointed(folder: Path, name: str) -> Path | None:
 
 
 def load_checkpoint(path: Path, method: str, device: torch.device | str = "cpu") -> Checkpoint:
-    """The checkpoint in a file, or the one that a run folder or a pointer file names (best before last).
+    """Loads a checkpoint.
 
+    Args:
+        path: a checkpoint file, a pointer file, or a run folder, whose best checkpoint is preferred to its last.
+        method: name of the method that must have written it.
+        device: device of the loaded tensors.
     Raises:
-        CheckpointError: absent, damaged, no checkpoint of ours, of another method, or of a newer format.
+        CheckpointError: the file is missing, damaged, or of another program, method or format.
     """
     file = resolve_checkpoint(path)
     try:
-        # torch does not look at the checksums in its files, so a flipped bit in a weight would pass.
+        # torch ignores the checksums in its files, so a flipped bit in a weight would go unnoticed.
         with zipfile.ZipFile(file) as parts:
             if (name := parts.testzip()) is not None:
                 raise zipfile.BadZipFile(f"checksum of {name}")
         state = torch.load(file, map_location=device, weights_only=True)
-    except Exception as error:  # what a damaged file makes the readers raise is nowhere written
+    except Exception as error:  # the readers do not document what they raise on a damaged file
         logger.debug("loading %s failed", file, exc_info=error)
         raise CheckpointError(
             f"checkpoint {file} is damaged or no checkpoint; use another one, or --resume auto for the newest whole one"
@@ -145,28 +156,32 @@ def load_checkpoint(path: Path, method: str, device: torch.device | str = "cpu")
 
 
 def resolve_checkpoint(path: Path) -> Path:
-    """The checkpoint file that a path means: itself, or the best (else the last) of a run folder.
+    """Returns the checkpoint file that a path stands for: itself, or the best (else the last) of a run folder.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no checkpoint.
     """
     if path.is_file() and path.suffix != ".json":
         return path
     if path.is_file():
-        found = _pointed(path.parent, path.stem)
+        file = _read_pointer(path.parent, path.stem)
     else:
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        found = _pointed(folder, "best") or _pointed(folder, "last") or next(iter(list_checkpoints(folder)), None)
-    if found is None:
+        file = (
+            _read_pointer(folder, "best") or _read_pointer(folder, "last") or next(iter(list_checkpoints(folder)), None)
+        )
+    if file is None:
         raise CheckpointError(f"no checkpoint at {path}; give a step_*.pt file or a run folder that has one")
-    return found
+    return file
 
 
 def latest_valid_checkpoint(folder: Path, method: str) -> tuple[Checkpoint, list[str]] | None:
-    """The newest checkpoint of a folder that reads well, and a line for each newer one that does not.
+    """Loads the newest checkpoint of a folder that can be read.
 
+    Returns:
+        The checkpoint, and an error message for each newer one that cannot be read; None if the folder has none.
     Raises:
-        CheckpointError: there are checkpoints and not one of them is whole.
+        CheckpointError: there are checkpoints, and none of them can be read.
     """
     faults: list[str] = []
     for path in list_checkpoints(folder):

@@ -1,4 +1,4 @@
-"""`arc-data`: look at data sets and tasks."""
+"""The command `arc-data`: inspects, draws and validates data sets and tasks."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ joined by +. A SPEC/ID names one task of it.
 
 
 def find_task(reference: str) -> Task:
-    """The task that `SPEC/ID` names.
+    """Loads the task that `SPEC/ID` names.
 
     Raises:
         InputError: there is no such task.
@@ -43,7 +43,7 @@ def find_task(reference: str) -> Task:
     raise InputError(f"{spec} has no task {task_id}; uv run arc-data list {spec} shows what it has")
 
 
-def _range(values: Sequence[int]) -> str:
+def _format_range(values: Sequence[int]) -> str:
     return f"{min(values)}..{max(values)}" if min(values) != max(values) else str(min(values))
 
 
@@ -56,8 +56,8 @@ def _list(args: argparse.Namespace, console: Console) -> int:
             task.task_id,
             str(len(task.train)),
             str(len(task.test)),
-            _range([side for pair in pairs for side in pair.input.shape]),
-            _range([side for pair in pairs if pair.output is not None for side in pair.output.shape]),
+            _format_range([side for pair in pairs for side in pair.input.shape]),
+            _format_range([side for pair in pairs if pair.output is not None for side in pair.output.shape]),
             str(len(set().union(*(np.unique(grid).tolist() for grid in grids)))),
             "yes" if task.has_answers else "withheld",
         )
@@ -77,12 +77,12 @@ def _stats(args: argparse.Namespace, console: Console) -> int:
         ("demonstrations", [len(task.train) for task in tasks]),
         ("test inputs", [len(task.test) for task in tasks]),
     ):
-        table.add_row(name, f"{sum(counts):,}", f"{np.mean(counts):.2f}", _range(counts))
+        table.add_row(name, f"{sum(counts):,}", f"{np.mean(counts):.2f}", _format_range(counts))
     for name, grids in (("input", inputs), ("output", outputs)):
         for axis, side in enumerate(("height", "width")):
             sides = [grid.shape[axis] for grid in grids]
             if sides:
-                table.add_row(f"{name} {side}", "", f"{np.mean(sides):.1f}", _range(sides))
+                table.add_row(f"{name} {side}", "", f"{np.mean(sides):.1f}", _format_range(sides))
     table.add_row("pairs of one size in and out", f"{same:,}", f"{same / max(len(outputs), 1):.0%} of pairs", "")
     console.print(table)
     cells = np.sum([np.bincount(grid.ravel(), minlength=NUM_COLORS) for grid in inputs + outputs], axis=0)
@@ -159,13 +159,14 @@ def _validate_spec(spec: str, console: Console) -> int:
 
 def _overlap(args: argparse.Namespace, console: Console) -> int:
     first, second = load_tasks(args.first), load_tasks(args.second)
-    found = overlap(first, second)
+    shared = overlap(first, second)
     table = Table("tasks of", "also in", "by id", "by content", "by either", "of")
-    counts = (len(found.by_id), len(found.by_content), len(found.any), len(first))
+    counts = (len(shared.by_id), len(shared.by_content), len(shared.any), len(first))
     table.add_row(args.first, args.second, *map(str, counts))
     console.print(table)
-    if found.any:
-        console.print(", ".join(found.any[:20]) + (f", and {len(found.any) - 20} more" if len(found.any) > 20 else ""))
+    if shared.any:
+        more = f", and {len(shared.any) - 20} more" if len(shared.any) > 20 else ""
+        console.print(", ".join(shared.any[:20]) + more)
     return 0
 
 
@@ -198,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `arc-data`."""
+    """Runs the command `arc-data` and returns its exit status."""
     args = _parser().parse_args(argv)
     return run_command(lambda: int(args.run(args, Console(emoji=False))))
 

@@ -1,6 +1,6 @@
-"""Frozen dataclasses <- YAML <- dotted command-line overrides; whatever is not understood is an error.
+"""Reads configs into frozen dataclasses from YAML files and dotted command-line overrides; unknown keys are errors.
 
-jsonargparse takes null for a number and strings for booleans, which are silent guesses; hence this reader.
+jsonargparse accepts null for a number and strings for booleans without a warning; hence this reader.
 """
 
 import dataclasses
@@ -23,7 +23,12 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, both included unless `open_low`; for `Annotated[float, Range(0, 1)]`."""
+    """Bounds of a number in a config, as in `Annotated[float, Range(0, 1)]`.
+
+    Attributes:
+        low, high: the bounds, both included.
+        open_low: whether `low` itself is excluded.
+    """
 
     low: float = -math.inf
     high: float = math.inf
@@ -47,11 +52,11 @@ NonNegative = Annotated[float, Range(0)]
 
 @dataclass(frozen=True)
 class OldKeys:
-    """Keys of earlier documents that a method still accepts, with one line saying what becomes of each.
+    """Keys of earlier versions that a method's config still accepts, each with a notice to the user.
 
     Attributes:
-        renamed: old dotted key -> new dotted key.
-        needless: dotted key -> why this design does without it.
+        renamed: new dotted key by old dotted key.
+        needless: reason why the key has no effect any more, by dotted key.
     """
 
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -59,10 +64,10 @@ class OldKeys:
 
 
 def read_config_file(path: Path) -> dict[str, object]:
-    """The mapping in a YAML file, laid over the file of the same folder that its `extends:` names, if any.
+    """Reads a YAML file; keys that it lacks come from the file in the same folder that its `extends:` names, if any.
 
     Raises:
-        ConfigError: it cannot be read, is no mapping, or extends a file that extends another.
+        ConfigError: the file cannot be read, is no mapping, or extends a file that extends another.
     """
     values = _read_mapping(path)
     parent = values.pop("extends", None)
@@ -73,7 +78,7 @@ def read_config_file(path: Path) -> dict[str, object]:
     base = _read_mapping(path.parent / parent)
     if "extends" in base:
         raise ConfigError(f"{path}: extends goes one level; {parent} extends {base['extends']!r} itself")
-    return _merged(base, values)
+    return _merge(base, values)
 
 
 def _read_mapping(path: Path) -> dict[str, object]:
@@ -93,16 +98,16 @@ def _read_mapping(path: Path) -> dict[str, object]:
     return values
 
 
-def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+def _merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        result[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return result
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, object]:
-    """`--section.key VALUE` or `--section.key=VALUE`, repeated, as dotted keys to YAML values.
+    """Parses repeated `--section.key VALUE` or `--section.key=VALUE` to YAML values by dotted key.
 
     Raises:
         ConfigError: an argument is not of that form, or a key is given twice.
@@ -127,13 +132,20 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, object]:
 def build_config(
     kind: type[Config], values: Mapping[str, object], source: str, old: OldKeys | None = None
 ) -> tuple[Config, list[str]]:
-    """The dataclass that nested values state, and a line for each old key among them.
+    """Builds a config dataclass from nested values.
 
+    Args:
+        kind: the dataclass.
+        values: nested plain values, as read from YAML.
+        source: name of the file, for error messages.
+        old: keys of earlier versions that are still accepted.
+    Returns:
+        The config, and a notice for each old key among the values.
     Raises:
-        ConfigError: an unknown key (with the nearest known one), a wrong type, or a value out of range.
+        ConfigError: a key is unknown (the message names the nearest known one), or a value has a wrong type or range.
     """
     old = old or OldKeys()
-    flat = _flattened(values)
+    flat = _flatten(values)
     notes = []
     for key in [key for key in flat if key in old.needless]:
         del flat[key]
@@ -158,8 +170,13 @@ def build_config(
 
 
 def apply_overrides(values: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
-    """Nested values by dotted keys, with others in place of those that they name or are sections of."""
-    flat = _flattened(values)
+    """Flattens nested values to dotted keys and replaces those that the overrides name.
+
+    Args:
+        values: nested values.
+        overrides: values by dotted key; one that names a section replaces all keys of the section.
+    """
+    flat = _flatten(values)
     for key, value in overrides.items():
         for inner in [name for name in flat if name.startswith(f"{key}.")]:
             del flat[inner]
@@ -167,18 +184,18 @@ def apply_overrides(values: Mapping[str, object], overrides: Mapping[str, object
     return flat
 
 
-def _flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     result: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            result |= _flattened(value, f"{prefix}{key}.")
+            result |= _flatten(value, f"{prefix}{key}.")
         else:
             result[prefix + key] = value
     return result
 
 
 def config_keys(kind: type, prefix: str = "") -> list[str]:
-    """All dotted keys of a config dataclass."""
+    """Returns all dotted keys of a config dataclass, each with `prefix` in front."""
     keys = []
     for name, hint in get_type_hints(kind).items():
         section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
@@ -186,7 +203,7 @@ def config_keys(kind: type, prefix: str = "") -> list[str]:
     return keys
 
 
-def _build(kind: type[Config], values: object, prefix: str, source: str, known: Sequence[str]) -> Config:
+def _build(kind: type[Config], values: object, prefix: str, source: str, all_keys: Sequence[str]) -> Config:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{source}: {prefix.rstrip('.')} must be a section of keys; got {values!r:.40}")
     hints = get_type_hints(kind, include_extras=True)
@@ -194,25 +211,25 @@ def _build(kind: type[Config], values: object, prefix: str, source: str, known: 
     for key, value in values.items():
         dotted = prefix + key
         if key not in hints:
-            raise ConfigError(f"{source}: {dotted} is not a key{_suggestion(dotted, list(hints), known)}")
-        given[key] = _build_value(hints[key], value, dotted, source, known)
+            raise ConfigError(f"{source}: {dotted} is not a key{_suggest(dotted, list(hints), all_keys)}")
+        given[key] = _build_value(hints[key], value, dotted, source, all_keys)
     try:
         return kind(**given)
     except ConfigError as error:
         raise ConfigError(f"{source}: {prefix}{error}") from None
 
 
-def _build_value(hint: Any, value: object, dotted: str, source: str, known: Sequence[str]) -> object:
-    """What one key holds: a section, a section of the user's own keys, or a value."""
+def _build_value(hint: Any, value: object, dotted: str, source: str, all_keys: Sequence[str]) -> object:
+    """Builds the value of one key: a section, a section of the user's own keys, or a plain value."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return _build(hint, {} if value is None else value, f"{dotted}.", source, known)
+        return _build(hint, {} if value is None else value, f"{dotted}.", source, all_keys)
     if get_origin(hint) is dict:
-        return _build_named(hint, value, dotted, source, known)
+        return _build_named(hint, value, dotted, source, all_keys)
     return _convert(value, hint, f"{source}: {dotted}")
 
 
-def _build_named(hint: Any, values: object, dotted: str, source: str, known: Sequence[str]) -> dict[object, object]:
-    """A section whose keys are names or whole numbers of the user's choice."""
+def _build_named(hint: Any, values: object, dotted: str, source: str, all_keys: Sequence[str]) -> dict[object, object]:
+    """Builds a section whose keys are names or whole numbers of the user's choice."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{source}: {dotted} must be a section of keys; got {values!r:.40}")
     key_hint, value_hint = get_args(hint)
@@ -221,15 +238,15 @@ def _build_named(hint: Any, values: object, dotted: str, source: str, known: Seq
         if key_hint is int and not str(key).isdecimal():
             raise ConfigError(f"{source}: the keys of {dotted} must be whole numbers; got {key!r}")
         name = int(key) if key_hint is int else key
-        result[name] = _build_value(value_hint, value, f"{dotted}.{key}", source, known)
+        result[name] = _build_value(value_hint, value, f"{dotted}.{key}", source, all_keys)
     return result
 
 
-def _suggestion(key: str, siblings: Sequence[str], known: Sequence[str]) -> str:
-    """The nearest name in the same section, else the key of that name in another section, else what there is."""
+def _suggest(key: str, siblings: Sequence[str], all_keys: Sequence[str]) -> str:
+    """Suggests the nearest name in the same section, else the same name in another section, else lists all names."""
     prefix, dot, name = key.rpartition(".")
     near = [f"{prefix}{dot}{match}" for match in difflib.get_close_matches(name, siblings, n=1)]
-    last = {other.rpartition(".")[2]: other for other in known}
+    last = {other.rpartition(".")[2]: other for other in all_keys}
     near += [last[match] for match in difflib.get_close_matches(name, last, n=1)]
     if near:
         return f"; did you mean {near[0]}?"
@@ -237,7 +254,7 @@ def _suggestion(key: str, siblings: Sequence[str], known: Sequence[str]) -> str:
 
 
 def _convert(value: object, hint: Any, where: str) -> object:
-    """The value as the hinted type, exactly: only a whole number may stand for a float."""
+    """Checks that a value has the hinted type exactly and returns it; a whole number may stand for a float."""
     if get_origin(hint) is Annotated:
         hint, *extras = get_args(hint)
         value = _convert(value, hint, where)
@@ -276,21 +293,27 @@ def load_config(
     overrides: Mapping[str, object],
     old: OldKeys | None = None,
 ) -> tuple[Config, list[str]]:
-    """The config of a file with overrides laid over it, and the lines about old keys.
+    """Loads the config of a file with command-line overrides.
 
     Args:
-        method: what the file's `method:` must say.
-        commands: the training command of each known method, for the message when it says another.
+        kind: the config dataclass.
+        method: value that the file's key `method` must have.
+        commands: training command by method, for the error message when the file is of another method.
+        path: the YAML file.
+        overrides: values by dotted key, which replace those of the file.
+        old: keys of earlier versions that are still accepted.
+    Returns:
+        The config, and a notice for each old key.
     Raises:
         ConfigError: see `read_config_file` and `build_config`.
     """
     values = read_config_file(path)
-    found = values.pop("method", None)
-    if found != method:
-        came = f"method: {found}" if found is not None else "no method"
-        hint = f"; its command is {commands[found]}" if isinstance(found, str) and found in commands else ""
+    stated = values.pop("method", None)
+    if stated != method:
+        came = f"method: {stated}" if stated is not None else "no method"
+        hint = f"; its command is {commands[stated]}" if isinstance(stated, str) and stated in commands else ""
         raise ConfigError(f"{path} must say method: {method}; got {came}{hint}")
-    # Renamed here, so that an old name on the command line outdoes the new one in the file.
+    # Old names are replaced here, so that one on the command line overrides the new name in the file.
     names = old.renamed if old is not None else {}
     notes = [f"{key} is now called {names[key]}" for key in overrides if key in names]
     current = {names.get(key, key): value for key, value in overrides.items()}
@@ -299,7 +322,7 @@ def load_config(
 
 
 def config_to_dict(config: object) -> dict[str, object]:
-    """The config as nested plain values, as `build_config` reads them."""
+    """Converts a config to nested plain values that `build_config` reads."""
     assert dataclasses.is_dataclass(config) and not isinstance(config, type)
     result: dict[str, object] = {}
     for field in dataclasses.fields(config):
@@ -317,20 +340,21 @@ def _plain(value: Any) -> object:
 
 
 def config_to_yaml(config: object, method: str) -> str:
-    """The whole config as YAML that `load_config` reads back to an equal one."""
+    """Converts a config to YAML from which `load_config` builds an equal one."""
     return yaml.safe_dump({"method": method} | config_to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def diff_keys(first: Mapping[str, object], second: Mapping[str, object]) -> list[str]:
-    """Dotted keys at which two nested configs differ."""
-    one, two = _flattened(first), _flattened(second)
+    """Returns the dotted keys at which two nested configs differ, sorted."""
+    one, two = _flatten(first), _flatten(second)
     return sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))
 
 
 def workspace_folder() -> Path:
-    """The workspace's root, found from the working directory or from this package upwards; else the former.
+    """Returns the workspace's root, searched upwards from the working directory, then from this package.
 
-    Recipes lie in its `configs/`, runs go to its `runs/`, results to its `results/`.
+    Recipes are in its `configs/`, runs in its `runs/`, results in its `results/`. Without a workspace it is the working
+    directory.
     """
     for start in (Path.cwd(), Path(__file__).resolve()):
         for folder in (start, *start.parents):

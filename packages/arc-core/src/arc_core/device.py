@@ -1,4 +1,4 @@
-"""Devices by name, and the size of what runs on them."""
+"""Chooses devices by name, and counts parameters."""
 
 import torch
 
@@ -6,22 +6,22 @@ from arc_core.errors import InputError
 
 
 def require_device(name: str) -> None:
-    """Raises InputError unless torch sees the device; "cpu" and "auto" are always there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(name, True):
+    """Raises InputError unless torch has the device; "cpu" and "auto" are always accepted."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(name, True):
         raise InputError(f"device {name} was asked for and torch sees none; use --device cpu or auto")
 
 
 def solving_device(name: str) -> torch.device:
-    """The device to solve on; "auto" is a CUDA GPU if there is one, else the CPU.
+    """Returns the device to solve on; "auto" is a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        InputError: it is not there.
+        InputError: torch does not have the device.
     """
     require_device(name)
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def count_parameters(*networks: torch.nn.Module) -> int:
-    """Learnt numbers of networks together."""
+    """Returns the total number of parameters of networks."""
     return sum(weights.numel() for network in networks for weights in network.parameters())

@@ -1,4 +1,4 @@
-"""Tensors of several processes as if one process had them all. Without torch.distributed everything is already there.
+"""Combines tensors of several processes as if one process held them all; one process alone just keeps its own.
 
 W processes; this one has rank r.
 """
@@ -13,20 +13,20 @@ from torch.nn import functional
 
 
 def world_size() -> int:
-    """Number of processes that train together; 1 without torch.distributed."""
+    """Returns the number of processes that train together; 1 without torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def global_mean(values: Tensor) -> Tensor:
-    """This process's part of the mean over the values of all processes.
+    """Returns this process's part of the mean over the values of all processes.
 
-    Averaged over processes, as DistributedDataParallel averages gradients, the parts give the mean over all values,
-    also where processes hold different numbers of them.
+    The average of the parts over processes, as DistributedDataParallel averages gradients, is the mean over all values,
+    even if processes hold different numbers of them.
 
     Args:
-        values: (n,); n may differ between processes and may be 0.
+        values: (n,) float; n may differ between processes and may be 0.
     Returns:
-        Scalar: sum of this process's values times W over the number of all values; 0 if there are none at all.
+        Scalar: the sum of this process's values times W, divided by the number of all values; 0 if there are none.
     """
     count, world = torch.tensor(float(len(values)), device=values.device), world_size()
     if world > 1:
@@ -35,13 +35,13 @@ def global_mean(values: Tensor) -> Tensor:
 
 
 def all_gather_blocks(rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """Rows of all processes in the order of the global batch, of which rank r holds blocks r, r + W, and so on.
+    """Gathers rows in the order of the global batch, of which rank r holds blocks r, r + W, and so on.
 
     Args:
-        rows: (B, ...) of this process, B the same for all; no gradient passes.
-        block: rows of a block; divides B.
+        rows: (B, ...) rows of this process, B the same for all processes; no gradient flows.
+        block: number of rows in a block; divides B.
     Returns:
-        The (W B, ...) rows, and the (B,) places of this process's own rows among them.
+        The (W B, ...) rows, and the (B,) positions of this process's own rows among them.
     """
     world = world_size()
     if world == 1:
@@ -54,10 +54,10 @@ def all_gather_blocks(rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
 
 
 def all_gather_ragged(rows: Tensor) -> list[Tensor]:
-    """The rows of every process, one tensor for each rank; no gradient passes.
+    """Gathers the rows of every process as one tensor for each rank; no gradient flows.
 
     Args:
-        rows: (n, ...); n may differ between processes.
+        rows: (n, ...) rows of this process; n may differ between processes.
     """
     world = world_size()
     if world == 1:
@@ -71,36 +71,36 @@ def all_gather_ragged(rows: Tensor) -> list[Tensor]:
     return [part[:size] for part, size in zip(parts, sizes, strict=True)]
 
 
-def all_gather_ordered(rows: Tensor, places: Tensor) -> Tensor:
-    """Rows of all processes in the order of their places, which is the order that a single process would have.
+def all_gather_ordered(rows: Tensor, positions: Tensor) -> Tensor:
+    """Gathers rows in the order of their positions, which is the order that a single process would have.
 
     Args:
-        rows: (n, D) of this process; n may differ between processes. No gradient passes.
-        places: (n,) int64 of each row in the global batch; rows with equal places belong to one process and keep
-            their order.
+        rows: (n, D) rows of this process; n may differ between processes. No gradient flows.
+        positions: (n,) int64 position of each row in the global batch; rows with equal positions belong to one
+            process and keep their order.
     Returns:
-        (N, D), N the sum of all n.
+        (N, D) rows, N the sum of all n.
     """
     if world_size() > 1:
-        rows, places = torch.cat(all_gather_ragged(rows)), torch.cat(all_gather_ragged(places))
-    return rows[places.argsort(stable=True)]
+        rows, positions = torch.cat(all_gather_ragged(rows)), torch.cat(all_gather_ragged(positions))
+    return rows[positions.argsort(stable=True)]
 
 
-def all_gather_with_gradient(rows: Tensor, names: Tensor, fabric: Fabric) -> tuple[Tensor, Tensor, int]:
-    """Rows of all processes, rank after rank, through which gradients reach the process that each row came from.
+def all_gather_with_gradient(rows: Tensor, labels: Tensor, fabric: Fabric) -> tuple[Tensor, Tensor, int]:
+    """Gathers rows rank after rank; gradients flow back to the process that each row came from.
 
     Args:
-        rows: (n, D) of this process; n may differ between processes.
-        names: (n,) integers that go with the rows.
-        fabric: whose processes these are.
+        rows: (n, D) rows of this process; n may differ between processes.
+        labels: (n,) integers that belong to the rows.
+        fabric: the Fabric of these processes.
     Returns:
-        The (N, D) rows, the (N,) names, and the place of this process's first row among them.
+        The (N, D) rows, the (N,) labels, and the position of this process's first row among them.
     """
     if fabric.world_size == 1:
-        return rows, names, 0
-    every_name = all_gather_ragged(names)
-    counts = [len(part) for part in every_name]
+        return rows, labels, 0
+    all_labels = all_gather_ragged(labels)
+    counts = [len(part) for part in all_labels]
     padded = functional.pad(rows, (0, 0, 0, max(counts) - len(rows)))
-    every = cast(Tensor, fabric.all_gather(padded, sync_grads=True))
-    gathered = torch.cat([part[:count] for part, count in zip(every, counts, strict=True)])
-    return gathered, torch.cat(every_name), sum(counts[: fabric.global_rank])
+    parts = cast(Tensor, fabric.all_gather(padded, sync_grads=True))
+    gathered = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    return gathered, torch.cat(all_labels), sum(counts[: fabric.global_rank])

@@ -1,4 +1,4 @@
-"""Training by epochs: the loop, the record of its losses, and checkpoints named by epoch."""
+"""The training loop of epoch-based trainers, the history of their losses, and checkpoints named by epoch."""
 
 import os
 import time
@@ -15,17 +15,17 @@ from arc_core.progress import Progress
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
 
-_LAST_RATE = 0.1  # of the highest, at the end of the cosine
+_MIN_RATIO = 0.1  # learning rate at the end of the cosine, as a share of the highest
 
 
 class EpochRecord:
-    """Losses of finished epochs, and how long the validation loss has not improved.
+    """The losses of finished epochs, and the number of epochs since the validation loss improved.
 
     Attributes:
         losses: mean training loss of each finished epoch.
         validation_losses: validation loss of each epoch that was validated.
         best: lowest validation loss so far; None before the first.
-        stale: epochs since the validation loss last fell by more than `min_delta`.
+        stale: number of validated epochs since the validation loss last fell by more than `min_delta`.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class EpochRecord:
         self._sum, self._count = 0.0, 0
 
     def state_dict(self) -> dict[str, object]:
-        """The whole record as plain values, for a checkpoint."""
+        """Returns the record as plain values, for a checkpoint."""
         return {
             "losses": list(self.losses), "validation_losses": list(self.validation_losses), "best": self.best,
             "stale": self.stale, "reference": self._reference, "sum": self._sum, "count": self._count,
@@ -59,8 +59,8 @@ class EpochRecord:
         """Closes the running epoch.
 
         Args:
-            validation: its validation loss; None if it was not validated.
-            min_delta: fall of the validation loss below which the epoch counts as stale.
+            validation: validation loss of the epoch; None if it was not validated.
+            min_delta: smallest decrease of the validation loss that counts as an improvement.
         Returns:
             Whether the validation loss is the lowest so far.
         """
@@ -77,36 +77,37 @@ class EpochRecord:
 
 
 def link_epoch(run: RunFolder, step: int, epoch: int) -> None:
-    """Gives an epoch's checkpoint a second name, checkpoint_epoch_0012.pt, and removes names of deleted checkpoints.
+    """Links an epoch's checkpoint as checkpoint_epoch_0012.pt, and removes links to deleted checkpoints.
 
     Args:
-        run: the run whose checkpoints these are.
+        run: run folder that holds the checkpoint.
         step: optimiser step of the checkpoint.
-        epoch: number of the epoch that ended with it, from 1.
+        epoch: index of the epoch that ended with it, from 1.
     """
-    folder, whole = run.checkpoints, checkpoint_path(run.checkpoints, step)
-    if not whole.exists():
+    folder, checkpoint = run.checkpoints, checkpoint_path(run.checkpoints, step)
+    if not checkpoint.exists():
         return
-    named = folder / f"checkpoint_epoch_{epoch:04d}.pt"
-    named.unlink(missing_ok=True)
-    os.link(whole, named)
-    alive = {path.stat().st_ino for path in folder.glob("step_*.pt")}
+    link = folder / f"checkpoint_epoch_{epoch:04d}.pt"
+    link.unlink(missing_ok=True)
+    os.link(checkpoint, link)
+    kept = {path.stat().st_ino for path in folder.glob("step_*.pt")}
     for path in folder.glob("checkpoint_epoch_*.pt"):
-        if path.stat().st_ino not in alive:
+        if path.stat().st_ino not in kept:
             path.unlink()
 
 
 class EpochTrainer(ABC):
-    """The loop of trainers whose data is passed over epoch by epoch; subclasses say what a step and an epoch's end are.
+    """The training loop over epochs; subclasses define an optimiser step and the end of an epoch.
 
     Attributes:
-        unit: what a batch is made of, for the rate that is shown and logged.
+        unit: plural name of the elements of a batch, for the throughput that is shown and logged.
         loss_metric, accuracy_metric: names of the metrics of `training_step` that the progress line shows.
-        run, fabric: where the run writes, and on which devices it computes.
+        run: folder that the run writes to.
+        fabric: processes and devices of the run.
         step: optimiser steps done.
-        steps_per_epoch, total_steps: optimiser steps of an epoch and of the whole run.
-        batch_size: units of one optimiser step, over all processes.
-        log_every: optimiser steps between two lines of metrics; an epoch's last step is always logged.
+        steps_per_epoch, total_steps: optimiser steps in an epoch and in the whole run.
+        batch_size: elements in a batch, over all processes.
+        log_every: optimiser steps between two logged steps; an epoch's last step is always logged.
     """
 
     unit: ClassVar[str]
@@ -133,44 +134,44 @@ class EpochTrainer(ABC):
         """Saves a checkpoint of the current step."""
 
     def start(self, log: MetricLog | None, progress: Progress) -> None:
-        """Runs before the loop, at the first start and after every resumption; by default repeats a lost `link_epoch`.
+        """Runs before the loop, also after every resumption; by default repeats a `link_epoch` that was lost.
 
-        A kill may have come between an epoch's checkpoint and its second name.
+        The run may have been killed between writing an epoch's checkpoint and linking it.
         """
         if self.fabric.is_global_zero and self.step and self.step % self.steps_per_epoch == 0:
             link_epoch(self.run, self.step, self.step // self.steps_per_epoch)
 
     def early_stop_reason(self) -> str:
-        """Why training should end after this epoch although steps are left; empty to go on."""
+        """Returns the reason to stop training after this epoch, empty to continue."""
         return ""
 
     def learning_rate_factor(self, warmup_steps: int) -> float:
-        """The next step's learning rate as a share of the highest: linear warm-up, then a cosine to a tenth.
+        """Returns the next step's learning rate as a share of the highest: linear warm-up, then a cosine to a tenth.
 
         Args:
-            warmup_steps: of the recipe; at most half of the run, so that a short run reaches its rate.
+            warmup_steps: steps of linear warm-up; capped at half of the run, so that a short run reaches its rate.
         """
-        return warmup_cosine(self.step, min(warmup_steps, self.total_steps // 2), self.total_steps, _LAST_RATE)
+        return warmup_cosine(self.step, min(warmup_steps, self.total_steps // 2), self.total_steps, _MIN_RATIO)
 
     def train(self, progress: Progress) -> TrainingResult:
-        """Trains to the last step, a signal or an early stop; each epoch ends with `end_epoch`."""
+        """Trains until the last step, a signal or an early stop; calls `end_epoch` after each epoch."""
         main = self.fabric.is_global_zero
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
             self.start(log, progress)
-            clock, clocked, shown_rate = time.perf_counter(), self.step, ""
+            timer, timer_step, throughput = time.perf_counter(), self.step, ""
             while self.step < self.total_steps:
                 metrics = self.training_step()
                 epoch_done = self.step % self.steps_per_epoch == 0
                 if self.step % self.log_every == 0 or epoch_done:
-                    rate = (self.step - clocked) * self.batch_size / (time.perf_counter() - clock)
-                    clock, clocked, shown_rate = time.perf_counter(), self.step, f"  {rate:.0f} {self.unit}/s"
+                    rate = (self.step - timer_step) * self.batch_size / (time.perf_counter() - timer)
+                    timer, timer_step, throughput = time.perf_counter(), self.step, f"  {rate:.0f} {self.unit}/s"
                     if log is not None:
                         log.log(self.step, metrics | {f"{TIMING_PREFIX}{self.unit}_per_second": rate})
                 loss, accuracy = metrics[self.loss_metric], metrics[self.accuracy_metric]
-                progress.update(self.step, f"loss {loss:.3f}  accuracy {accuracy:.3f}{shown_rate}")
+                progress.update(self.step, f"loss {loss:.3f}  accuracy {accuracy:.3f}{throughput}")
                 if epoch_done:
                     self.end_epoch(log, progress)
-                    clock, clocked = time.perf_counter(), self.step
+                    timer, timer_step = time.perf_counter(), self.step
                 if should_stop(self.fabric, signals):
                     if not epoch_done:
                         self.save(is_best=False)

@@ -1,4 +1,4 @@
-"""Input that is not usable, and how every command reports it."""
+"""Errors that users can act on, and their report as one line by every command."""
 
 import os
 import sys
@@ -14,19 +14,19 @@ EXIT_TERMINATED = 143
 
 
 class InputError(ValueError):
-    """The user's input cannot be used; one line that says what must hold, what came, where, and what to do."""
+    """Invalid input; the message says in one line what must hold, what came, where, and what to do."""
 
 
 class ConfigError(InputError):
-    """A configuration cannot be used."""
+    """An invalid configuration."""
 
 
 class RunFailure(RuntimeError):
-    """A run cannot go on (diverged, disk full, ...); one line that says why and how to continue.
+    """The end of a run that cannot continue, because it diverged or the disk is full, for example.
 
     Args:
-        message: the line.
-        status: the command's exit status.
+        message: one line that says why the run ended and how to continue it.
+        status: exit status of the command.
     """
 
     def __init__(self, message: str, status: int = 1) -> None:
@@ -35,9 +35,9 @@ class RunFailure(RuntimeError):
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """The command's exit status; bad input becomes one line on stderr and status 2.
+    """Runs a command and returns its exit status; bad input becomes one line on stderr and status 2.
 
-    A reader that closed the pipe (`| head`) ends the command quietly, as it does for other tools.
+    A reader that closes the pipe (`| head`) ends the command quietly, as it does for other tools.
     """
     try:
         with raise_on_sigterm():

@@ -1,4 +1,4 @@
-"""Where an answer of unknown size is sought: extents from the demonstrations, grown while answers reach their end.
+"""The canvas extent in which an answer of unknown size is decoded; it grows while answers reach its border.
 
 B queries, N demonstrations.
 """
@@ -13,10 +13,17 @@ Ints = npt.NDArray[np.int64]
 
 
 def answer_extents(tensors: TaskTensors, pairs: Ints, demos: Ints) -> Ints:
-    """(B, 2) where the answers of queries are first sought, before turning; answers are not looked at.
+    """Estimates the first extent for the answers of queries, without looking at the answers.
 
-    The extent holds the test input, every shown grid, and the test input scaled as the demonstrations scale
-    theirs if they agree; then one ring of outside cells, at most 30.
+    The extent holds the test input, every grid of the demonstrations and, if the demonstrations agree on the ratio of
+    output to input, the test input scaled by it; plus one row and one column of outside cells; at most 30.
+
+    Args:
+        tensors: grids of the tasks.
+        pairs: (B,) index of each query's pair.
+        demos: (B, N) indices of its demonstrations' pairs, -1 for none.
+    Returns:
+        (B, 2) heights and widths, before any dihedral element is applied.
     """
     present = (demos >= 0)[..., None]
     sources = tensors.grid_sizes[2 * np.maximum(demos, 0)]  # (B, N, 2)
@@ -32,16 +39,21 @@ def answer_extents(tensors: TaskTensors, pairs: Ints, demos: Ints) -> Ints:
     return extents
 
 
-def grow_extent(live: Ints) -> Ints:
-    """The next extent to seek answers in that reach the end of theirs: half as much again."""
-    return np.minimum(-(-live * 3 // 2), MAX_SIDE)
+def grow_extent(extents: Ints) -> Ints:
+    """Enlarges extents by half, up to 30, for answers that reach the border of theirs."""
+    return np.minimum(-(-extents * 3 // 2), MAX_SIDE)
 
 
 def transposes(elements: Ints) -> npt.NDArray[np.bool_]:
-    """Whether dihedral elements exchange height and width: an odd quarter turn or a transposition, not both."""
+    """Whether dihedral elements exchange height and width: an odd rotation or a transposition, but not both."""
     return np.not_equal(elements % 2, elements // 4)
 
 
 def transform_extents(extents: Ints, elements: Ints) -> Ints:
-    """(B, 2) heights and widths after turning."""
+    """Returns the heights and widths of grids after dihedral elements are applied to them.
+
+    Args:
+        extents: (B, 2) heights and widths before.
+        elements: (B,) dihedral elements.
+    """
     return np.where(transposes(elements)[:, None], extents[:, ::-1], extents)

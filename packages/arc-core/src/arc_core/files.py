@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whenever the writer is stopped."""
+"""Writes files atomically, so that a kill leaves the old file or the new one, and locks folders."""
 
 import json
 import os
@@ -13,10 +13,13 @@ from arc_core.errors import InputError
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes to a temporary name beside `path`, flushes to the disk, renames; on failure the old file stays.
+    """Writes a temporary file beside `path`, flushes it to the disk and renames it; on failure the old file stays.
 
+    Args:
+        path: the file to write.
+        write: writes the content to an open binary file.
     Raises:
-        OSError: as the file system gives it (disk full, no permission).
+        OSError: the file system refuses, because the disk is full, for example.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -32,17 +35,17 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_atomically` for UTF-8 text."""
+    """Writes UTF-8 text atomically."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
 def write_json(path: Path, value: object) -> None:
-    """`write_atomically` for indented JSON."""
+    """Writes indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself durable, where the system lets a folder be opened."""
+    """Makes the rename itself durable, on systems that can open a folder."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -53,10 +56,10 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Holds a folder against other processes that would write to it; ends with the process, however that ends.
+    """Locks a folder against other processes that would write to it; the lock ends with the process in any case.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds the lock.
     """
     lock = FileLock(folder / ".lock", blocking=False)
     try:
@@ -72,6 +75,6 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def show_path(path: Path) -> str:
-    """The path relative to the working directory where that is shorter."""
+    """Returns the path relative to the working directory where that is shorter."""
     text = os.path.relpath(path)
     return text if len(text) < len(str(path)) else str(path)

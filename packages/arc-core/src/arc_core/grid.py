@@ -1,4 +1,4 @@
-"""A grid is a read-only numpy uint8 array of shape (H, W), 1..30 a side, colours 0..9."""
+"""Grids: read-only numpy uint8 arrays of shape (H, W), 1..30 cells on each side, colours 0..9."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,10 +23,11 @@ NUM_COLORS = 10
 
 
 class GridError(ValueError):
-    """A value is not an ARC grid; the message says in which row, what must hold and what came."""
+    """A value that is not an ARC grid; the message says in which row, what must hold and what came."""
 
 
 def _fault_in_row(row: object, index: int, width: int) -> str | None:
+    """Describes what is wrong with row `index` of a grid of so many columns; None if it is valid."""
     if not isinstance(row, list):
         return f"row {index} must be a list of colours 0..9; got {describe(row)}"
     for column, cell in enumerate(row):
@@ -40,17 +41,17 @@ def _fault_in_row(row: object, index: int, width: int) -> str | None:
 
 
 def describe(value: object) -> str:
-    """A short, printable description of a JSON value for an error message."""
+    """Describes a JSON value briefly for an error message."""
     text = ascii(value) if isinstance(value, str | int | float | None) else ""
     name = _TYPE_NAMES.get(type(value), type(value).__name__)
     return f"{name} {text}".strip() if len(text) <= 24 and value is not None else name
 
 
 def grid_from_rows(rows: object) -> Grid:
-    """The grid that a JSON value states.
+    """Converts a JSON value to a grid.
 
     Args:
-        rows: list of 1..30 lists of 1..30 integers 0..9, all of one length.
+        rows: a list of 1..30 lists of 1..30 integers 0..9, all of one length.
     Raises:
         GridError: `rows` is anything else.
     """
@@ -78,12 +79,12 @@ def grid_from_rows(rows: object) -> Grid:
 
 
 def check_grid(array: npt.ArrayLike) -> Grid:
-    """The array as a read-only grid; a contiguous uint8 array that is already read-only is returned as it is.
+    """Converts an array to a read-only grid; a contiguous, read-only uint8 array is returned as it is.
 
     Args:
-        array: (H, W) integers 0..9, 1..30 a side.
+        array: (H, W) integers 0..9, 1..30 on each side.
     Raises:
-        GridError: another shape, type or range.
+        GridError: the array has another shape, type or range.
     """
     value = np.asarray(array)
     if value.ndim != 2 or not all(1 <= side <= MAX_SIDE for side in value.shape):
@@ -100,12 +101,12 @@ def check_grid(array: npt.ArrayLike) -> Grid:
 
 
 def grid_to_text(grid: Grid) -> str:
-    """One line a row, one digit a cell, no separators."""
+    """Converts a grid to text: one line for each row, one digit for each cell, no separators."""
     return "\n".join("".join(map(str, row)) for row in grid.tolist())
 
 
 def grid_from_text(text: str) -> Grid:
-    """The inverse of `grid_to_text`.
+    """Converts text to a grid; the inverse of `grid_to_text`.
 
     Raises:
         GridError: a character is not a digit, or the rows do not form a grid.
@@ -118,12 +119,12 @@ def grid_from_text(text: str) -> Grid:
 
 
 def grid_hash(grid: Grid) -> str:
-    """32 hexadecimal digits that depend on the shape and the cells alone."""
+    """Returns 32 hexadecimal digits of a hash over a grid's shape and cells."""
     return hash_grids([grid])
 
 
 def hash_grids(grids: Sequence[Grid]) -> str:
-    """32 hexadecimal digits of a sequence of grids, order included."""
+    """Returns 32 hexadecimal digits of a hash over a sequence of grids, order included."""
     digest = hashlib.blake2b(digest_size=16)
     for grid in grids:
         digest.update(bytes(grid.shape))
@@ -132,5 +133,5 @@ def hash_grids(grids: Sequence[Grid]) -> str:
 
 
 def most_common_color(grid: Grid) -> int:
-    """The grid's background: its most frequent colour, the lowest on a tie."""
+    """Returns the grid's most frequent colour, the lowest one on a tie, which is taken for its background."""
     return int(np.bincount(grid.ravel(), minlength=NUM_COLORS).argmax())

@@ -1,4 +1,4 @@
-"""What every trainer shares: device and precision, learning-rate schedules, weight averaging, stopping together."""
+"""Parts that all trainers share: device and precision, learning-rate schedules, weight averaging, stopping together."""
 
 import math
 import os
@@ -22,12 +22,13 @@ _FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": 
 
 
 def open_fabric(device: Device, precision: Precision) -> Fabric:
-    """A launched Fabric for this process; under torchrun it joins the others.
+    """Opens a launched Fabric for this process; under torchrun it joins the other processes.
 
     Args:
-        precision: of autocast on a GPU. On the CPU training runs in float32, the only type fast there everywhere.
+        device: device to train on; "auto" is CUDA, else MPS, else the CPU.
+        precision: precision of autocast on a GPU. The CPU trains in float32, the only type that is fast on all CPUs.
     Raises:
-        InputError: the device is not there, or torchrun could not start dead processes of several machines again.
+        InputError: torch does not have the device, or torchrun could not restart processes on several machines.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -46,16 +47,16 @@ def open_fabric(device: Device, precision: Precision) -> Fabric:
 
 
 def _join_after_restart(backend: str, world: int) -> None:
-    """Connects processes that torchrun started again, under names of their own.
+    """Connects processes that torchrun restarted, under key names of their own.
 
-    torchrun hands them the store of the processes that died, where the addresses of those still stand; joining by the
-    same names they would wait for the dead forever.
+    torchrun hands them the store of the processes that died, which still holds the addresses of the dead; under the
+    same keys the restarted processes would wait for them forever.
     """
     variables = os.environ
     if variables.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
         return
     if variables["GROUP_WORLD_SIZE"] != "1" and variables.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
-        # How often they were started again is counted on each machine apart, so that it is no common name.
+        # Each machine counts restarts separately, so the count is no key that all processes share.
         raise InputError(
             "--max-restarts on several machines needs the environment variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 "
             "for torchrun, and --rdzv-backend c10d; without it restarted processes would wait for dead ones"
@@ -77,7 +78,7 @@ def require_even_share(batch_size: int, fabric: Fabric) -> None:
 
 
 def close_fabric(fabric: Fabric) -> None:
-    """Waits for all processes and ends their connection; one that exits early would abort in its own threads."""
+    """Waits for all processes and closes their connection; a process that exits early would abort in its threads."""
     if dist.is_available() and dist.is_initialized():
         fabric.barrier()
         dist.destroy_process_group()
@@ -85,12 +86,12 @@ def close_fabric(fabric: Fabric) -> None:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How training ended.
+    """The end of a training loop.
 
     Attributes:
         step: optimiser steps done.
-        status: 0 finished, 130 or 143 stopped by a signal; a method may have more.
-        message: for the user, empty when finished.
+        status: exit status: 0 if finished, 130 or 143 if stopped by a signal; a method may define more.
+        message: line for the user; empty if finished.
     """
 
     step: int
@@ -99,10 +100,10 @@ class TrainingResult:
 
 
 def should_stop(fabric: Fabric, signals: StopSignals) -> bool:
-    """Whether any process was asked to stop; all of them learn of it at the same step."""
+    """Whether any process received a signal to stop; all processes get the same result at the same step."""
     if fabric.world_size > 1:
-        asked = torch.tensor(float(signals.received or 0), device=fabric.device)
-        latest = int(cast(Tensor, fabric.all_reduce(asked, reduce_op="max")).item())
+        received = torch.tensor(float(signals.received or 0), device=fabric.device)
+        latest = int(cast(Tensor, fabric.all_reduce(received, reduce_op="max")).item())
         signals.received = latest or None
     return signals.received is not None
 
@@ -110,11 +111,13 @@ def should_stop(fabric: Fabric, signals: StopSignals) -> bool:
 def make_schedule(
     optimizer: torch.optim.Optimizer, name: Schedule, total_steps: int, warmup_fraction: float
 ) -> LRScheduler:
-    """A schedule stepped once an optimiser step, from the groups' `lr` as maximum.
+    """Makes a learning-rate schedule that is stepped once for each optimiser step.
 
     Args:
+        optimizer: its groups' `lr` are the maximum learning rates.
+        name: "onecycle", "cosine" or "constant".
         total_steps: optimiser steps of the whole run.
-        warmup_fraction: of the steps, for "onecycle".
+        warmup_fraction: share of the steps, 0..1, in which "onecycle" rises to the maximum.
     """
     if name == "onecycle":
         maxima = [group["lr"] for group in optimizer.param_groups]
@@ -131,13 +134,13 @@ def make_schedule(
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, min_ratio: float) -> float:
-    """Learning rate of an optimiser step as a share of the highest: linear warm-up, then half a cosine.
+    """Returns the learning rate of a step as a share of the highest: linear warm-up, then half a cosine.
 
     Args:
-        step: of the optimiser, 0 for the first.
-        warmup_steps: after which the rate is the highest; 0 for no warm-up.
-        total_steps: of the whole run.
-        min_ratio: share that is left at `total_steps`, 0..1.
+        step: index of the optimiser step, from 0.
+        warmup_steps: steps until the highest rate; 0 for no warm-up.
+        total_steps: optimiser steps of the whole run.
+        min_ratio: share at `total_steps`, 0..1.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
@@ -146,49 +149,59 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, min_ratio: flo
 
 
 class ExponentialAverage:
-    """Averaged weights, a_t = d_t a_{t-1} + (1 - d_t) w_t with d_t = min(decay, (1 + t) / (10 + t)).
+    """An exponential moving average of weights: a_t = d_t a_{t-1} + (1 - d_t) w_t.
 
-    The ramp lets early averages forget the random start. Source: TensorFlow's ExponentialMovingAverage, `num_updates`.
+    The decay is d_t = min(decay, (1 + t) / (10 + t)), where t is the optimiser step; the smaller decay of early steps
+    lets the average forget the random initialisation.
+    Source: TensorFlow's ExponentialMovingAverage, `num_updates`.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._live = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._average = {name: p.detach().clone() for name, p in self._live.items()}
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._average = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     def update(self, step: int) -> None:
-        """Takes in the weights after optimiser step number `step` (0 for the first)."""
+        """Adds the weights after optimiser step `step`, counted from 0, to the average."""
         decay = min(self._decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self._average.values()), list(self._live.values()), 1 - decay)
+            torch._foreach_lerp_(list(self._average.values()), list(self._parameters.values()), 1 - decay)
 
     @contextmanager
     def average_parameters(self) -> Iterator[None]:
-        """The model has the averaged weights inside, and its own again after."""
-        own = {name: p.detach().clone() for name, p in self._live.items()}
+        """Gives the model the averaged weights inside the block and restores its own afterwards."""
+        original = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._copy(self._average)
         try:
             yield
         finally:
-            self._copy(own)
+            self._copy(original)
 
     def _copy(self, values: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, parameter in self._live.items():
+            for name, parameter in self._parameters.items():
                 parameter.copy_(values[name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages by parameter name."""
+        """Returns the averages by parameter name."""
         return dict(self._average)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes averages over."""
+        """Restores the averages that `state_dict` returned."""
         for name, average in self._average.items():
             average.copy_(state[name])
 
 
 def check_finite(loss: float, step: int, learning_rate: float) -> None:
-    """Raises RunFailure when a loss is not a finite number, before its step reaches the weights."""
+    """Checks a loss before its step changes the weights.
+
+    Args:
+        loss: the training loss.
+        step: optimiser step of the loss, for the message.
+        learning_rate: current learning rate, for the message.
+    Raises:
+        RunFailure: the loss is not a finite number.
+    """
     if not loss - loss == 0:
         raise RunFailure(
             f"the loss of step {step} is {loss}; nothing was saved after the last checkpoint. Likely causes: a "

@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Shows the progress of long work: a live bar on a terminal, a plain line every 15 seconds elsewhere."""
 
 import time
 from types import TracebackType
@@ -11,13 +11,13 @@ _PLAIN_SECONDS = 15.0
 
 
 class Progress:
-    """Counts steps of known total.
+    """A progress display for a known number of steps.
 
     Args:
-        console: where to show it.
-        total: steps in all.
-        label: what the steps are.
-        done: steps already done, for resumed work.
+        console: console to write to.
+        total: number of steps in all.
+        label: name of the work.
+        done: number of steps that were done before, for resumed work.
     """
 
     def __init__(self, console: Console, total: int, label: str, done: int = 0) -> None:
@@ -32,7 +32,7 @@ class Progress:
         self._task = self._bar.add_task(label, total=total, completed=done, note="")
 
     def update(self, done: int, note: str = "") -> None:
-        """Shows that `done` steps are done; the last note stays until there is another."""
+        """Shows the number of finished steps; the last note stays until there is another."""
         self._note = note or self._note
         self._bar.update(self._task, completed=done, note=self._note)
         now = time.monotonic()
@@ -43,7 +43,7 @@ class Progress:
             self.say(f"{self._label} {done}/{self._total}  {self._note}{left}")
 
     def say(self, line: str) -> None:
-        """A line that stays, above the bar."""
+        """Prints a line above the bar."""
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def __enter__(self) -> "Progress":

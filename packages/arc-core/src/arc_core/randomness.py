@@ -1,6 +1,6 @@
-"""Counter-based randomness: what is drawn at a step depends on (seed, stream, step) alone.
+"""Counter-based randomness: random numbers are a function of (seed, stream, step) alone.
 
-Nothing carries generator state, so a resumed run needs none saved and every rank can draw what it needs.
+There is no generator state to save for a resumed run, and every rank can draw what it needs.
 """
 
 import hashlib
@@ -9,12 +9,12 @@ import numpy as np
 
 
 def generator_for(seed: int, stream: str, step: int) -> np.random.Generator:
-    """An independent generator for one purpose at one step.
+    """Returns an independent generator for one purpose at one step.
 
     Args:
-        seed: the run's seed, 0 .. 2^63 - 1.
-        stream: what the numbers are for, such as "sampler"; each name is a stream of its own.
-        step: 0 or more.
+        seed: seed of the run, 0 .. 2^63 - 1.
+        stream: purpose of the numbers, such as "sampler"; each name gives a stream of its own.
+        step: step, epoch or other counter, 0 or more.
     Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox); the stream is part of the key,
         the step is the counter's highest word, so no two draws share a block.
     """
@@ -23,5 +23,9 @@ def generator_for(seed: int, stream: str, step: int) -> np.random.Generator:
 
 
 def seed_for(seed: int, stream: str, step: int) -> int:
-    """A 63-bit seed from the same counter, for libraries that want one."""
+    """Returns a 63-bit seed for libraries that take one instead of a generator.
+
+    Args:
+        seed, stream, step: as for `generator_for`.
+    """
     return int(generator_for(seed, stream, step).integers(2**63))

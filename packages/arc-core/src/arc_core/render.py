@@ -1,4 +1,4 @@
-"""Grids and tasks drawn in the standard ARC palette: for the terminal, as SVG, as PNG."""
+"""Draws grids and tasks in the standard ARC palette: for the terminal, as SVG and as PNG."""
 
 import io
 from collections.abc import Sequence
@@ -28,39 +28,48 @@ Row = tuple[str, Grid, Grid | None]  # label, input, output
 
 
 def task_rows(task: Task, answers: bool = True) -> list[Row]:
-    """The pairs of a task as labelled rows; test outputs only if asked for and known."""
+    """Returns the pairs of a task as labelled rows; test outputs are None if `answers` is false or they are unknown."""
     rows: list[Row] = [(f"train {i}", pair.input, pair.output) for i, pair in enumerate(task.train)]
     return rows + [(f"test {i}", pair.input, pair.output if answers else None) for i, pair in enumerate(task.test)]
 
 
 def task_to_text(task: Task, color: bool, width: int = 100, answers: bool = True) -> Text:
-    """The task for a terminal: input, arrow, output, as many pairs side by side as the width holds.
+    """Draws a task for a terminal, as many pairs side by side as the width holds.
 
     Args:
-        color: two coloured blanks a cell; otherwise digits.
+        task: the task.
+        color: draw each cell as two coloured blanks; otherwise as a digit.
         width: columns of the terminal.
+        answers: show test outputs that are known.
     """
-    return _shelved(
+    return _wrap_blocks(
         [_pair_block(label, source, target, color) for label, source, target in task_rows(task, answers)], width
     )
 
 
-def grids_to_text(named: Sequence[tuple[str, Grid]], color: bool, width: int = 100) -> Text:
-    """Grids with a name above each, as many side by side as the width holds; see `task_to_text`."""
-    return _shelved([[Text(name, style="bold"), *_grid_lines(grid, color)] for name, grid in named], width)
+def grids_to_text(titled: Sequence[tuple[str, Grid]], color: bool, width: int = 100) -> Text:
+    """Draws grids with a title above each, as many side by side as the width holds.
+
+    Args:
+        titled: title and grid, in the order of drawing.
+        color: draw each cell as two coloured blanks; otherwise as a digit.
+        width: columns of the terminal.
+    """
+    return _wrap_blocks([[Text(title, style="bold"), *_grid_lines(grid, color)] for title, grid in titled], width)
 
 
-def _shelved(blocks: Sequence[list[Text]], width: int) -> Text:
+def _wrap_blocks(blocks: Sequence[list[Text]], width: int) -> Text:
+    """Arranges blocks of lines in rows of at most `width` columns."""
     text = Text(no_wrap=True, overflow="ignore")
-    shelf: list[list[Text]] = []
+    row: list[list[Text]] = []
     used = 0
     for block in [*blocks, None]:
         block_width = max(line.cell_len for line in block) + 4 if block else 0
-        if shelf and (block is None or used + block_width > width):
-            text.append_text(_side_by_side(shelf))
-            shelf, used = [], 0
+        if row and (block is None or used + block_width > width):
+            text.append_text(_side_by_side(row))
+            row, used = [], 0
         if block:
-            shelf.append(block)
+            row.append(block)
             used += block_width
     return text
 
@@ -98,9 +107,9 @@ def _grid_lines(grid: Grid, color: bool) -> list[Text]:
 def _side_by_side(blocks: Sequence[Sequence[Text]]) -> Text:
     text = Text(no_wrap=True, overflow="ignore")
     for index in range(max(map(len, blocks))):
-        for number, block in enumerate(blocks):
+        for column, block in enumerate(blocks):
             line = block[index].copy() if index < len(block) else Text()
-            if number < len(blocks) - 1:
+            if column < len(blocks) - 1:
                 line.append(" " * (max(other.cell_len for other in block) + 4 - line.cell_len))
             text.append_text(line)
         text.append("\n")
@@ -109,10 +118,16 @@ def _side_by_side(blocks: Sequence[Sequence[Text]]) -> Text:
 
 
 def grid_to_svg(grid: Grid, x: float = 0, y: float = 0, cell: float = _CELL) -> str:
-    """An SVG group: a rectangle a cell on a ground that shows through as lines."""
+    """Draws a grid as an SVG group of one rectangle for each cell, with a background that shows through as grid lines.
+
+    Args:
+        grid: the grid.
+        x, y: position of its upper left corner, in SVG units.
+        cell: side of a cell, in SVG units.
+    """
     height, width = grid.shape
-    ground = f'<rect width="{width * cell:g}" height="{height * cell:g}" fill="{_LINE}"/>'
-    parts = [f'<g transform="translate({x:g} {y:g})">{ground}']
+    background = f'<rect width="{width * cell:g}" height="{height * cell:g}" fill="{_LINE}"/>'
+    parts = [f'<g transform="translate({x:g} {y:g})">{background}']
     for row, colors in enumerate(grid.tolist()):
         parts += [
             f'<rect x="{column * cell + 0.5:g}" y="{row * cell + 0.5:g}" width="{cell - 1:g}" height="{cell - 1:g}" '
@@ -123,7 +138,7 @@ def grid_to_svg(grid: Grid, x: float = 0, y: float = 0, cell: float = _CELL) -> 
 
 
 def task_to_svg(task: Task, answers: bool = True) -> str:
-    """The whole task as one SVG document, a row a pair, with a description for screen readers."""
+    """Draws a task as one SVG document, one row for each pair, with a description for screen readers."""
     rows = task_rows(task, answers)
     left = max(source.shape[1] for _, source, _ in rows) * _CELL
     right = max((target.shape[1] for _, _, target in rows if target is not None), default=1) * _CELL
@@ -153,8 +168,8 @@ def task_to_svg(task: Task, answers: bool = True) -> str:
 
 
 def task_to_png(task: Task, answers: bool = True) -> bytes:
-    """The whole task as a PNG, demonstrations and tests as columns, inputs above outputs."""
-    # Imported here: matplotlib takes most of a second, and only this function draws pixels.
+    """Draws a task as a PNG, one column for each pair, inputs above outputs."""
+    # Imported here: matplotlib takes most of a second, and only this function needs it.
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
@@ -182,7 +197,7 @@ def task_to_png(task: Task, answers: bool = True) -> bytes:
 
 
 def figure_to_png(figure: "Figure") -> bytes:
-    """A matplotlib figure that no window shows, as a PNG."""
+    """Renders a matplotlib figure as a PNG without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()

@@ -1,7 +1,7 @@
-"""Which samples make the batch of a step: a pure function of (seed, step, rank, world size).
+"""Plans the samples of every batch as a pure function of (seed, step, rank, world size).
 
-An epoch's samples are grouped by size, so that a batch pays for the canvas it needs, and its batches come in random
-order. Ranks share every global batch by rows, so it is the same for any number of them.
+An epoch's samples are grouped by size, so that a batch costs no more than the canvas that it needs; the batches come
+in random order. Ranks divide every global batch by rows, so it is the same for any number of ranks.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,30 +17,31 @@ Indices = npt.NDArray[np.int64]
 
 
 def epoch_batches(sizes: Indices, batch_size: int, rng: np.random.Generator) -> Indices:
-    """A random grouping of samples of like size into full batches.
+    """Groups samples of similar size into full batches at random.
 
     Args:
-        sizes: (samples,) a number that grows with the cost of each, such as its canvas side.
-        batch_size: rows of a batch; the last batch is filled up with samples drawn again.
+        sizes: (samples,) a number that grows with the cost of each sample, such as its canvas side.
+        batch_size: rows of a batch; the last batch is filled up with samples that are drawn again.
+        rng: generator to draw from.
     Returns:
-        (batches, batch_size) sample numbers; every sample appears at least once.
+        (batches, batch_size) sample indices; every sample appears at least once.
     """
     shuffled = rng.permutation(len(sizes))
     order = shuffled[np.argsort(sizes[shuffled], kind="stable")]
     missing = -len(order) % batch_size
-    # The samples drawn again are the largest ones' neighbours in size, so no small sample pays for a big canvas.
+    # Samples are drawn again from among the largest, so that no small sample is put on a big canvas.
     order = np.concatenate([order, rng.choice(order[-batch_size:], missing)]) if missing else order
     batches = order.reshape(-1, batch_size)
     return batches[rng.permutation(len(batches))]
 
 
 def batches_by_canvas(canvases: Indices, cells: int, order: Indices | None = None) -> Iterator[tuple[int, Indices]]:
-    """(canvas side, sample numbers) that cover all samples, small canvases first.
+    """Yields batches as (canvas side, sample indices) that cover all samples, small canvases first.
 
     Args:
-        canvases: (samples,) canvas sides.
-        cells: of all canvases of a batch; a batch has one sample at least.
-        order: (samples,) keys by which the samples of a canvas are sorted, so that like ones share a batch.
+        canvases: (samples,) canvas side of each sample.
+        cells: maximum number of cells of all canvases of a batch; a batch has at least one sample.
+        order: (samples,) keys by which the samples of a canvas are sorted, so that similar ones share a batch.
     """
     for side in np.unique(canvases).tolist():
         rows = np.flatnonzero(canvases == side)
@@ -53,13 +54,13 @@ def batches_by_canvas(canvases: Indices, cells: int, order: Indices | None = Non
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The batches of a run whose epochs all have one number of samples.
+    """The batches of a run whose epochs all have the same number of samples.
 
     Attributes:
-        sizes_of: the size of every sample of an epoch, (samples,), a pure function of the epoch.
-        samples: samples an epoch.
+        sizes_of: returns the (samples,) sizes of an epoch's samples; a pure function of the epoch.
+        samples: number of samples in an epoch.
         batch_size: rows of the global batch.
-        seed: the run's.
+        seed: seed of the run.
     """
 
     sizes_of: Callable[[int], Indices]
@@ -74,7 +75,7 @@ class BatchPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps until every sample has come."""
+        """Number of steps in which every sample appears."""
         return -(-self.samples // self.batch_size)
 
     def _draw(self, epoch: int) -> Indices:
@@ -82,14 +83,14 @@ class BatchPlan:
         return epoch_batches(self.sizes_of(epoch), self.batch_size, rng)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[int, Indices]:
-        """The epoch of a step and the sample numbers of a rank's share of its batch.
+        """Returns the epoch of a step and the samples of a rank's share of its batch.
 
         Args:
-            step: 0 or more, counted over the whole run.
+            step: index of the step over the whole run, from 0.
             rank: 0 .. world - 1.
             world: number of ranks; divides `batch_size`.
         Returns:
-            epoch, (batch_size / world,) int64.
+            The epoch, and (batch_size / world,) int64 sample indices.
         """
         if self.batch_size % world:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of the {world} processes")

@@ -1,4 +1,4 @@
-"""Exact match, pass@k and the ARC Prize score of ranked predictions."""
+"""Scores ranked predictions by exact match, as the ARC Prize does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ import numpy as np
 from arc_core.grid import Grid, most_common_color
 from arc_core.task import Task
 
-ATTEMPTS = 2  # a test input counts as right when either of two attempts is exact (ARC Prize)
+ATTEMPTS = 2  # a test input counts as right if either of two attempts is exact (ARC Prize)
 
 
 @dataclass(frozen=True)
 class CellAccuracy:
-    """Fractions in 0..1 over the cells of the target; a cell that the prediction does not have is wrong.
+    """Fractions, 0..1, of the target's cells that are right; a cell that the prediction lacks is wrong.
 
     Attributes:
-        pixel: over all cells.
-        non_background: over cells that differ from the target's most common colour; None if there are none.
+        pixel: fraction of all cells.
+        non_background: fraction of cells that differ from the target's most common colour; None if there are none.
     """
 
     pixel: float
@@ -25,20 +25,19 @@ class CellAccuracy:
 
 
 def is_exact(prediction: Grid | None, target: Grid) -> bool:
-    """Same size and same cells; a missing prediction is wrong."""
+    """Whether a prediction has the target's size and cells; a missing prediction does not."""
     return prediction is not None and prediction.shape == target.shape and bool((prediction == target).all())
 
 
 def score_tests(ranked: Sequence[Sequence[Grid]], task: Task, attempts: int = ATTEMPTS) -> list[bool]:
-    """Whether one of the first `attempts` candidates is exact, per test input.
+    """Returns whether one of the first `attempts` candidates is exact, for each test input.
 
     Args:
-        ranked: candidates per test input, best first; missing test inputs and candidates count as wrong,
-            candidates past `attempts` are not looked at.
-        task: with its test outputs.
-        attempts: 1 or more.
+        ranked: candidates for each test input, best first; missing test inputs and candidates count as wrong.
+        task: the task with its test outputs.
+        attempts: number of candidates to look at, 1 or more.
     Raises:
-        ValueError: the task's answers are withheld, or there are predictions for tests that it does not have.
+        ValueError: the task's answers are withheld, or there are predictions for test inputs that it does not have.
     """
     if len(ranked) > len(task.test):
         raise ValueError(f"task {task.task_id} has {len(task.test)} test inputs; got predictions for {len(ranked)}")
@@ -52,8 +51,10 @@ def score_tests(ranked: Sequence[Sequence[Grid]], task: Task, attempts: int = AT
 
 
 def task_score(ranked: Sequence[Sequence[Grid]], task: Task, attempts: int = ATTEMPTS) -> float:
-    """Fraction of the task's test inputs that are right.
+    """Returns the fraction of the task's test inputs that are right.
 
+    Args:
+        ranked, task, attempts: as for `score_tests`.
     Source: ARC Prize rules: the total is the mean over tasks of this fraction.
     """
     solved = score_tests(ranked, task, attempts)
@@ -61,7 +62,7 @@ def task_score(ranked: Sequence[Sequence[Grid]], task: Task, attempts: int = ATT
 
 
 def cell_accuracy(prediction: Grid | None, target: Grid) -> CellAccuracy:
-    """How much of the target's extent the prediction has right."""
+    """Computes the fractions of the target's cells that the prediction has right."""
     right = np.zeros(target.shape, dtype=bool)
     if prediction is not None:
         height, width = (min(a, b) for a, b in zip(prediction.shape, target.shape, strict=True))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: as requests to stop at the next whole step, or as exceptions that clean up on their way."""
+"""Handles Ctrl-C and SIGTERM: as requests to stop after the current step, or as exceptions that unwind the stack."""
 
 import os
 import signal
@@ -9,19 +9,19 @@ from types import FrameType
 
 
 class SigtermReceived(KeyboardInterrupt):
-    """SIGTERM came. Whatever cleans up after Ctrl-C does so after this too."""
+    """The exception that SIGTERM raises; code that cleans up after Ctrl-C cleans up after it too."""
 
 
 @contextmanager
 def raise_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM raise `SigtermReceived` inside the block; else it would kill the process and orphan its workers."""
-    usual = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not usual or threading.current_thread() is not threading.main_thread():
+    is_default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not is_default or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second one does not wait
+        signal.signal(number, signal.SIG_DFL)  # a second SIGTERM ends the process at once
         raise SigtermReceived
 
     signal.signal(signal.SIGTERM, terminate)
@@ -32,27 +32,31 @@ def raise_on_sigterm() -> Iterator[None]:
 
 
 class StopSignals:
-    """Turns the first Ctrl-C or SIGTERM into a request; a second one ends the process at once."""
+    """Turns the first Ctrl-C or SIGTERM into a request to stop; a second one ends the process at once.
+
+    Attributes:
+        received: number of the signal that was received, None before.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[int, object] = {}
+        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignals":
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
+            self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            os._exit(128 + number)  # files are written atomically, so nothing is left half done
+            os._exit(128 + number)  # files are written atomically, so none is left incomplete
         self.received = number
 
     @property
     def exit_status(self) -> int:
-        """130 after Ctrl-C, 143 after SIGTERM, 0 if neither came."""
+        """130 after Ctrl-C, 143 after SIGTERM, 0 if neither was received."""
         return 128 + self.received if self.received is not None else 0

@@ -1,6 +1,6 @@
-"""The Solver protocol: how evaluation reaches a method without importing it.
+"""The Solver protocol, by which evaluation reaches a method without importing its package.
 
-A method's package declares a `SolverEntry` under the entry-point group "arc.solvers".
+A method's package declares a `SolverEntry` in the entry-point group "arc.solvers".
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,18 +18,18 @@ GROUP = "arc.solvers"
 
 @dataclass(frozen=True)
 class Budget:
-    """What a solver may spend.
+    """The computation that a solver may spend.
 
     Attributes:
-        dihedral_views: of the 8 turns, how many to look at (1..8).
-        color_views: colour permutations for each of them; the first is the identity.
-        seconds_per_task: None for no limit.
-        programs_per_task: that a search may test; None for no limit. The same answers come on any machine, as they
-            need not with seconds.
-        candidates: how many ranked answers to give for a test input.
-        seed: of whatever is drawn at random.
+        dihedral_views: number of dihedral views of a task, 1..8.
+        color_views: number of colour permutations for each of them, 1 or more; the first is the identity.
+        seconds_per_task: time limit of a search; None for the solver's own.
+        programs_per_task: number of programs that a search may test; None for no limit. Unlike a time limit it gives
+            the same answers on any machine.
+        candidates: maximum number of ranked answers to a test input.
+        seed: seed of everything that is drawn at random.
         device: "auto", "cpu", "cuda" or "mps".
-        use_best_step: solvers that refine an answer in steps give the step that they are surest of, not the last.
+        use_best_step: whether solvers that refine an answer in steps return their most confident step, not the last.
     """
 
     dihedral_views: int = 8
@@ -43,7 +43,7 @@ class Budget:
 
     @property
     def views(self) -> int:
-        """Views of a task in all."""
+        """Number of views of a task, all combinations counted."""
         return self.dihedral_views * self.color_views
 
 
@@ -53,9 +53,9 @@ class Candidate:
 
     Attributes:
         grid: the answer.
-        votes: how many views gave it.
-        confidence: mean over those views, 0..1.
-        explanation: how it was made, of methods that can say: a program, for example; sentences on lines of their own.
+        votes: number of views that gave it.
+        confidence: mean confidence over those views, 0..1.
+        explanation: how the answer was made, such as a program, one sentence a line; empty if the method cannot say.
     """
 
     grid: Grid
@@ -69,13 +69,13 @@ class TaskPrediction:
     """A solver's answers to one task.
 
     Attributes:
-        task_id: the task's.
-        candidates: per test input, best first; empty where there is no answer.
-        seconds: spent on this task; of a batch, its share.
-        views: looked at.
+        task_id: id of the task.
+        candidates: candidates for each test input, best first; empty where there is no answer.
+        seconds: time spent on this task; its share of a batch's time if tasks are solved in batches.
+        views: number of views of the task that were used.
         transductive: whether the method saw this task's demonstrations in training.
-        forward_passes: of a network over one grid in one view; a step that fits something at test time counts as one.
-        programs: tested on the demonstrations.
+        forward_passes: passes of a network over one grid in one view; a training step at test time counts as one.
+        programs: number of programs that were tested on the demonstrations.
     """
 
     task_id: str
@@ -88,28 +88,28 @@ class TaskPrediction:
 
 
 class Solver(Protocol):
-    """Answers tasks, in any order, each as soon as it is done."""
+    """An object that answers tasks, in any order, each as soon as it is done."""
 
     @property
     def name(self) -> str:
-        """As it stands in tables."""
+        """Name of the solver in tables."""
         ...
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
-        """Answers; the tasks carry no test outputs."""
+        """Yields one prediction for each task; the tasks carry no test outputs."""
         ...
 
 
 @dataclass(frozen=True)
 class OpenSolver:
-    """A solver that is ready, and what must be declared beside its results.
+    """A solver that is ready to use, with everything that must be declared beside its results.
 
     Attributes:
         solver: the solver.
-        checkpoint: the file that it was opened from; None for methods without training.
+        checkpoint: file that it was opened from; None for methods without training.
         step: training steps of that checkpoint.
-        training_data: the data specs that it was trained on; none for methods without training.
-        parameters: of its networks.
+        training_data: data specs that it was trained on; empty for methods without training.
+        parameters: number of parameters of its networks.
     """
 
     solver: Solver
@@ -121,13 +121,13 @@ class OpenSolver:
 
 @dataclass(frozen=True)
 class SolverEntry:
-    """What an entry point of group "arc.solvers" is.
+    """The object that an entry point of group "arc.solvers" names.
 
     Attributes:
-        open: the solver from a checkpoint or run folder (None for methods that need none) on a device.
-        needs_checkpoint: whether it must be trained first.
-        train_command: how.
-        baseline: whether it is a rule to be beaten, which a vote over methods does not ask.
+        open: opens the solver from a checkpoint or run folder (None for methods that need none) on a device.
+        needs_checkpoint: whether the method must be trained first.
+        train_command: command that trains it.
+        baseline: whether it is a rule without learning, which takes no part in a vote over methods.
     """
 
     open: Callable[[Path | None, str], OpenSolver]
@@ -138,14 +138,19 @@ class SolverEntry:
 
 @dataclass(frozen=True)
 class InstalledSolvers:
-    """Installed methods, and why others could not be loaded."""
+    """The installed methods.
+
+    Attributes:
+        entries: methods that were loaded, by name.
+        failures: error message by name of each method that could not be loaded.
+    """
 
     entries: dict[str, SolverEntry]
     failures: dict[str, str] = field(default_factory=dict)
 
 
 def discover_solvers() -> InstalledSolvers:
-    """All entry points of group "arc.solvers"; one that fails to import is reported, not raised."""
+    """Loads all entry points of group "arc.solvers"; one that fails to import is reported, not raised."""
     entries: dict[str, SolverEntry] = {}
     failures: dict[str, str] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
@@ -162,20 +167,20 @@ def discover_solvers() -> InstalledSolvers:
 
 
 def training_commands() -> dict[str, str]:
-    """The training command of every installed method."""
-    found = discover_solvers().entries
-    return {name: entry.train_command for name, entry in found.items() if entry.train_command}
+    """Returns the training command of every installed method that has one, by name."""
+    entries = discover_solvers().entries
+    return {name: entry.train_command for name, entry in entries.items() if entry.train_command}
 
 
 def solver_entry(name: str) -> SolverEntry:
-    """The installed method of a name.
+    """Returns the installed method of a name.
 
     Raises:
         InputError: there is none, or it cannot be loaded.
     """
-    found = discover_solvers()
-    if name in found.failures:
-        raise InputError(f"method {name} cannot be loaded: {found.failures[name]}")
-    if name not in found.entries:
-        raise InputError(f"method must be one of {', '.join(found.entries)}; got {name}")
-    return found.entries[name]
+    installed = discover_solvers()
+    if name in installed.failures:
+        raise InputError(f"method {name} cannot be loaded: {installed.failures[name]}")
+    if name not in installed.entries:
+        raise InputError(f"method must be one of {', '.join(installed.entries)}; got {name}")
+    return installed.entries[name]

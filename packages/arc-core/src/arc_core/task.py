@@ -14,12 +14,17 @@ MAX_FILE_BYTES = 64 * 2**20  # a set of 1000 tasks takes about 4 MiB; a single t
 
 
 class TaskError(InputError):
-    """Task data is not usable; the message names file, task, pair, side and row, and what must hold."""
+    """Invalid task data; the message names file, task, pair, side and row, and what must hold."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """An input grid and its output, None where the answer is withheld."""
+    """An input grid and its output grid.
+
+    Attributes:
+        input: the input grid.
+        output: the output grid; None where the answer is withheld.
+    """
 
     input: Grid
     output: Grid | None
@@ -27,10 +32,13 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Demonstrations (`train`, outputs always present) and questions (`test`).
+    """An ARC task.
 
     Attributes:
-        concept: what it is about, where its data set says: ConceptARC's folder, a synthetic task's phase.
+        task_id: id of the task in its data set.
+        train: the demonstrations; their outputs are always present.
+        test: the test pairs; their outputs may be withheld.
+        concept: topic of the task, where its data set has one: ConceptARC's folder, a synthetic task's phase.
     """
 
     task_id: str
@@ -39,12 +47,12 @@ class Task:
     concept: str | None = None
 
     def without_answers(self) -> "Task":
-        """The same task with every test output and the concept withheld: all that a solver may see."""
+        """Returns the task without its test outputs and its concept, which is all that a solver may see."""
         return replace(self, test=tuple(replace(pair, output=None) for pair in self.test), concept=None)
 
     @property
     def longest_side(self) -> int:
-        """Of all grids that are known."""
+        """The longest side of all grids of the task, except withheld ones."""
         grids = [grid for pair in self.train + self.test for grid in (pair.input, pair.output) if grid is not None]
         return max(max(int(side) for side in grid.shape) for grid in grids)
 
@@ -55,7 +63,7 @@ class Task:
 
     @cached_property
     def content_hash(self) -> str:
-        """32 hexadecimal digits of all grids in order, the id left out."""
+        """32 hexadecimal digits of a hash over all grids in order, without the id."""
         digest = hashlib.blake2b(digest_size=16)
         for pairs in (self.train, self.test):
             digest.update(b"pairs")
@@ -65,7 +73,8 @@ class Task:
         return digest.hexdigest()
 
 
-def _pairs(value: object, side: str, where: str) -> tuple[Pair, ...]:
+def _parse_pairs(value: object, side: str, where: str) -> tuple[Pair, ...]:
+    """Converts the list under "train" or "test" (`side`) to pairs; `where` locates it in error messages."""
     if not isinstance(value, list) or not value:
         came = "an empty list" if value == [] else describe(value)
         raise TaskError(f"{where}: '{side}' must be a list of at least one pair; got {came}")
@@ -92,12 +101,12 @@ def _pairs(value: object, side: str, where: str) -> tuple[Pair, ...]:
 
 
 def task_from_json(value: object, task_id: str, source: str = "") -> Task:
-    """The task that a JSON value states. Keys other than `train` and `test` are ignored.
+    """Converts a JSON value to a task; keys other than `train` and `test` are ignored.
 
     Args:
         value: `{"train": [...], "test": [...]}`; test pairs may lack their output.
-        task_id: its name.
-        source: the file, for messages.
+        task_id: id of the task.
+        source: name of the file, for error messages.
     Raises:
         TaskError: the value is not a task.
     """
@@ -109,11 +118,11 @@ def task_from_json(value: object, task_id: str, source: str = "") -> Task:
     for side in ("train", "test"):
         if side not in value:
             raise TaskError(f"{where}: '{side}' is missing")
-    return Task(task_id, _pairs(value["train"], "train", where), _pairs(value["test"], "test", where))
+    return Task(task_id, _parse_pairs(value["train"], "train", where), _parse_pairs(value["test"], "test", where))
 
 
 def task_to_json(task: Task) -> dict[str, list[dict[str, list[list[int]]]]]:
-    """The inverse of `task_from_json`; withheld outputs are left out."""
+    """Converts a task to a JSON value without its withheld outputs; the inverse of `task_from_json`."""
 
     def side(pairs: tuple[Pair, ...]) -> list[dict[str, list[list[int]]]]:
         return [
@@ -124,7 +133,8 @@ def task_to_json(task: Task) -> dict[str, list[dict[str, list[list[int]]]]]:
     return {"train": side(task.train), "test": side(task.test)}
 
 
-def _unique_keys(items: list[tuple[str, object]]) -> dict[str, object]:
+def _require_unique_keys(items: list[tuple[str, object]]) -> dict[str, object]:
+    """Makes the dictionary of a JSON object; raises TaskError if a key occurs twice."""
     result = dict(items)
     if len(result) != len(items):
         seen: set[str] = set()
@@ -136,13 +146,13 @@ def _unique_keys(items: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def parse_json(data: bytes, source: str) -> object:
-    """A JSON value from bytes, duplicate keys refused.
+    """Parses JSON, refusing duplicate keys.
 
     Raises:
-        TaskError: not UTF-8, not JSON, nested too deeply, or a key given twice.
+        TaskError: the bytes are not UTF-8, not JSON, nested too deeply, or give a key twice.
     """
     try:
-        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_require_unique_keys)
     except UnicodeDecodeError as error:
         raise TaskError(f"{source} must be UTF-8; byte {error.start} is not") from None
     except json.JSONDecodeError as error:
@@ -155,10 +165,10 @@ def parse_json(data: bytes, source: str) -> object:
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The content of a file of at most `limit` bytes.
+    """Reads a file of at most `limit` bytes.
 
     Raises:
-        TaskError: it cannot be read, is no plain file, or is larger.
+        TaskError: the file cannot be read, is no plain file, or is larger.
     """
     try:
         if not path.is_file():
@@ -173,7 +183,7 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def read_task(path: Path, task_id: str | None = None) -> Task:
-    """The task in one ARC JSON file; its id is the file's stem unless given.
+    """Reads the task in one ARC JSON file; its id is the file's stem unless given.
 
     Raises:
         TaskError: the file cannot be read or does not hold a task.
@@ -182,7 +192,7 @@ def read_task(path: Path, task_id: str | None = None) -> Task:
 
 
 def read_task_set(path: Path) -> list[Task]:
-    """The tasks of a Kaggle challenges file, `{task_id: task, ...}`, in the file's order.
+    """Reads the tasks of a Kaggle challenges file, `{task_id: task, ...}`, in the file's order.
 
     Raises:
         TaskError: the file cannot be read or a task in it is not valid.

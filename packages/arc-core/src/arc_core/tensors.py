@@ -1,6 +1,6 @@
-"""Every grid of a set of tasks on the device, gathered into augmented, bucketed canvases.
+"""Holds the grids of a set of tasks on the device and gathers them into augmented canvases of few sizes.
 
-Shape suffixes: G grids asked for, S canvas side. A canvas is uint8: colours 0..9, OUTSIDE (10) past the grid.
+Shape suffixes: G gathered grids, S canvas side. A canvas is uint8: colours 0..9, OUTSIDE (10) beyond the grid.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ OUTSIDE = NUM_COLORS
 NO_GRID = -1
 CANVAS_SIDES = (5, 8, 11, 14, 17, 20, 24, 30)
 
-# Each grid is stored as rows, rows read from the right, columns, and columns read from below; the other half of the
-# group reads the same lines upwards. Gathering whole lines moves 30 bytes an index instead of one.
+# Each grid is stored four times: as its rows, its reversed rows, its columns and its reversed columns. The other half
+# of the dihedral group reads these lines in reverse order. Gathering whole lines moves 30 bytes an index, not one.
 _ROW_ORDERS = 4
 
 
 def canvas_for(side: int) -> int:
-    """The smallest canvas side that holds a grid of this side (1..30)."""
+    """Returns the smallest canvas side that holds a grid of this side (1..30)."""
     return next(canvas for canvas in CANVAS_SIDES if canvas >= side)
 
 
@@ -33,30 +33,30 @@ def _row_orders(grid: Grid) -> tuple[Grid, ...]:
 
 
 def _row_rule(element: int) -> tuple[int, int]:
-    """(row order, upwards) that turn a grid by a dihedral element; read off a grid whose cells are all different."""
-    probe = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    turned = dihedral(probe, element)
+    """Returns the row order, and whether to read it upwards, by which a grid is transformed by a dihedral element."""
+    probe = np.arange(6, dtype=np.uint8).reshape(2, 3)  # all cells differ
+    transformed = dihedral(probe, element)
     for order, rows in enumerate(_row_orders(probe)):
         for upwards in (0, 1):
-            if np.array_equal(turned, rows[::-1] if upwards else rows):
+            if np.array_equal(transformed, rows[::-1] if upwards else rows):
                 return order, upwards
     raise AssertionError(f"dihedral element {element} is none of the 8")
 
 
 @dataclass(frozen=True)
 class TaskTensors:
-    """Grids of a sequence of tasks, flattened.
+    """The grids of a sequence of tasks as flat tensors.
 
     Pair p has its input at grid 2p and its output at grid 2p + 1 (size 0 where the answer is withheld). Pairs of a
     task are consecutive, demonstrations first.
 
     Attributes:
-        rows: (rows, 30) uint8 on the device, every grid's rows in four orders, OUTSIDE past each; row 0 is all OUTSIDE.
-        first_row: (grids, 4) int64 on the device: where in `rows` a grid begins in each order.
+        rows: (rows, 30) uint8 on the device: every grid's rows in four orders, padded with OUTSIDE; row 0 is OUTSIDE.
+        first_row: (grids, 4) int64 on the device: index in `rows` at which a grid begins in each order.
         sizes: (grids, 2) int64 on the device: height, width.
         row_rules: (8, 2) int64 on the device: the row order of a dihedral element, and whether it reads upwards.
         first_pair: (tasks + 1,) int64 numpy: task t has the pairs first_pair[t] .. first_pair[t + 1] - 1.
-        num_train: (tasks,) int64 numpy: how many of them are demonstrations.
+        num_train: (tasks,) int64 numpy: number of demonstrations among them.
         grid_sizes: `sizes` as numpy, for planning batches without asking the device.
     """
 
@@ -70,7 +70,7 @@ class TaskTensors:
 
     @classmethod
     def from_tasks(cls, tasks: Sequence[Task], device: torch.device | str = "cpu") -> "TaskTensors":
-        """All pairs of the tasks, in their order, on the device."""
+        """Copies all pairs of the tasks, in their order, to the device."""
         pairs = [pair for task in tasks for pair in task.train + task.test]
         grids = [grid for pair in pairs for grid in (pair.input, pair.output)]
         counts = [len(task.train) + len(task.test) for task in tasks]
@@ -81,8 +81,8 @@ class TaskTensors:
         rows = np.full((ends[-1, -1] if len(ends) else 1, MAX_SIDE), OUTSIDE, dtype=np.uint8)
         for grid, starts in zip(grids, first_row.tolist(), strict=True):
             if grid is not None:
-                for start, turned in zip(starts, _row_orders(grid), strict=True):
-                    rows[start : start + turned.shape[0], : turned.shape[1]] = turned
+                for start, lines in zip(starts, _row_orders(grid), strict=True):
+                    rows[start : start + lines.shape[0], : lines.shape[1]] = lines
         return cls(
             torch.from_numpy(rows).to(device),
             torch.from_numpy(first_row).to(device),
@@ -95,20 +95,20 @@ class TaskTensors:
 
     @property
     def pair_sides(self) -> np.ndarray:
-        """(pairs,) int64 the longest side of each pair's input and output."""
+        """(pairs,) int64: the longest side of each pair's input and output."""
         return np.asarray(self.grid_sizes.reshape(-1, 4).max(axis=1))
 
     def gather(self, grids: Tensor, elements: Tensor, colors: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Grids turned within their own extent, recoloured, at the top left of a canvas.
+        """Gathers grids, transformed and recoloured, at the top left of canvases.
 
         Args:
-            grids: (G,) int64 grid numbers, NO_GRID for an empty canvas.
+            grids: (G,) int64 grid indices, NO_GRID for an empty canvas.
             elements: (G,) int64 dihedral elements 0..7.
-            colors: (G, 10) uint8 new colour names.
-            side: S, no less than any side of these grids.
+            colors: (G, 10) uint8 colour permutations; entry c replaces colour c.
+            side: canvas side S, at least the longest side of these grids.
         Returns:
             canvas: (G, S, S) uint8, colours 0..9 and OUTSIDE.
-            sizes: (G, 2) int64 height and width after turning, 0 for an empty canvas.
+            sizes: (G, 2) int64 height and width after the transformation, 0 for an empty canvas.
         """
         present, index = grids >= 0, grids.clamp_min(0)
         order, upwards = self.row_rules.index_select(0, elements).unbind(1)

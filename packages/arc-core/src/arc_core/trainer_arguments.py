@@ -1,4 +1,4 @@
-"""The command line that every trainer has."""
+"""The command line of every trainer."""
 
 import argparse
 import os
@@ -14,21 +14,21 @@ from arc_core.errors import InputError
 
 @dataclass(frozen=True)
 class TrainerArguments:
-    """A parsed command line.
+    """The parsed command line of a trainer.
 
     Attributes:
-        config: the recipe's file.
-        given: whether the user named a recipe or any key; otherwise a resumed run keeps its own.
-        overrides: dotted keys to values.
-        resume: "auto", a path, or None.
-        run_dir: where to write, None for a new folder below runs/.
-        init_from: a checkpoint or run whose weights to start from.
+        config: file of the recipe.
+        has_config: whether the user named a recipe or any key; otherwise a resumed run keeps its own config.
+        overrides: values by dotted key.
+        resume: "auto", a path, or None for a new run.
+        run_dir: folder to write to; None for a new folder in runs/.
+        init_from: checkpoint or run whose weights a new run starts from; None for new weights.
         print_config: show the config and stop.
-        switches: those of the trainer's own that were given.
+        switches: switches of this trainer alone that the user gave.
     """
 
     config: Path
-    given: bool
+    has_config: bool
     overrides: Mapping[str, object]
     resume: str | None
     run_dir: Path | None
@@ -38,26 +38,30 @@ class TrainerArguments:
 
     @property
     def recipe(self) -> str:
-        """The recipe's name, from its file."""
+        """Name of the recipe, taken from its file."""
         return self.config.stem
 
 
 def parse_trainer_arguments(
     command: str, method: str, description: str, switches: Mapping[str, str], argv: Sequence[str] | None = None
 ) -> TrainerArguments:
-    """The command line of a trainer; any `--section.key VALUE` is an override.
+    """Parses the command line of a trainer; any `--section.key VALUE` is an override.
 
     Args:
-        switches: flags without a value that this trainer alone has, such as "--validate-config", and their help.
+        command: name of the command.
+        method: name of the method and of its folder in configs/.
+        description: description of the command for --help.
+        switches: help text by flag without a value that this trainer alone has, such as "--validate-config".
+        argv: the arguments; None for those of the process.
     Raises:
-        InputError: an argument is not understood, or two exclude each other.
+        InputError: an argument is invalid, or two exclude each other.
     """
     recipes = workspace_folder() / "configs" / method
-    known = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
+    recipe_names = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
     parser = argparse.ArgumentParser(
         command,
         description=description,
-        epilog=f"Recipes in configs/{method}: {known}. Any key of a recipe is a flag too, --section.key VALUE "
+        epilog=f"Recipes in configs/{method}: {recipe_names}. Any key of a recipe is a flag too, --section.key VALUE "
         f"(docs/configs.md). Ctrl-C finishes the step, saves and stops; --resume auto continues exactly. "
         f"Example: uv run {command} --config configs/{method}/quick.yaml --device cpu",
         allow_abbrev=False,
@@ -93,5 +97,5 @@ def parse_trainer_arguments(
 
 
 def first_process_console() -> Console:
-    """Where a trainer speaks: under torchrun every process runs the command, and only the first one is heard."""
+    """Returns the console of a trainer; under torchrun only the first of the processes that share it prints."""
     return Console(quiet=os.environ.get("RANK", "0") != "0", emoji=False)

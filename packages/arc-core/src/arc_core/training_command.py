@@ -1,5 +1,4 @@
-"""What every trainer's command does around its training: where a run begins (new, resumed, or from another run's
-weights), and what ends it."""
+"""Everything that a trainer's command does around training: it starts or resumes a run, and reports its end."""
 
 import sys
 import time
@@ -32,18 +31,18 @@ from arc_core.settings import Device, Precision
 from arc_core.solver import training_commands
 from arc_core.trainer_arguments import TrainerArguments, first_process_console, parse_trainer_arguments
 
-# Sections whose keys do not change what a resumed run computes.
+# Prefixes of keys that do not change what a resumed run computes.
 _FREE_TO_CHANGE = ("device.", "validation.keep_last", "validation.save_every_steps")
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins.
+    """The start of a run.
 
     Attributes:
-        run: its folder.
-        checkpoint: to continue from, None for a new run.
-        lines: what to tell the user.
+        run: folder of the run.
+        checkpoint: checkpoint to continue from; None for a new run.
+        lines: messages for the user.
     """
 
     run: RunFolder
@@ -52,10 +51,13 @@ class Start:
 
 
 def find_start(arguments: TrainerArguments, method: str) -> Start:
-    """The run to write and the checkpoint to continue from; no file is made.
+    """Finds the run to write to and the checkpoint to continue from, without writing any file.
 
+    Args:
+        arguments: the command line.
+        method: name of the method.
     Raises:
-        InputError: the run or checkpoint asked for cannot be used.
+        InputError: the run or checkpoint that the user asked for cannot be used.
     """
     root = workspace_folder() / "runs"
     new = RunFolder(arguments.run_dir) if arguments.run_dir else None
@@ -71,21 +73,29 @@ def find_start(arguments: TrainerArguments, method: str) -> Start:
             return Start(RunFolder(path.parent.parent), load_checkpoint(path, method), [])
         new = RunFolder(path)
     run = new or newest_run(root, method, arguments.recipe)
-    found = latest_valid_checkpoint(run.checkpoints, method) if run else None
-    if run is None or found is None:
+    latest = latest_valid_checkpoint(run.checkpoints, method) if run else None
+    if run is None or latest is None:
         if arguments.resume != "auto":
             raise InputError(f"{arguments.resume} has no checkpoint to continue from")
         return Start(new or RunFolder(root), None, ["nothing to resume; starting a new run"])
-    checkpoint, faults = found
+    checkpoint, faults = latest
     return Start(run, checkpoint, [*faults, f"continuing {show_path(run.path)} from step {checkpoint.step}"])
 
 
 def check_resumable(checkpoint: Checkpoint, config: Mapping[str, object], fingerprint: str) -> None:
-    """Raises InputError when a run would not continue as it began."""
-    changed = [key for key in diff_keys(checkpoint.config, config) if not key.startswith(_FREE_TO_CHANGE)]
-    if changed:
+    """Checks that a run would continue as it began.
+
+    Args:
+        checkpoint: the checkpoint to continue from.
+        config: the config of the resumed run as nested plain values.
+        fingerprint: fingerprint of its training data.
+    Raises:
+        InputError: the config or the training data differ.
+    """
+    changes = [key for key in diff_keys(checkpoint.config, config) if not key.startswith(_FREE_TO_CHANGE)]
+    if changes:
         raise InputError(
-            f"a resumed run keeps its config; {', '.join(changed)} differ. "
+            f"a resumed run keeps its config; {', '.join(changes)} differ. "
             f"Leave them, or begin a new run with --init-from"
         )
     if checkpoint.data_fingerprint != fingerprint:
@@ -95,22 +105,26 @@ def check_resumable(checkpoint: Checkpoint, config: Mapping[str, object], finger
 
 
 class Trainable(Protocol):
-    """What every method's trainer is."""
+    """The interface of every method's trainer.
+
+    Attributes:
+        step: optimiser steps done.
+    """
 
     step: int
 
     @property
     def total_steps(self) -> int:
-        """Of the whole run."""
+        """Optimiser steps of the whole run."""
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint of the same config and data."""
 
     def init_from(self, checkpoint: Checkpoint) -> None:
-        """Takes over another run's weights."""
+        """Starts from another run's weights."""
 
     def train(self, progress: Progress) -> TrainingResult:
-        """Trains to the end or a stop."""
+        """Trains to the last step, or until a signal or an early stop."""
 
 
 class _Device(Protocol):
@@ -119,15 +133,15 @@ class _Device(Protocol):
 
 
 class TrainerConfig(Protocol):
-    """What every method's config says."""
+    """The parts of a config that every method has."""
 
     @property
     def device(self) -> _Device:
-        """Where to compute."""
+        """Section that names the device to compute on."""
 
     @property
     def precision(self) -> Precision:
-        """Of autocast on a GPU."""
+        """Precision of autocast on a GPU."""
 
 
 Settings = TypeVar("Settings", bound=TrainerConfig)
@@ -135,16 +149,16 @@ Settings = TypeVar("Settings", bound=TrainerConfig)
 
 @dataclass(frozen=True)
 class TrainedMethod(Generic[Settings]):
-    """What a trainer's command is about.
+    """The description of a method from which its training command is made.
 
     Attributes:
-        name: of the method and of its folders in configs/ and runs/.
-        config: its dataclass.
-        script: the command's name.
-        command: how it is called.
-        description: of what it does.
-        old_keys: of its config.
-        switches: that it alone has, without a value, and their help.
+        name: name of the method and of its folders in configs/ and runs/.
+        config: dataclass of its config.
+        script: name of the command.
+        command: full call of the command, for messages.
+        description: description of the command for --help.
+        old_keys: keys of earlier versions of its config.
+        switches: help text by flag without a value that this command alone has.
     """
 
     name: str
@@ -160,37 +174,42 @@ class Session(Generic[Settings]):
     """One call of a trainer's command.
 
     Attributes:
-        console: that the first process speaks on.
-        arguments: of the command line.
-        config: the recipe's, or that of the resumed run.
-        start: where the run begins.
-        initial: the checkpoint whose weights a new run takes over, if any.
+        method: the method that is trained.
+        console: console on which only the first process prints.
+        arguments: the command line.
+        config: config of the recipe, or of the resumed run.
+        start: the start of the run.
+        initial: checkpoint whose weights a new run starts from, if any.
     """
 
     def __init__(self, method: TrainedMethod[Settings], arguments: TrainerArguments, recipe: Settings) -> None:
-        """Finds where to begin and says so; a resumed run keeps its config where the command line names none.
+        """Finds the start of the run and announces it; a resumed run keeps its config unless the command line has one.
 
+        Args:
+            method: the method to train.
+            arguments: the command line.
+            recipe: config of the recipe with the command line's overrides.
         Raises:
-            InputError: what is to be resumed or begun with cannot be used.
+            InputError: the run to resume or the checkpoint to start from cannot be used.
         """
         self.method, self.arguments, self.config, self.console = method, arguments, recipe, first_process_console()
         self.start = find_start(arguments, method.name)
         for line in self.start.lines:
             self.console.print(line, markup=False, soft_wrap=True)
-        if self.start.checkpoint is not None and not arguments.given:
+        if self.start.checkpoint is not None and not arguments.has_config:
             self.config, _ = build_config(method.config, self.start.checkpoint.config, str(self.start.run.config))
         self.initial = load_checkpoint(arguments.init_from, method.name) if arguments.init_from else None
 
     @cached_property
     def fabric(self) -> Fabric:
-        """The processes of this run, connected when first asked for."""
+        """The Fabric of this run's processes, which connect when it is first used."""
         return open_fabric(self.config.device.name, self.config.precision)
 
     def begin(self, fingerprint: str) -> RunFolder:
-        """The run's folder, the same in every process; the first one makes that of a new run and writes its config.
+        """Returns the run's folder; for a new run the first process creates it and writes the config.
 
         Args:
-            fingerprint: of the training data.
+            fingerprint: fingerprint of the training data.
         Raises:
             InputError: the run would not continue as it began.
         """
@@ -205,7 +224,7 @@ class Session(Generic[Settings]):
         return shared
 
     def take_over(self, trainer: Trainable) -> None:
-        """Gives the trainer the weights that its run continues from or begins with, if any."""
+        """Loads the checkpoint that the run continues or starts from into the trainer, if there is one."""
         if self.start.checkpoint is not None:
             trainer.load(self.start.checkpoint)
         elif self.initial is not None:
@@ -218,31 +237,37 @@ class Session(Generic[Settings]):
         out_of_memory: RunFailure,
         conclude: Callable[[TrainingResult, float], None],
     ) -> int:
-        """Trains; says how to go on after a stop, else concludes in the first process. Gives the exit status.
+        """Trains and returns the exit status; after a stop it prints the command that continues the run.
 
         Args:
-            conclude: given how training ended and its seconds.
+            trainer: the trainer, with its weights loaded.
+            run: folder of the run.
+            out_of_memory: error to raise when the device runs out of memory.
+            conclude: called in the first process when training is finished, with its result and its seconds.
         Raises:
             RunFailure: see `train_to_end`.
         """
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         progress = Progress(self.console, trainer.total_steps, "training", trainer.step)
-        ended = train_to_end(trainer.train, progress, self.fabric, run, out_of_memory)
-        if ended.status:
-            self.console.print(ended.message, soft_wrap=True)
-            again = f"continue with: {self.method.command} --resume {show_path(run.path)}"
-            self.console.print(again, soft_wrap=True)
+        result = train_to_end(trainer.train, progress, self.fabric, run, out_of_memory)
+        if result.status:
+            self.console.print(result.message, soft_wrap=True)
+            hint = f"continue with: {self.method.command} --resume {show_path(run.path)}"
+            self.console.print(hint, soft_wrap=True)
         elif self.fabric.is_global_zero:
-            conclude(ended, time.perf_counter() - started)
+            conclude(result, time.perf_counter() - start_time)
         close_fabric(self.fabric)
-        return ended.status
+        return result.status
 
 
 def open_session(method: TrainedMethod[Settings], argv: Sequence[str] | None) -> Session[Settings] | None:
-    """The session that a command line means; None where showing its config was all.
+    """Opens the session of a command line; returns None if it only asks to show the config.
 
+    Args:
+        method: the method to train.
+        argv: the arguments; None for those of the process.
     Raises:
-        InputError: it, its recipe or what it is to begin with cannot be used.
+        InputError: the command line, its recipe or the checkpoint to start from cannot be used.
     """
     arguments = parse_trainer_arguments(method.script, method.name, method.description, method.switches, argv)
     commands = training_commands() | {method.name: method.command}
@@ -258,27 +283,31 @@ def open_session(method: TrainedMethod[Settings], argv: Sequence[str] | None) ->
 
 
 def write_summary(
-    run: RunFolder, best: Checkpoint, ended: TrainingResult, seconds: float, seed: int, results: Mapping[str, object],
-    more: Mapping[str, object],
+    run: RunFolder, best: Checkpoint, result: TrainingResult, seconds: float, seed: int, metrics: Mapping[str, object],
+    extras: Mapping[str, object],
 ) -> None:  # fmt: skip
-    """Writes summary.json: what a finished run was, and the results of its best checkpoint.
+    """Writes summary.json: facts about a finished run, and the results of its best checkpoint.
 
     Args:
-        seconds: of training.
-        results: by what they were measured on.
-        more: that the method says beside it.
+        run: folder of the run.
+        best: its best checkpoint.
+        result: the end of training.
+        seconds: duration of training.
+        seed: seed of the run.
+        metrics: results of the best checkpoint by data set.
+        extras: further entries of the method.
     """
     write_json(
         run.summary,
         {
-            "method": best.method, "checkpoint_step": best.step, "steps": ended.step, "commit": git_commit(),
+            "method": best.method, "checkpoint_step": best.step, "steps": result.step, "commit": git_commit(),
             "training_seconds": round(seconds, 1), "seed": seed, "training_data": list(best.training_data),
-            "data_fingerprint": best.data_fingerprint, **more, "results": results,
+            "data_fingerprint": best.data_fingerprint, **extras, "results": metrics,
         },
     )  # fmt: skip
 
 
-# How the CPU's allocator and oneDNN say that there is no more memory; they have no error of their own for it.
+# Messages of the CPU's allocator and of oneDNN when memory runs out; they have no exception class for it.
 _NO_MEMORY = ("can't allocate memory", "could not create a primitive")
 
 
@@ -289,8 +318,14 @@ def train_to_end(
     run: RunFolder,
     out_of_memory: RunFailure,
 ) -> TrainingResult:
-    """Runs a training loop and turns what may break it into one line.
+    """Runs a training loop with the run's folder locked, and reports common failures in one line.
 
+    Args:
+        train: the training loop.
+        progress: display of its progress.
+        fabric: processes of the run.
+        run: folder of the run.
+        out_of_memory: error to raise when the device runs out of memory.
     Raises:
         InputError: another process writes to the run.
         RunFailure: the device ran out of memory, or another process died.

@@ -1,4 +1,4 @@
-"""Many views of a task, answered one by one, mapped back and counted.
+"""Voting over views of a task: each view is answered alone, and the answers are mapped back and counted.
 
 Source: TRM-style evaluation, 8 dihedral x 4 colour permutations.
 """
@@ -15,12 +15,12 @@ from arc_core.solver import Candidate
 
 
 def voting_views(dihedral_views: int = 8, color_views: int = 4, seed: int = 0) -> list[View]:
-    """Distinct views, the identity first; every turn meets every colour permutation.
+    """Returns distinct views, the identity first: all combinations of dihedral elements and colour permutations.
 
     Args:
-        dihedral_views: 1..8, taken in the order of their numbers.
-        color_views: 1 or more, the identity and then random ones that keep colour 0.
-        seed: of the random ones.
+        dihedral_views: number of dihedral elements, 1..8, taken in the order of their indices.
+        color_views: number of colour permutations, 1 or more: the identity, then random ones that keep colour 0.
+        seed: seed of the random permutations.
     Raises:
         ValueError: a number is out of range.
     """
@@ -37,18 +37,18 @@ def voting_views(dihedral_views: int = 8, color_views: int = 4, seed: int = 0) -
 
 
 def vote(answers: Iterable[tuple[View, Grid, float]], limit: int) -> tuple[Candidate, ...]:
-    """Answers mapped back to the task's own view and ranked by votes, then mean confidence, then order of coming.
+    """Maps answers back to the task's own view and ranks them by votes, then mean confidence, then order of arrival.
 
     Args:
-        answers: the view, the grid as it was answered in that view, and its confidence.
-        limit: how many candidates to keep.
+        answers: the view, the answer in that view, and its confidence, 0..1.
+        limit: maximum number of candidates to return.
     """
     grids: dict[str, Grid] = {}
     confidences: dict[str, list[float]] = defaultdict(list)
     for view, grid, confidence in answers:
-        own = view.inverse().apply(grid)
-        key = grid_hash(own)
-        grids.setdefault(key, own)
+        original = view.inverse().apply(grid)
+        key = grid_hash(original)
+        grids.setdefault(key, original)
         confidences[key].append(confidence)
     candidates = [Candidate(grids[key], len(values), float(np.mean(values))) for key, values in confidences.items()]
     candidates.sort(key=lambda candidate: (-candidate.votes, -candidate.confidence))

@@ -1,6 +1,6 @@
-"""YAML with the scalars of YAML 1.2's core schema, and no duplicate keys.
+"""Parses YAML with the scalars of YAML 1.2's core schema, and refuses duplicate keys.
 
-PyYAML alone reads `3e-4` as a string, `no` as False, `1:30` as 90, and keeps the last of two equal keys in silence.
+PyYAML alone reads `3e-4` as a string, `no` as False, `1:30` as 90, and silently keeps the last of two equal keys.
 """
 
 import re
@@ -11,7 +11,7 @@ from arc_core.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the scalars of YAML 1.2's core schema, and no duplicate keys."""
+    """A loader with the scalars of YAML 1.2's core schema that refuses duplicate keys."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -24,14 +24,14 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+def _construct_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(loader.construct_scalar(node))
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
     result: dict[str, object] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
@@ -45,14 +45,14 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
     return result
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
 def parse_yaml(text: str, source: str) -> object:
-    """The value of a YAML document.
+    """Parses a YAML document; `source` names it in error messages.
 
     Raises:
-        ConfigError: not YAML, or a key given twice; the message has the line.
+        ConfigError: the text is not YAML, or gives a key twice; the message names the line.
     """
     try:
         return yaml.load(text, Loader=_Loader)
