@@ -33,7 +33,7 @@ from arc_eval.protocol import make_protocol
 from arc_eval.storage.records import prediction_record
 from arc_eval.storage.results import compare_methods
 from hrm.config import ModelConfig as HrmModel
-from hrm.data.batches import build_batch, canvas_of
+from hrm.data.batches import build_batch, choose_canvas
 from hrm.data.identities import Identities, make_examples
 from hrm.losses import segment_losses
 from hrm.model.reasoner import Reasoner
@@ -120,16 +120,16 @@ def hrm_step(side: int, batch: int) -> Callable[[], object]:
     """A segment of HRM, forward and backward, on the bucketed canvas of grids of one side."""
     tasks = square(batch, side)
     tensors = TaskTensors.from_tasks(tasks)
-    identities = Identities.of([task.task_id for task in tasks], 0, 0)
+    identities = Identities.from_task_ids([task.task_id for task in tasks], 0, 0)
     config = HrmModel(hidden_size=128, num_heads=4, H_layers=2, L_layers=2, puzzle_emb_ndim=128)
     model = Reasoner(config)
     examples, _ = make_examples(tensors, identities, 0)
-    canvas = int(canvas_of(examples.sides)[0])
-    work = build_batch(tensors, identities, examples.rows(np.arange(batch)), canvas, config.prefix_tokens, None)
+    canvas = int(choose_canvas(examples.sides)[0])
+    work = build_batch(tensors, identities, examples.select(np.arange(batch)), canvas, config.prefix_tokens, None)
 
     def run() -> None:
         puzzles = torch.zeros(batch, config.puzzle_emb_ndim, requires_grad=True)
-        _, answer = model(model.start(*work.tokens.shape), work.tokens, puzzles, work.positions)
+        _, answer = model(model.initial_state(*work.tokens.shape), work.tokens, puzzles, work.positions)
         segment_losses(answer, work.labels, None, "stablemax_cross_entropy").total.backward()
         model.zero_grad()
 

@@ -18,10 +18,10 @@ import torch
 from arc_core.datasets import load_tasks
 from arc_core.tensors import TaskTensors
 from hrm.config import ModelConfig
-from hrm.data.batches import build_batch, canvas_of
+from hrm.data.batches import build_batch, choose_canvas
 from hrm.data.identities import Identities, make_examples
 from hrm.losses import segment_losses
-from hrm.model.halting import Batch, go_on_target
+from hrm.model.halting import Batch, q_continue_target
 from hrm.model.reasoner import Reasoner
 
 MODEL = ModelConfig(
@@ -29,40 +29,55 @@ MODEL = ModelConfig(
 )
 
 
-def batches(number: int, size: int, full: bool, seed: int) -> list[Batch]:
-    """Batches whose pairs are drawn as training draws them: a canvas in proportion to its pairs, then pairs of it."""
+def draw_batches(count: int, size: int, full_canvas: bool, seed: int) -> list[Batch]:
+    """Draws batches as training does: a canvas in proportion to its pairs, then pairs of it.
+
+    Args:
+        count: batches.
+        size: pairs of a batch.
+        full_canvas: put the same pairs on the 30 x 30 canvas.
+        seed: of the draws.
+    """
     tasks = load_tasks("arc1:train")
     tensors = TaskTensors.from_tasks(tasks)
-    identities = Identities.of([task.task_id for task in tasks], 0, 0)
+    identities = Identities.from_task_ids([task.task_id for task in tasks], 0, 0)
     examples, _ = make_examples(tensors, identities, 0)
     rng = np.random.default_rng(seed)
     # Systematic sampling over the sorted pairs: every run of batches has the whole set's mix of sizes.
     order = rng.permutation(len(examples))
-    order = order[np.argsort(canvas_of(examples.sides)[order], kind="stable")]
-    places = ((np.arange(number) + rng.random()) / number * len(order)).astype(int)
-    found = []
-    for place in places:
-        side = int(canvas_of(examples.sides[order[place : place + 1]])[0])
-        members = np.flatnonzero(canvas_of(examples.sides) == side)
-        chosen = examples.rows(rng.choice(members, size))
-        found.append(build_batch(tensors, identities, chosen, 30 if full else side, MODEL.prefix_tokens, None))
-    return found
+    order = order[np.argsort(choose_canvas(examples.sides)[order], kind="stable")]
+    indices = ((np.arange(count) + rng.random()) / count * len(order)).astype(int)
+    batches = []
+    for index in indices:
+        side = int(choose_canvas(examples.sides[order[index : index + 1]])[0])
+        members = np.flatnonzero(choose_canvas(examples.sides) == side)
+        drawn = examples.select(rng.choice(members, size))
+        canvas = 30 if full_canvas else side
+        batches.append(build_batch(tensors, identities, drawn, canvas, MODEL.prefix_tokens, None))
+    return batches
 
 
-def measure(model: Reasoner, work: list[Batch], autocast: bool, device: str) -> float:
-    """Samples a second."""
-    begun = time.perf_counter()
-    for batch in work:
+def measure_rate(model: Reasoner, batches: list[Batch], autocast: bool, device: str) -> float:
+    """Measures the samples a second of forward and backward.
+
+    Args:
+        model: on the device.
+        batches: on the device.
+        autocast: compute in bfloat16.
+        device: "cpu" or "cuda".
+    """
+    start_time = time.perf_counter()
+    for batch in batches:
         precision = torch.autocast(device, torch.bfloat16) if autocast else nullcontext()
-        puzzles = torch.zeros(len(batch.tokens), MODEL.puzzle_emb_ndim, device=device, requires_grad=True)
+        rows = torch.zeros(len(batch.tokens), MODEL.puzzle_emb_ndim, device=device, requires_grad=True)
         with precision:
-            state, answer = model(model.start(*batch.tokens.shape), batch.tokens, puzzles, batch.positions)
-            target = go_on_target(model, state, batch, puzzles, torch.ones(len(batch.tokens), device=device))
-        segment_losses(answer, batch.labels, target, "stablemax_cross_entropy").total.backward()
+            state, output = model(model.initial_state(*batch.tokens.shape), batch.tokens, rows, batch.positions)
+            target = q_continue_target(model, state, batch, rows, torch.ones(len(batch.tokens), device=device))
+        segment_losses(output, batch.labels, target, "stablemax_cross_entropy").total.backward()
         model.zero_grad()
     if device == "cuda":
         torch.cuda.synchronize()
-    return sum(len(batch.tokens) for batch in work) / (time.perf_counter() - begun)
+    return sum(len(batch.tokens) for batch in batches) / (time.perf_counter() - start_time)
 
 
 def main() -> None:
@@ -76,12 +91,12 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     model = Reasoner(MODEL).to(device)
-    work = {
-        full: [
+    batches = {
+        full_canvas: [
             Batch(*(part.to(device) for part in batch))
-            for batch in batches(args.full_batches if full else args.batches, args.batch, full, 0)
+            for batch in draw_batches(args.full_batches if full_canvas else args.batches, args.batch, full_canvas, 0)
         ]
-        for full in (True, False)
+        for full_canvas in (True, False)
     }
     variants = {
         "full, float32": (model, True, False),
@@ -92,18 +107,19 @@ def main() -> None:
     if args.compile:
         compiled = torch.compile(model, dynamic=True)
         variants["bucket, bfloat16, compiled"] = (compiled, False, True)
-    for chosen, full, autocast in variants.values():  # warm up
-        measure(chosen, work[full][:: max(1, len(work[full]) // 3)], autocast, device)
+    for variant, full_canvas, autocast in variants.values():  # warm up
+        some = batches[full_canvas][:: max(1, len(batches[full_canvas]) // 3)]
+        measure_rate(variant, some, autocast, device)
     rates: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(args.repeats):
-        for name, (chosen, full, autocast) in variants.items():
-            rates[name].append(measure(chosen, work[full], autocast, device))
-    first = rates["full, float32"]
+        for name, (variant, full_canvas, autocast) in variants.items():
+            rates[name].append(measure_rate(variant, batches[full_canvas], autocast, device))
+    baseline = rates["full, float32"]
     print(f"{device}, {torch.get_num_threads()} threads, batch {args.batch}, median of {args.repeats}")
-    for name, found in rates.items():
-        ratios = [rate / base for rate, base in zip(found, first, strict=True)]
+    for name, repeats in rates.items():
+        ratios = [rate / base for rate, base in zip(repeats, baseline, strict=True)]
         print(
-            f"{name:28s} {median(found):8.2f} samples/s   {median(ratios):5.2f} x  ({min(ratios):.2f} to "
+            f"{name:28s} {median(repeats):8.2f} samples/s   {median(ratios):5.2f} x  ({min(ratios):.2f} to "
             f"{max(ratios):.2f})"
         )
 

@@ -38,7 +38,7 @@ from arc_core.config import load_config, workspace_folder
 from arc_core.loop import open_fabric
 from arc_core.runs import RunFolder, read_metrics
 from hrm.config import HrmConfig
-from hrm.data.training_data import training_data
+from hrm.data.training_data import load_training_data
 from hrm.trainer import Trainer as HrmTrainer
 from jepa_hrl.jepa.config import JepaConfig
 from jepa_hrl.jepa.data.dataset import load_data
@@ -134,7 +134,7 @@ def hrm(name: str, few: int | None, folder: RunFolder) -> Recipe:
         device=dataclasses.replace(config.device, compile=False),
     )  # fmt: skip
     fabric = open_fabric("auto", "bfloat16")
-    trainer = HrmTrainer(small, training_data(config.data, 0, fabric.device), folder, fabric)
+    trainer = HrmTrainer(small, load_training_data(config.data, 0, fabric.device), folder, fabric)
     draws = 1 if config.data.canvas == "full" else 6  # canvases differ
     found = [counted(small.training.batch_size, trainer.training_step) for _ in range(draws)]
     operations, seconds = np.mean(found, axis=0).tolist()

@@ -17,11 +17,11 @@ import yaml
 from arc_core.checkpoint import list_checkpoints, load_checkpoint
 from arc_core.loop import open_fabric
 from arc_core.runs import RunFolder, read_metrics
-from arc_core.task import Task, task_to_json
+from arc_core.task import Task
 from hrm.cli import main
 from hrm.config import DataConfig, HrmConfig, ModelConfig, TrainingConfig
-from hrm.data.training_data import training_data
-from hrm.metrics import Scored
+from hrm.data.training_data import load_training_data
+from hrm.metrics import EvaluationSet
 from hrm.trainer import Trainer
 
 Make = Callable[..., Task]
@@ -31,21 +31,10 @@ MODEL: dict[str, object] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def folder(tmp_path: Path, random_task: Make) -> Path:
-    path = tmp_path / "tasks"
-    path.mkdir()
-    for number in range(6):
-        sizes = [((3, 2), (2, 2)), ((2, 4), (3, 3)), ((5, 5), (6, 4))]
-        task = random_task(sizes, seed=number, task_id=f"task{number}")
-        (path / f"task{number}.json").write_text(json.dumps(task_to_json(task)))
-    return path
-
-
-def write_config(tmp_path: Path, folder: Path, **training: object) -> Path:
+def write_config(tmp_path: Path, task_folder: Path, **training: object) -> Path:
     path = tmp_path / "tiny.yaml"
     values = {
-        "method": "hrm", "model": MODEL, "data": {"train": f"dir:{folder}@train", "num_augmentations": 3},
+        "method": "hrm", "model": MODEL, "data": {"train": f"dir:{task_folder}@train", "num_augmentations": 3},
         "training": {"max_steps": 12, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "ema_decay": 0.9}
         | training,
         "device": {"mixed_precision": False, "name": "cpu"},
@@ -61,7 +50,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return status, out.out, out.err
 
 
-def same(first: Path, second: Path) -> None:
+def assert_same(first: Path, second: Path) -> None:
     one, two = load_checkpoint(first, "hrm"), load_checkpoint(second, "hrm")
     assert one.step == two.step
     for name, value in one.model.items():
@@ -92,45 +81,73 @@ def test_eight_puzzles_are_overfitted_to_100_percent_exact(
         DataConfig(train="made", num_augmentations=0, held_out_views=0, translation=False),
     )  # fmt: skip
     fabric = open_fabric("cpu", "float32")
-    data = training_data(config.data, 0, fabric.device)
+    data = load_training_data(config.data, 0, fabric.device)
     trainer = Trainer(config, data, RunFolder(tmp_path), fabric)
     exact = 0.0
     while exact < 1.0 and trainer.step < 600:  # how many steps it takes differs from processor to processor
         for _ in range(50):
             trainer.training_step()
-        exact = trainer.score(Scored.of(data, data.train))["exact_accuracy"]
+        exact = trainer.score(EvaluationSet.from_examples(data, data.train))["exact_accuracy"]
     assert exact == 1.0
+
+
+def test_a_carry_is_stored_under_names_that_never_change_and_loads_from_them(tmp_path: Path, task_folder: Path) -> None:
+    config = HrmConfig(
+        ModelConfig(hidden_size=16, num_heads=2, H_layers=1, L_layers=1, puzzle_emb_ndim=16, expansion=1.0),
+        TrainingConfig(max_steps=2, batch_size=4),
+        DataConfig(train=f"dir:{task_folder}@train", num_augmentations=1),
+    )
+    fabric = open_fabric("cpu", "float32")
+    data = load_training_data(config.data, 0, fabric.device)
+    trainer, other = (Trainer(config, data, RunFolder(tmp_path / name), fabric) for name in ("one", "other"))
+    trainer.training_step()
+    ((side, carry),) = trainer.carries.items()
+    assert carry.state is not None
+    checkpoint = trainer.state()
+    stored = checkpoint.extras["carries"][str(side)]  # type: ignore[index]
+    assert stored.keys() == {"high", "low", "steps", "halted", "examples", "origins", "taken"}
+    assert torch.equal(stored["high"], carry.state.z_H)
+    assert torch.equal(stored["low"], carry.state.z_L)
+    assert np.array_equal(stored["origins"], carry.offsets)
+    assert stored["taken"] == carry.examples_drawn == 4
+    other.load(checkpoint)
+    loaded = other.carries[side]
+    assert loaded.state is not None
+    assert torch.equal(loaded.state.z_H, carry.state.z_H)
+    assert torch.equal(loaded.state.z_L, carry.state.z_L)
+    assert np.array_equal(loaded.offsets, carry.offsets)
+    assert loaded.examples_drawn == 4
 
 
 @pytest.mark.slow
 def test_a_run_writes_its_folder_and_a_resumed_one_equals_it(
-    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, task_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, whole, parted = write_config(tmp_path, folder), tmp_path / "whole", tmp_path / "parted"
-    status, out, err = run(capsys, "--config", path, "--run-dir", whole)
+    path, single, resumed = write_config(tmp_path, task_folder), tmp_path / "single", tmp_path / "resumed"
+    status, out, err = run(capsys, "--config", path, "--run-dir", single)
     assert status == 0, err
     assert "identity" in out
     assert "next: uv run eval compare" in out
-    summary = json.loads((whole / "summary.json").read_text())
+    summary = json.loads((single / "summary.json").read_text())
     assert set(summary["results"]["held-out views"]) == {"hrm", "identity"}
-    assert run(capsys, "--config", path, "--run-dir", parted)[0] == 0
-    for checkpoint in list_checkpoints(parted / "checkpoints")[:1]:
+    assert run(capsys, "--config", path, "--run-dir", resumed)[0] == 0
+    for checkpoint in list_checkpoints(resumed / "checkpoints")[:1]:
         checkpoint.unlink()  # as if stopped after step 6
-    status, out, err = run(capsys, "--config", path, "--run-dir", parted, "--resume", "auto")
+    status, out, err = run(capsys, "--config", path, "--run-dir", resumed, "--resume", "auto")
     assert status == 0, err
-    same(whole / "checkpoints" / "step_00000012.pt", parted / "checkpoints" / "step_00000012.pt")
-    lines = [read_metrics(folder / "metrics.jsonl") for folder in (whole, parted)]
-    plain = [[{k: v for k, v in line.items() if not k.startswith("time/")} for line in found] for found in lines]
+    assert_same(single / "checkpoints" / "step_00000012.pt", resumed / "checkpoints" / "step_00000012.pt")
+    lines = [read_metrics(folder / "metrics.jsonl") for folder in (single, resumed)]
+    plain = [[{k: v for k, v in line.items() if not k.startswith("time/")} for line in run] for run in lines]
     assert plain[0] == plain[1]
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, folder: Path) -> None:
-    path = write_config(tmp_path, folder, max_steps=60)
+def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, task_folder: Path) -> None:
+    path = write_config(tmp_path, task_folder, max_steps=60)
     base = [sys.executable, "-m", "hrm", "--config", str(path), "--validation.checkpoint_frequency", "7"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    whole = subprocess.run([*base, "--run-dir", str(tmp_path / "whole")], env=environment, capture_output=True)
-    assert whole.returncode == 0, whole.stderr
+    single = subprocess.run([*base, "--run-dir", str(tmp_path / "single")], env=environment, capture_output=True)
+    assert single.returncode == 0, single.stderr
     killed = tmp_path / "killed"
     for _ in range(2):
         process = subprocess.Popen([*base, "--run-dir", str(killed), "--resume", "auto"], env=environment,
@@ -143,14 +160,14 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, folder: Path) -> None:
         process.wait()
     done = subprocess.run([*base, "--run-dir", str(killed), "--resume", "auto"], env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
-    same(tmp_path / "whole" / "checkpoints" / "step_00000060.pt", killed / "checkpoints" / "step_00000060.pt")
+    assert_same(tmp_path / "single" / "checkpoints" / "step_00000060.pt", killed / "checkpoints" / "step_00000060.pt")
 
 
 @pytest.mark.slow
 def test_accumulated_segments_and_every_optimizer_run(
-    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, task_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_config(tmp_path, folder, max_steps=2)
+    path = write_config(tmp_path, task_folder, max_steps=2)
     for name in ("adamw", "muon"):
         more = [
             "--training.optimizer",
@@ -167,23 +184,13 @@ def test_accumulated_segments_and_every_optimizer_run(
 
 @pytest.mark.slow
 def test_early_stopping_ends_a_run_that_stands_still(
-    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, task_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_config(tmp_path, folder, learning_rate=1e-12, early_stopping=2, max_steps=60, puzzle_emb_lr=0.0)
+    path = write_config(tmp_path, task_folder, learning_rate=1e-12, early_stopping=2, max_steps=60, puzzle_emb_lr=0.0)
     status, out, _ = run(capsys, "--config", path, "--run-dir", tmp_path / "run")
     assert status == 0
     assert "stopping early" in out
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 18
-
-
-def test_transductive_tasks_lend_their_demonstrations_and_never_their_tests(folder: Path) -> None:
-    config = DataConfig(train=f"dir:{folder}@train", transductive="arc1:eval", num_augmentations=1)
-    data = training_data(config, 0, torch.device("cpu"))
-    assert len(data.transductive_ids) == 400
-    for index, task in enumerate(data.tasks):
-        assert bool(task.test) == (index < 6)
-    shown = data.tensors.num_train[6:]
-    assert np.array_equal(np.diff(data.tensors.first_pair)[6:], shown)
 
 
 @pytest.mark.parametrize(
@@ -197,11 +204,12 @@ def test_transductive_tasks_lend_their_demonstrations_and_never_their_tests(fold
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(
-    arguments: list[str], part: str, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], part: str, tmp_path: Path, task_folder: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
-    status, _, err = run(capsys, "--config", write_config(tmp_path, folder), "--run-dir", tmp_path / "r", *arguments)
+    path = write_config(tmp_path, task_folder)
+    status, _, err = run(capsys, "--config", path, "--run-dir", tmp_path / "r", *arguments)
     assert status == 2
     assert part in err
     assert len(err.strip().splitlines()) == 1
@@ -209,10 +217,10 @@ def test_bad_input_gets_one_line_and_status_2(
 
 @pytest.mark.slow
 def test_the_batch_finder_measures_growing_batches(
-    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, task_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hrm.batch_finder._MOST_SECONDS", 0.0)
-    status, out, err = run(capsys, "--config", write_config(tmp_path, folder), "--find-batch-size")
+    monkeypatch.setattr("hrm.batch_finder._MAX_SECONDS", 0.0)
+    status, out, err = run(capsys, "--config", write_config(tmp_path, task_folder), "--find-batch-size")
     assert status == 0, err
     assert "fastest" in out
     assert "--training.batch_size 1 --training.gradient_accumulation_steps 4" in out

@@ -1,7 +1,7 @@
 """Which examples enter the carry: each canvas has its own batch of sequences, refilled as they halt.
 
 B global batch. Everything drawn is a function of (seed, micro step); what depends on halting is kept in the carry and
-saved with it, so that a resumed run goes on exactly.
+saved with it, so that a resumed run continues exactly.
 """
 
 from dataclasses import dataclass
@@ -14,51 +14,51 @@ from torch import Tensor
 from arc_core.extents import Ints
 from arc_core.grid import MAX_SIDE
 from arc_core.randomness import generator_for
-from hrm.data.batches import canvas_of
+from hrm.data.batches import choose_canvas
 from hrm.data.identities import Examples
-from hrm.model.reasoner import State
+from hrm.model.reasoner import LatentState
 
 
 @dataclass
 class Carry:
-    """One canvas's sequences under way; rows of this process alone.
+    """The sequences of one canvas that are being reasoned about, between two segments.
 
     Attributes:
-        state: None before the first segment.
-        steps: (B / world,) int64 segments done.
+        state: latent states of this process's rows; None before the first segment.
+        steps: (B / world,) int64 segments that this process's sequences have had.
         halted: (B,) bool on the host, of all processes.
-        examples: (B,) int64 example numbers, of all processes.
-        origins: (B, 2) in 0..1, of all processes.
-        taken: examples handed out so far.
+        examples: (B,) int64 indices of examples, of all processes.
+        offsets: (B, 2) in 0..1, how far each example is moved, of all processes; see `build_batch`.
+        examples_drawn: how many examples have entered so far.
     """
 
-    state: State | None
+    state: LatentState | None
     steps: Tensor
     halted: np.ndarray
     examples: Ints
-    origins: np.ndarray
-    taken: int = 0
+    offsets: np.ndarray
+    examples_drawn: int = 0
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Training examples by canvas, in a random order that is new in every epoch of the canvas.
+class CarryStream:
+    """Feeds training examples into the carries, for each canvas in a random order that is new in every epoch.
 
     Attributes:
-        examples: all of them.
+        examples: all training examples.
         batch_size: B.
         seed: the run's.
-        full: every example on the 30 x 30 canvas.
+        full_canvas: whether every example is put on the 30 x 30 canvas.
     """
 
     examples: Examples
     batch_size: int
     seed: int
-    full: bool
+    full_canvas: bool
 
     def __post_init__(self) -> None:
         count = len(self.examples)
-        canvases = np.full(count, MAX_SIDE) if self.full else canvas_of(self.examples.sides)
+        canvases = np.full(count, MAX_SIDE) if self.full_canvas else choose_canvas(self.examples.sides)
         sides, counts = np.unique(canvases, return_counts=True)
         members = {int(side): np.flatnonzero(canvases == side) for side in sides}
         object.__setattr__(self, "_members", members)
@@ -67,34 +67,42 @@ class Stream:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Canvases in use, small to large."""
+        """Sides of the canvases in use, small to large."""
         return tuple(self._members)  # type: ignore[attr-defined]  # set in __post_init__, as are the others below
 
-    def side_of(self, micro_step: int) -> int:
-        """The canvas of a forward pass, in proportion to its examples."""
+    def draw_canvas(self, micro_step: int) -> int:
+        """Draws the side of a forward pass's canvas, in proportion to the canvases' examples."""
         rng = generator_for(self.seed, "canvas", micro_step)
         return int(rng.choice(self.sides, p=self._shares))  # type: ignore[attr-defined]
 
-    def new_carry(self, share: int, device: torch.device) -> Carry:
-        """A carry in which everything is to be refilled.
+    def create_carry(self, local_batch_size: int, device: torch.device) -> Carry:
+        """Creates a carry whose sequences all wait to be replaced.
 
         Args:
-            share: rows of this process.
+            local_batch_size: rows of this process, B / world.
+            device: of the latent states.
         """
         batch = self.batch_size
-        steps = torch.zeros(share, dtype=torch.int64, device=device)
+        steps = torch.zeros(local_batch_size, dtype=torch.int64, device=device)
         return Carry(None, steps, np.ones(batch, dtype=bool), np.zeros(batch, dtype=np.int64), np.zeros((batch, 2)))
 
     def refill(self, carry: Carry, side: int, micro_step: int) -> None:
-        """Puts the next examples of a canvas where sequences have halted."""
-        fresh = np.flatnonzero(carry.halted)
+        """Replaces the halted sequences of a carry by the next examples of its canvas, in place.
+
+        Args:
+            carry: to refill.
+            side: of its canvas.
+            micro_step: number of the forward pass, from 0; offsets are a function of it.
+        """
+        rows = np.flatnonzero(carry.halted)
         members = self._members[side]  # type: ignore[attr-defined]
-        epochs, places = np.divmod(carry.taken + np.arange(len(fresh)), len(members))
+        epochs, positions = np.divmod(carry.examples_drawn + np.arange(len(rows)), len(members))
         for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            carry.examples[fresh[chosen]] = self._order(side, int(epoch))[places[chosen]]  # type: ignore[attr-defined]
-        carry.origins[fresh] = generator_for(self.seed, "origins", micro_step).random((self.batch_size, 2))[fresh]
-        carry.taken += len(fresh)
+            in_epoch = epochs == epoch
+            order = self._order(side, int(epoch))  # type: ignore[attr-defined]
+            carry.examples[rows[in_epoch]] = order[positions[in_epoch]]
+        carry.offsets[rows] = generator_for(self.seed, "origins", micro_step).random((self.batch_size, 2))[rows]
+        carry.examples_drawn += len(rows)
 
     def _draw_order(self, side: int, epoch: int) -> Ints:
         order: Ints = generator_for(self.seed, f"examples of canvas {side}", epoch).permutation(

@@ -16,10 +16,10 @@ from arc_core.grid import MAX_SIDE
 from arc_core.loop import TrainingResult
 from arc_core.runs import RunFolder
 from arc_core.training_command import TrainedMethod, open_session, write_summary
-from hrm.batch_finder import measure, show
+from hrm.batch_finder import measure_batch_sizes, print_table
 from hrm.config import METHOD, OLD_KEYS, TRAIN_COMMAND, HrmConfig
-from hrm.data.training_data import training_data
-from hrm.metrics import grid_metrics
+from hrm.data.training_data import load_training_data
+from hrm.metrics import score_grids
 from hrm.trainer import Trainer, out_of_memory_advice
 
 _FIND = "--find-batch-size"
@@ -30,7 +30,7 @@ _HRM = TrainedMethod(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `train-hrm`."""
+    """Runs the command `train-hrm` and returns its exit status."""
     return run_command(lambda: _train(argv))
 
 
@@ -40,11 +40,11 @@ def _train(argv: Sequence[str] | None) -> int:
         return 0
     config, console, fabric = session.config, session.console, session.fabric
     if _FIND in session.arguments.switches:
-        show(measure(config, fabric), config, fabric.device, console)
+        print_table(measure_batch_sizes(config, fabric), config, fabric.device, console)
         return 0
     if config.validation.wandb:
         _require_wandb()
-    data = training_data(config.data, config.training.seed, fabric.device)
+    data = load_training_data(config.data, config.training.seed, fabric.device)
     run = session.begin(data.fingerprint)
     trainer = Trainer(config, data, run, fabric)
     session.take_over(trainer)
@@ -57,7 +57,7 @@ def _train(argv: Sequence[str] | None) -> int:
 
 
 def _require_wandb() -> None:
-    """Raises InputError where Weights & Biases is asked for and not installed, before a run is begun."""
+    """Raises InputError where the config asks for Weights & Biases and it is not installed, before a run begins."""
     if importlib.util.find_spec("wandb") is None:
         raise InputError("validation.wandb needs the extra: uv sync --all-packages --extra wandb")
 
@@ -74,14 +74,14 @@ def _open_wandb(config: HrmConfig, run: RunFolder) -> None:
 def _announce(console: Console, trainer: Trainer) -> None:
     config, data = trainer.config, trainer.data
     parameters = count_parameters(trainer.model)
-    rows = f", {data.identities.rows:,} puzzle embeddings" if config.model.puzzle_emb_ndim else ""
-    limit = f" with sides up to {config.data.max_side}" if config.data.max_side < MAX_SIDE else ""
-    chosen = f" (a fixed choice of {config.data.max_tasks})" if config.data.max_tasks else ""
-    where = f" from {config.data.dataset}" if config.data.dataset else limit + chosen
+    embeddings = f", {data.identities.num_embeddings:,} puzzle embeddings" if config.model.puzzle_emb_ndim else ""
+    side_limit = f" with sides up to {config.data.max_side}" if config.data.max_side < MAX_SIDE else ""
+    task_limit = f" (a fixed choice of {config.data.max_tasks})" if config.data.max_tasks else ""
+    origin = f" from {config.data.dataset}" if config.data.dataset else side_limit + task_limit
     console.print(
-        f"{config.model.architecture}, {parameters:,} parameters{rows} on {trainer.fabric.device}\n"
-        f"{len(data.tasks)} tasks of {data.spec}{where} in "
-        f"{data.identities.rows - 1:,} views: {len(data.train):,} examples, {len(data.held_out):,} held out; "
+        f"{config.model.architecture}, {parameters:,} parameters{embeddings} on {trainer.fabric.device}\n"
+        f"{len(data.tasks)} tasks of {data.spec}{origin} in "
+        f"{data.identities.num_embeddings - 1:,} views: {len(data.train):,} examples, {len(data.held_out):,} held out; "
         f"{config.training.max_steps:,} steps of {config.training.batch_size}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
@@ -95,26 +95,26 @@ def _announce(console: Console, trainer: Trainer) -> None:
 
 
 def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
-    """Scores the best checkpoint on held-out views beside the identity, writes summary.json, says what comes next."""
+    """Scores the best checkpoint and the identity on held-out views, writes summary.json, prints what to run next."""
     run, config = trainer.run, trainer.config
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
     results: dict[str, dict[str, float]] = {}
     if trainer.validation is not None:
         trainer.load(best)
-        scored = trainer.validation
+        held_out = trainer.validation
         results = {
-            config.model.architecture: trainer.score(scored),
-            "identity": grid_metrics(scored.inputs, scored.targets),
+            config.model.architecture: trainer.score(held_out),
+            "identity": score_grids(held_out.inputs, held_out.targets),
         }
         names = [name.removesuffix("_accuracy") for name in results["identity"]]
-        table = Table("", *names, title=f"{len(scored.targets)} held-out views")
+        table = Table("", *names, title=f"{len(held_out.targets)} held-out views")
         for row, metrics in results.items():
             table.add_row(row, *(f"{value:.3f}" for value in metrics.values()))
         console.print(table)
         console.print("token: cells of the answer that are right; exact: whole answers, size included")
     architecture, transductive = config.model.architecture, len(trainer.transductive_ids)
-    more = {"architecture": architecture, "transductive_tasks": transductive}
-    write_summary(run, best, ended, seconds, config.training.seed, {"held-out views": results}, more)
+    extra = {"architecture": architecture, "transductive_tasks": transductive}
+    write_summary(run, best, ended, seconds, config.training.seed, {"held-out views": results}, extra)
     console.print(
         f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
         f"next: uv run eval compare --limit 40      uv run tensorboard --logdir {show_path(run.path.parent)}",

@@ -14,25 +14,44 @@ TRAIN_COMMAND = "uv run --package hrm train-hrm"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the network.
+    """Sizes of the network, under the published names.
 
     Attributes:
-        architecture: "hrm" has two stacks, "trm" one for both, "transformer" one that runs once a segment.
-        hidden_size: D.
-        num_heads: of attention; D / num_heads must be even.
-        H_layers: of HRM's slow stack; not used by the others.
-        L_layers: of the fast stack, or of the only one.
-        H_cycles, L_cycles: updates a segment; not used by the transformer.
-        expansion: of the feed-forward layer.
-        puzzle_emb_ndim: channels of a puzzle's embedding; 0 for none.
-        puzzle_emb_len: prefix tokens that it fills; 0 for as few as it needs.
-        pos_encodings: rotary or learned.
-        halt_max_steps: most segments.
-        halt_exploration_prob: share of training segments that must go on for a random number of segments.
-        no_ACT_continue: halt when the value of halting is above 0, and do not learn that of going on.
-        dropout: of what attention and feed-forward layers add.
-        gradient_checkpointing: compute activations again in the backward pass to save memory.
-        vocab_size, seq_len: 12 tokens and 900 cells for ARC; others for imported checkpoints of other puzzles.
+        architecture: "hrm" has two stacks of blocks, one for each level; "trm" has one stack for both levels;
+            "transformer" has one stack that runs once a segment.
+        hidden_size: D, channels of a token. Raising it adds capacity; time and memory grow with its square. Usually 64
+            to 512.
+        num_heads: attention heads; D / num_heads must be even. Raising it splits the same channels over more attention
+            patterns. Usually 4 to 16.
+        H_layers: blocks of HRM's slow stack; the other architectures ignore it. Raising it makes an update of z_H
+            stronger and slower. Usually 1 to 6.
+        L_layers: blocks of the fast stack, or of the only one. Raising it makes an update stronger and slower. Usually
+            1 to 4, and 8 for the transformer.
+        H_cycles: updates of z_H a segment; the transformer ignores it. Raising it reasons longer before each answer, in
+            more time and no more memory. Usually 2 to 4.
+        L_cycles: updates of z_L for each update of z_H; the transformer ignores it. Raising it costs time, and in TRM
+            also memory, since all of its last cycle is backpropagated. Usually 2 to 8.
+        expansion: inner channels of the feed-forward layer over D, before SwiGLU's factor of 2/3. Raising it adds
+            capacity, time and memory. Usually 4.
+        puzzle_emb_ndim: E, channels of a puzzle's embedding; 0 for none. Raising it lets embeddings hold more about
+            their task and stores more numbers for every view. Usually D.
+        puzzle_emb_len: prefix tokens that the embedding fills, padded with zeros; 0 for as few as it needs. Raising it
+            makes every sequence longer. Usually 0 (HRM) or 16 (TRM).
+        pos_encodings: "rope" rotates queries and keys by position; "learned" adds a vector for each position.
+        rope_theta: base of the rotary wavelengths. Raising it makes attention depend less on distance. Usually 10000.
+        rms_norm_eps: added to the mean square in every normalisation. Raising it damps small activations. Usually 1e-6
+            to 1e-5.
+        halt_max_steps: largest number of segments. Raising it reasons longer on hard tasks and makes solving slower in
+            proportion. Usually 1 (no halting) to 16.
+        halt_exploration_prob: share of training segments that may not halt before a random number of segments. Raising
+            it trains on longer reasoning and on fewer examples. Usually 0 to 0.2.
+        no_ACT_continue: true halts when q_halt is above 0 and does not learn q_continue, as TRM, which saves a second
+            forward pass a step; false halts when q_halt is above q_continue, as HRM.
+        dropout: share of the channels zeroed in training in what attention and feed-forward layers add. Raising it
+            regularises and slows fitting. Usually 0, as published, to 0.1.
+        gradient_checkpointing: recompute activations in the backward pass, for less memory and about a third more time.
+        vocab_size: V, number of tokens: 12 for ARC, others for imported checkpoints of other puzzles.
+        seq_len: cells of the full canvas: 900 for ARC, others for imported checkpoints of other puzzles.
     """
 
     architecture: Literal["hrm", "trm", "transformer"] = "hrm"
@@ -70,7 +89,7 @@ class ModelConfig:
 
     @property
     def prefix_tokens(self) -> int:
-        """P, tokens that the puzzle embedding fills."""
+        """P, number of tokens in front of the cells that the puzzle embedding fills."""
         if not self.puzzle_emb_ndim:
             return 0
         return self.puzzle_emb_len or -(-self.puzzle_emb_ndim // self.hidden_size)
@@ -81,18 +100,37 @@ class TrainingConfig:
     """Optimisation.
 
     Attributes:
-        max_steps: optimiser steps of the run.
-        batch_size: sequences of one forward pass, over all processes.
-        gradient_accumulation_steps: forward passes an optimiser step.
-        optimizer: "adam_atan2" is what the papers use; "muon" is for matrices, with AdamW beside it.
-        warmup_steps: linear, from 0.
-        lr_min_ratio: of the cosine schedule's end; 1 keeps the rate.
-        beta1, beta2: of Adam.
-        puzzle_emb_lr, puzzle_emb_weight_decay: of the embeddings' sign-SGD.
-        gradient_clip: largest gradient norm; 0 for none, as published.
-        loss_type: of the answer's tokens.
-        ema_decay: of averaged weights, which validation and solving then use; null for none.
-        early_stopping: validations without a better score after which to stop; 0 for never.
+        max_steps: optimiser steps of the run. Raising it fits better, in more time. Usually 500 to 200000.
+        batch_size: sequences of one forward pass, over all processes. Raising it gives steadier gradients and needs
+            more memory. Usually 8 to 768.
+        gradient_accumulation_steps: forward passes an optimiser step. Raising it gives steadier gradients for more
+            time and no more memory. Usually 1 to 8.
+        optimizer: "adam_atan2" is what the papers use; "adamw" is the common choice; "muon" is for the blocks'
+            matrices, with AdamW for the rest.
+        learning_rate: largest learning rate of the network's weights. Raising it learns faster, until training
+            diverges. Usually 1e-4 for large models to 1.5e-3 for small ones.
+        scheduler: the learning rate after the warm-up: "cosine" falls to `lr_min_ratio`, "constant" stays.
+        warmup_steps: steps over which the learning rate rises linearly from 0. Raising it steadies the beginning.
+            Usually 1 to 10% of the run.
+        lr_min_ratio: learning rate at the end of the cosine over the largest one; 1 keeps it constant. Raising it
+            learns on until the end but settles less. Usually 0 to 1.
+        weight_decay: share by which weights shrink per unit of learning rate. Raising it regularises, and underfits in
+            the end. Usually 0.01 to 1.
+        beta1: Adam's decay of the mean gradient. Raising it averages over more steps. Usually 0.9.
+        beta2: Adam's decay of the mean squared gradient. Raising it averages over more steps. Usually 0.95 to 0.999.
+        puzzle_emb_lr: learning rate of the puzzle embeddings' sign-SGD, which moves each channel by just so much.
+            Raising it learns views faster and less exactly. Usually 1e-2.
+        puzzle_emb_weight_decay: share by which the embeddings of a batch shrink per unit of `puzzle_emb_lr`. Raising it
+            keeps them smaller. Usually 0.1.
+        gradient_clip: largest gradient norm, to which larger gradients are scaled down; 0 for none, as published.
+            Raising it clips less often. Usually 0 or 1.
+        loss_type: cross-entropy of the answer's tokens by stablemax, as published, or by softmax.
+        ema_decay: decay of the exponential average of weights that validation and solving use; null for none. Raising
+            it averages over more steps. Usually 0.99 to 0.9999.
+        early_stopping: validations without a better score after which training stops; 0 for never. Raising it waits
+            longer. Usually 0 to 20.
+        seed: of weights, views, order of examples, translation and exploration; any whole number. Runs of one seed
+            are equal.
     """
 
     max_steps: Count = 100_000
@@ -120,16 +158,22 @@ class DataConfig:
     """What is trained on.
 
     Attributes:
-        train: data spec of a training set, all pairs of which are learnt.
-        transductive: data spec whose demonstrations, and never whose tests, are learnt too; null for none.
+        train: data spec of a training set such as "arc1:train", all pairs of which are learnt.
+        transductive: data spec whose demonstrations, and never whose tests, are learnt too; null for none. Every result
+            then says so.
         dataset: folder that build-arc-dataset wrote, read in place of `train` and `transductive`; null for none.
-        max_tasks: use only this many tasks, chosen by their ids alone; null for all.
-        max_side: use only tasks whose grids are no longer or wider.
-        num_augmentations: views of each task beside its own; each has an embedding of its own.
-        held_out_views: of each task's last views the test pairs are kept for validation. Such a view's embedding is
-            learnt from its demonstrations, and its test pairs may be learnt in other views.
-        translation: move grids about the canvas.
-        canvas: "bucket" computes on the smallest canvas that holds a batch, "full" on 30 x 30 as published.
+        max_tasks: use only this many tasks, chosen by their ids alone; null for all. Raising it needs longer training.
+            Usually 8 to 400.
+        max_side: use only tasks whose grids have no longer side, in cells. Raising it admits larger grids, whose
+            batches are slower. Usually 6 to 30.
+        num_augmentations: views of each task beside its own, each with an embedding of its own. Raising it generalises
+            better and takes longer to learn. Usually 0 to 1000.
+        held_out_views: number of each task's last views whose test pairs are kept for validation. Their embeddings are
+            learnt from the demonstrations, and the same pairs may be learnt in other views. Raising it validates more
+            precisely on fewer training pairs. Usually 1 to 3.
+        translation: move grids about the canvas at random in training, so that answers do not depend on their position.
+        canvas: "bucket" computes on the smallest canvas that holds a batch, which is several times faster; "full"
+            computes on 30 x 30, as published.
     """
 
     train: str = "arc1:train"
@@ -148,11 +192,15 @@ class ValidationConfig:
     """When to validate, save and log.
 
     Attributes:
-        eval_frequency: steps between validations.
-        checkpoint_frequency: steps between saves beside those of validations; 0 for none.
-        max_puzzles: most validation sequences.
-        keep_last: checkpoints to keep beside the best.
-        log_every_steps: training metrics.
+        eval_frequency: optimiser steps between validations, each of which saves a checkpoint. Raising it validates less
+            often and trains faster. Usually 100 to 10000.
+        checkpoint_frequency: optimiser steps between saves beside those of validations; 0 for none. Raising it loses
+            more work when a run is killed. Usually 0 to 2500.
+        max_puzzles: largest number of validation sequences, spread over the tasks. Raising it scores more precisely and
+            takes longer. Usually 100 to 400.
+        keep_last: newest checkpoints to keep beside the best. Raising it takes more room on the disk. Usually 1 to 10.
+        log_every_steps: optimiser steps between logs of training metrics. Raising it makes smaller logs. Usually 1 to
+            100.
         wandb: log to Weights & Biases too, offline; needs the extra `hrm[wandb]`.
     """
 
@@ -166,13 +214,15 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How new tasks are answered.
+    """How tasks are answered that were not learnt.
 
     Attributes:
-        adapt_steps: sign-SGD steps that fit the embedding of a task that was not trained on to its demonstrations; 0
-            leaves the blank one.
-        adapt_lr: of these steps.
-        stop_early: end when every sequence of a batch wants to halt.
+        adapt_steps: sign-SGD steps that fit the embedding of a new task to its demonstrations; 0 leaves the blank one.
+            Raising it fits better and takes longer in proportion. Usually 0 to 100.
+        adapt_lr: learning rate of these steps, which falls to a tenth. Raising it fits faster and less exactly. Usually
+            1e-3 to 1e-2.
+        stop_early: end when every sequence of a batch prefers to halt; false always runs `model.halt_max_steps`
+            segments.
     """
 
     adapt_steps: CountOrZero = 32
@@ -182,7 +232,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class HrmConfig:
-    """The whole."""
+    """Everything that a recipe of `configs/hrm` may set, by section."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -193,7 +243,7 @@ class HrmConfig:
 
     @property
     def precision(self) -> Precision:
-        """Of autocast on a GPU."""
+        """Precision of autocast on a GPU."""
         return self.device.precision
 
 

@@ -1,4 +1,4 @@
-"""How good answers to held-out examples are, beside those of the identity."""
+"""Accuracy of answers to held-out examples, also of the identity as a baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ from arc_core.grid import Grid
 from arc_core.scoring import cell_accuracy, is_exact
 from hrm.data.identities import Examples
 from hrm.data.training_data import TrainingData
-from hrm.inference import Puzzles, answer
+from hrm.inference import Puzzles, answer_puzzles
 from hrm.model.puzzle_embedding import PuzzleEmbedding
 from hrm.model.reasoner import Reasoner
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Examples to score.
+class EvaluationSet:
+    """Examples to score a model on.
 
     Attributes:
         puzzles: their inputs and views.
-        identities: (B,) rows of the embedding.
+        embedding_rows: (B,) rows of the puzzle embedding.
         inputs, targets: grids in these views.
     """
 
     puzzles: Puzzles
-    identities: Ints
+    embedding_rows: Ints
     inputs: Sequence[Grid]
     targets: Sequence[Grid]
 
     @classmethod
-    def of(cls, data: TrainingData, examples: Examples) -> "Scored":
-        """The examples with their answers."""
-        number = examples.identities
-        elements, colors = data.identities.elements[number], data.identities.colors[number]
+    def from_examples(cls, data: TrainingData, examples: Examples) -> "EvaluationSet":
+        """Builds the grids of the examples in their views."""
+        index = examples.identities
+        elements, colors = data.identities.elements[index], data.identities.colors[index]
         pairs = [pair for task in data.tasks for pair in task.train + task.test]
         inputs, targets = [], []
         for pair, element, table in zip(examples.pairs.tolist(), elements.tolist(), colors.tolist(), strict=True):
@@ -44,19 +44,26 @@ class Scored:
             assert output is not None
             inputs.append(view.apply(pairs[pair].input))
             targets.append(view.apply(output))
-        return cls(Puzzles.of(data.tensors, examples.pairs, elements, colors), number + 1, inputs, targets)
+        puzzles = Puzzles.from_pairs(data.tensors, examples.pairs, elements, colors)
+        return cls(puzzles, index + 1, inputs, targets)
 
 
-def sample(examples: Examples, most: int) -> Examples:
-    """At most so many examples, evenly spread over the tasks."""
-    if len(examples) <= most:
+def sample_evenly(examples: Examples, max_examples: int) -> Examples:
+    """Returns at most so many examples, spread evenly over the tasks."""
+    if len(examples) <= max_examples:
         return examples
     order = np.argsort(examples.identities, kind="stable")
-    return examples.rows(order[np.linspace(0, len(order) - 1, most).astype(np.int64)])
+    return examples.select(order[np.linspace(0, len(order) - 1, max_examples).astype(np.int64)])
 
 
-def grid_metrics(answers: Sequence[Grid], targets: Sequence[Grid]) -> dict[str, float]:
-    """exact_accuracy: whole grids, size included. token_accuracy: cells of the target; size_accuracy: sizes."""
+def score_grids(answers: Sequence[Grid], targets: Sequence[Grid]) -> dict[str, float]:
+    """Computes the mean accuracies of answers.
+
+    Returns:
+        exact_accuracy: share of answers that are wholly right, size included.
+        token_accuracy: share of the target's cells that are right; cells that the answer does not reach are wrong.
+        size_accuracy: share of answers of the right size.
+    """
     pairs = list(zip(answers, targets, strict=True))
     return {
         "exact_accuracy": float(np.mean([is_exact(grid, target) for grid, target in pairs])),
@@ -65,15 +72,31 @@ def grid_metrics(answers: Sequence[Grid], targets: Sequence[Grid]) -> dict[str, 
     }
 
 
-def model_metrics(
-    model: Reasoner, embedding: PuzzleEmbedding | None, data: TrainingData, scored: Scored, full: bool
+def score_model(
+    model: Reasoner,
+    embedding: PuzzleEmbedding | None,
+    data: TrainingData,
+    evaluation_set: EvaluationSet,
+    full_canvas: bool,
 ) -> dict[str, float]:
-    """`grid_metrics` of the model's answers after all segments, each with its identity's embedding."""
+    """Scores the model's answers after all segments, each with its identity's embedding.
 
-    def lookup(numbers: Ints) -> torch.Tensor | None:
+    Args:
+        model: in evaluation mode.
+        embedding: the puzzle embedding, None where the model has none.
+        data: the tasks.
+        evaluation_set: the examples.
+        full_canvas: compute on 30 x 30 canvases throughout.
+    Returns:
+        see `score_grids`.
+    """
+
+    def look_up_embeddings(indices: Ints) -> torch.Tensor | None:
         if embedding is None:
             return None
-        return embedding.weights[torch.from_numpy(scored.identities[numbers]).to(embedding.weights.device)]
+        return embedding.weights[torch.from_numpy(evaluation_set.embedding_rows[indices]).to(embedding.weights.device)]
 
-    found = answer(model, data.tensors, scored.puzzles, lookup, stop_early=False, full=full)
-    return grid_metrics([grid for grid, _ in found], scored.targets)
+    answers = answer_puzzles(
+        model, data.tensors, evaluation_set.puzzles, look_up_embeddings, stop_early=False, full_canvas=full_canvas
+    )
+    return score_grids([grid for grid, _ in answers], evaluation_set.targets)

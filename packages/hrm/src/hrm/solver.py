@@ -19,178 +19,196 @@ from arc_core.config import build_config
 from arc_core.device import count_parameters, solving_device
 from arc_core.errors import InputError
 from arc_core.extents import Ints
-from arc_core.grid import MAX_SIDE
+from arc_core.grid import MAX_SIDE, Grid
 from arc_core.sampling import batches_by_canvas
 from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
 from arc_core.tensors import TaskTensors
 from arc_core.voting import vote, voting_views
 from hrm.config import METHOD, TRAIN_COMMAND, HrmConfig
-from hrm.data.batches import build_batch, canvas_of
+from hrm.data.batches import build_batch, choose_canvas
 from hrm.data.identities import Examples, Identities
-from hrm.inference import Puzzles, answer
+from hrm.inference import Puzzles, answer_puzzles
 from hrm.losses import segment_losses
-from hrm.model.model_with_embeddings import Networks, build_networks
+from hrm.model.model_with_embeddings import ModelWithEmbedding, build_model
 from hrm.model.puzzle_embedding import PuzzleEmbedding, sign_sgd
 
-_TASKS_A_STREAM = 8  # tasks answered together; more fill batches better, fewer show and save results sooner
-_CELLS_A_FIT = 32 * 400
+_TASKS_PER_GROUP = 8  # tasks answered together; more fill batches better, fewer show and save results sooner
+_CELLS_PER_FIT = 32 * 400
 
 
 class HrmSolver:
     """Answers with the weights of one checkpoint."""
 
     def __init__(
-        self, networks: Networks, config: HrmConfig, known: Identities, seen: Sequence[str], device: torch.device
+        self,
+        network: ModelWithEmbedding,
+        config: HrmConfig,
+        identities: Identities,
+        transductive_ids: Sequence[str],
+        device: torch.device,
     ) -> None:
-        """A solver of opened networks.
+        """Makes a solver of loaded weights.
 
         Args:
-            known: what the embedding has rows for.
-            seen: ids of further tasks whose demonstrations were learnt.
+            network: in evaluation mode.
+            config: of the checkpoint.
+            identities: the views that the puzzle embedding has rows for.
+            transductive_ids: ids of further tasks whose demonstrations were learnt.
+            device: where the weights are.
         """
-        self.networks, self._config, self._known, self._device = networks, config, known, device
-        self._place = {task_id: index for index, task_id in enumerate(known.task_ids)}
-        self._seen = {*known.task_ids, *seen}
+        self.network, self._config, self._identities, self._device = network, config, identities, device
+        self._task_index = {task_id: index for index, task_id in enumerate(identities.task_ids)}
+        self._learnt_ids = {*identities.task_ids, *transductive_ids}
         self.name = config.model.architecture
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
-        """One prediction a task, in order; `seconds_per_task` is not used, a task takes a fixed number of passes."""
-        for start in range(0, len(tasks), _TASKS_A_STREAM):
-            group = tasks[start : start + _TASKS_A_STREAM]
-            began = time.perf_counter()
-            found = self._solve_group(group, budget)
-            seconds = (time.perf_counter() - began) / len(group)
-            for task, (views, answers) in zip(group, found, strict=True):
+        """Predicts every task in order; `seconds_per_task` is not used, as a task takes a fixed number of passes."""
+        for start in range(0, len(tasks), _TASKS_PER_GROUP):
+            group = tasks[start : start + _TASKS_PER_GROUP]
+            start_time = time.perf_counter()
+            answers_by_task = self._solve_group(group, budget)
+            seconds = (time.perf_counter() - start_time) / len(group)
+            for task, (views, answers) in zip(group, answers_by_task, strict=True):
                 candidates = tuple(
-                    vote(((view, *by_view[test]) for view, by_view in zip(views, answers, strict=True)),
+                    vote(((view, *by_test[test]) for view, by_test in zip(views, answers, strict=True)),
                          budget.candidates)
                     for test in range(len(task.test))
                 )  # fmt: skip
-                seen = task.task_id in self._seen
-                yield TaskPrediction(
-                    task.task_id, candidates, seconds, len(views), seen, self._passes(task, len(views))
-                )
+                is_learnt = task.task_id in self._learnt_ids
+                passes = self._count_passes(task, len(views))
+                yield TaskPrediction(task.task_id, candidates, seconds, len(views), is_learnt, passes)
 
-    def _passes(self, task: Task, views: int) -> int:
-        """Forward passes of a task at most: `stop_early` saves some."""
-        fits = self.networks.embedding is not None and task.task_id not in self._place
-        fitting = self._config.evaluation.adapt_steps * len(task.train) if fits else 0
-        return views * (self._config.model.halt_max_steps * len(task.test) + fitting)
+    def _count_passes(self, task: Task, num_views: int) -> int:
+        """Counts the forward passes that a task takes at most; `stop_early` saves some."""
+        is_fitted = self.network.embedding is not None and task.task_id not in self._task_index
+        fitting = self._config.evaluation.adapt_steps * len(task.train) if is_fitted else 0
+        return num_views * (self._config.model.halt_max_steps * len(task.test) + fitting)
 
     def _solve_group(
         self, tasks: Sequence[Task], budget: Budget
-    ) -> list[tuple[list[View], list[list[tuple[np.ndarray, float]]]]]:
-        """By task: its views, and for each of them the answers to its tests."""
+    ) -> list[tuple[list[View], list[list[tuple[Grid, float]]]]]:
+        """Returns for each task its views, and for each of them the answers to the task's tests."""
         tensors = TaskTensors.from_tasks(tasks, self._device)
-        views = [self._views(task, budget) for task in tasks]
-        rows = self._embeddings(tasks, tensors, views)
-        pairs, elements, colors, owners = [], [], [], []
-        owner = 0
-        for number, (task, seen) in enumerate(zip(tasks, views, strict=True)):
-            first = int(tensors.first_pair[number]) + len(task.train)
-            for view in seen:
+        views_by_task = [self._choose_views(task, budget) for task in tasks]
+        embeddings = self._collect_embeddings(tasks, tensors, views_by_task)
+        pairs, elements, colors, embedding_rows = [], [], [], []
+        embedding_row = 0
+        for index, (task, views) in enumerate(zip(tasks, views_by_task, strict=True)):
+            first_test = int(tensors.first_pair[index]) + len(task.train)
+            for view in views:
                 for test in range(len(task.test)):
-                    pairs.append(first + test)
+                    pairs.append(first_test + test)
                     elements.append(view.dihedral)
                     colors.append(view.colors)
-                    owners.append(owner)
-                owner += 1
-        puzzles = Puzzles.of(
+                    embedding_rows.append(embedding_row)
+                embedding_row += 1
+        puzzles = Puzzles.from_pairs(
             tensors, np.array(pairs, dtype=np.int64), np.array(elements, dtype=np.int64),
             np.array(colors, dtype=np.uint8),
         )  # fmt: skip
-        owner_of = np.array(owners)
+        row_of_puzzle = np.array(embedding_rows)
 
-        def lookup(numbers: Ints) -> Tensor | None:
-            return None if rows is None else rows[torch.from_numpy(owner_of[numbers]).to(rows.device)]
+        def look_up_embeddings(indices: Ints) -> Tensor | None:
+            if embeddings is None:
+                return None
+            return embeddings[torch.from_numpy(row_of_puzzle[indices]).to(embeddings.device)]
 
-        full = self._config.data.canvas == "full"
+        full_canvas = self._config.data.canvas == "full"
         stop_early = self._config.evaluation.stop_early
-        flat = iter(answer(self.networks.model, tensors, puzzles, lookup, stop_early, full))
+        model = self.network.model
+        answers = iter(answer_puzzles(model, tensors, puzzles, look_up_embeddings, stop_early, full_canvas))
         return [
-            (seen, [[next(flat) for _ in task.test] for _ in seen]) for task, seen in zip(tasks, views, strict=True)
+            (views, [[next(answers) for _ in task.test] for _ in views])
+            for task, views in zip(tasks, views_by_task, strict=True)
         ]
 
-    def _views(self, task: Task, budget: Budget) -> list[View]:
-        if task.task_id not in self._place:
+    def _choose_views(self, task: Task, budget: Budget) -> list[View]:
+        """Returns the views that a task was learnt in, or the voting views of a new task."""
+        if task.task_id not in self._task_index:
             return voting_views(budget.dihedral_views, budget.color_views, budget.seed)
-        return self._known.views(self._place[task.task_id])[: budget.views]
+        return self._identities.views(self._task_index[task.task_id])[: budget.views]
 
-    def _embeddings(self, tasks: Sequence[Task], tensors: TaskTensors, views: Sequence[list[View]]) -> Tensor | None:
-        """(sum of views, E) embeddings, a task's views after each other."""
-        learnt = self.networks.embedding
+    def _collect_embeddings(
+        self, tasks: Sequence[Task], tensors: TaskTensors, views_by_task: Sequence[list[View]]
+    ) -> Tensor | None:
+        """Returns (sum of views, E) learnt or fitted embeddings, task after task; None where the model has none."""
+        learnt = self.network.embedding
         if learnt is None:
             return None
-        fitted = self._fitted(tasks, tensors, views)
-        rows, done = [], 0
-        for task, seen in zip(tasks, views, strict=True):
-            place = self._place.get(task.task_id)
-            if place is None:
-                rows.append(fitted[done : done + len(seen)])
+        fitted = self._fit_embeddings(tasks, tensors, views_by_task)
+        embeddings, start = [], 0
+        for task, views in zip(tasks, views_by_task, strict=True):
+            index = self._task_index.get(task.task_id)
+            if index is None:
+                embeddings.append(fitted[start : start + len(views)])
             else:
-                first = 1 + int(self._known.groups[place])
-                rows.append(learnt.weights[first : first + len(seen)])
-            done += len(seen)
-        return torch.cat(rows)
+                first = 1 + int(self._identities.groups[index])
+                embeddings.append(learnt.weights[first : first + len(views)])
+            start += len(views)
+        return torch.cat(embeddings)
 
-    def _fitted(self, tasks: Sequence[Task], tensors: TaskTensors, views: Sequence[list[View]]) -> Tensor:
-        """(sum of views, E) embeddings fitted to the demonstrations by sign-SGD, from blank; the network stays.
+    def _fit_embeddings(
+        self, tasks: Sequence[Task], tensors: TaskTensors, views_by_task: Sequence[list[View]]
+    ) -> Tensor:
+        """Fits (sum of views, E) embeddings to the demonstrations, from blank ones; the network's weights stay.
 
         Rows of learnt tasks stay blank.
         """
-        flat = [view for seen in views for view in seen]
-        embedding = PuzzleEmbedding(1 + len(flat), self._config.model.puzzle_emb_ndim).to(self._device)
-        identities = Identities.of_views([task.task_id for task in tasks], views)
-        numbers, pairs, done = [], [], 0
-        for number, (task, seen) in enumerate(zip(tasks, views, strict=True)):
-            if task.task_id not in self._place:
-                first = int(tensors.first_pair[number])
-                shown = np.arange(first, first + len(task.train))
-                pairs.append(np.tile(shown, len(seen)))
-                numbers.append(np.repeat(np.arange(done, done + len(seen)), len(shown)))
-            done += len(seen)
+        num_views = sum(map(len, views_by_task))
+        embedding = PuzzleEmbedding(1 + num_views, self._config.model.puzzle_emb_ndim).to(self._device)
+        identities = Identities.from_views([task.task_id for task in tasks], views_by_task)
+        indices, pairs, start = [], [], 0
+        for index, (task, views) in enumerate(zip(tasks, views_by_task, strict=True)):
+            if task.task_id not in self._task_index:
+                first_pair = int(tensors.first_pair[index])
+                demonstrations = np.arange(first_pair, first_pair + len(task.train))
+                pairs.append(np.tile(demonstrations, len(views)))
+                indices.append(np.repeat(np.arange(start, start + len(views)), len(demonstrations)))
+            start += len(views)
         if pairs and self._config.evaluation.adapt_steps:
-            chosen = np.concatenate(pairs)
-            examples = Examples(np.concatenate(numbers), chosen, tensors.pair_sides[chosen])
-            self._fit(embedding, tensors, identities, examples)
+            all_pairs = np.concatenate(pairs)
+            examples = Examples(np.concatenate(indices), all_pairs, tensors.pair_sides[all_pairs])
+            self._run_sign_sgd(embedding, tensors, identities, examples)
         return embedding.weights[1:]
 
-    def _fit(
+    def _run_sign_sgd(
         self, embedding: PuzzleEmbedding, tensors: TaskTensors, identities: Identities, examples: Examples
     ) -> None:
+        """Fits an embedding in place, by full-batch steps on all examples."""
         evaluation, training = self._config.evaluation, self._config.training
-        model = self.networks.model
-        canvases = canvas_of(examples.sides)
+        model = self.network.model
+        canvases = choose_canvas(examples.sides)
         if self._config.data.canvas == "full":
             canvases = np.full_like(canvases, MAX_SIDE)
         for step in range(evaluation.adapt_steps):
             # From the full rate down to a tenth, so that the last signs settle what the first ones found.
-            rate = evaluation.adapt_lr * (1 - 0.9 * step / evaluation.adapt_steps)
-            touched = []
-            for side, rows in batches_by_canvas(canvases, _CELLS_A_FIT):
-                batch = build_batch(tensors, identities, examples.rows(rows), side, model.prefix, None)
-                puzzles = embedding.rows(batch.identities)
+            learning_rate = evaluation.adapt_lr * (1 - 0.9 * step / evaluation.adapt_steps)
+            batch_gradients = []
+            for side, rows in batches_by_canvas(canvases, _CELLS_PER_FIT):
+                batch = build_batch(tensors, identities, examples.select(rows), side, model.prefix_tokens, None)
+                puzzle_embeddings = embedding.gather_rows(batch.identities)
                 with torch.enable_grad():
-                    _, found = model(model.start(*batch.tokens.shape), batch.tokens, puzzles, batch.positions)
-                    loss = segment_losses(found, batch.labels, None, training.loss_type).answer
-                    (gradient,) = torch.autograd.grad(loss, puzzles)
-                touched.append((batch.identities, gradient))
-            ids, gradients = (torch.cat(parts) for parts in zip(*touched, strict=True))
-            sign_sgd(embedding.weights, ids, gradients, rate, 0.0)
+                    state = model.initial_state(*batch.tokens.shape)
+                    _, output = model(state, batch.tokens, puzzle_embeddings, batch.positions)
+                    loss = segment_losses(output, batch.labels, None, training.loss_type).lm
+                    (gradient,) = torch.autograd.grad(loss, puzzle_embeddings)
+                batch_gradients.append((batch.identities, gradient))
+            ids, gradients = (torch.cat(parts) for parts in zip(*batch_gradients, strict=True))
+            sign_sgd(embedding.weights, ids, gradients, learning_rate, 0.0)
 
 
-class Opened(NamedTuple):
-    """A checkpoint's networks in evaluation mode, and where they came from."""
+class LoadedNetwork(NamedTuple):
+    """A checkpoint's model and embedding in evaluation mode, and where they came from."""
 
-    networks: Networks
+    network: ModelWithEmbedding
     config: HrmConfig
     checkpoint: Checkpoint
     file: Path
 
 
-def open_networks(path: Path, device: str) -> Opened:
-    """The networks of a checkpoint file, or of a run folder's best checkpoint, with averaged weights if it has them.
+def load_network(path: Path, device: str) -> LoadedNetwork:
+    """Loads a checkpoint file, or a run folder's best checkpoint, with averaged weights if it has them.
 
     Raises:
         InputError: no checkpoint, not one of HRM, or the device is not there.
@@ -200,26 +218,30 @@ def open_networks(path: Path, device: str) -> Opened:
     checkpoint = load_checkpoint(file, METHOD)
     config, _ = build_config(HrmConfig, checkpoint.config, str(file))
     rows = checkpoint.model.get("puzzle_emb.weights")
-    networks = build_networks(config, 0 if rows is None else len(rows))
-    networks.load(dict(checkpoint.model) | dict(checkpoint.ema), str(file))
-    networks.model.to(where).eval().requires_grad_(False)
-    if networks.embedding is not None:
-        networks.embedding.to(where)
-    return Opened(networks, config, checkpoint, file)
+    network = build_model(config, 0 if rows is None else len(rows))
+    network.load(dict(checkpoint.model) | dict(checkpoint.ema), str(file))
+    network.model.to(where).eval().requires_grad_(False)
+    if network.embedding is not None:
+        network.embedding.to(where)
+    return LoadedNetwork(network, config, checkpoint, file)
 
 
 def open_solver(path: Path | None, device: str) -> OpenSolver:
-    """The solver of a checkpoint; see `open_networks`."""
+    """Opens the solver of a checkpoint, see `load_network`.
+
+    Raises:
+        InputError: there is no path, or see `load_network`.
+    """
     if path is None:
         raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
-    networks, config, checkpoint, file = open_networks(path, device)
+    network, config, checkpoint, file = load_network(path, device)
     extras = cast(dict[str, Tensor], checkpoint.extras)
     arrays = [extras[name].cpu().numpy() for name in ("groups", "elements", "colors")]
-    known = Identities(tuple(cast(list[str], checkpoint.extras["task_ids"])), *arrays)
-    seen = cast(list[str], checkpoint.extras["transductive_ids"])
-    solver = HrmSolver(networks, config, known, seen, next(networks.model.parameters()).device)
+    identities = Identities(tuple(cast(list[str], checkpoint.extras["task_ids"])), *arrays)
+    transductive_ids = cast(list[str], checkpoint.extras["transductive_ids"])
+    solver = HrmSolver(network, config, identities, transductive_ids, next(network.model.parameters()).device)
     # What was learnt transductively saw no test, so it is declared by task and is no overlap.
-    parameters = count_parameters(networks.model)
+    parameters = count_parameters(network.model)
     return OpenSolver(solver, file, checkpoint.step, checkpoint.training_data, parameters)
 
 

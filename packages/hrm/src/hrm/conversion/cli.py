@@ -1,4 +1,4 @@
-"""`import-hrm-checkpoint` and `export-hrm`."""
+"""The commands `import-hrm-checkpoint` and `export-hrm`."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,13 +14,19 @@ from arc_core.config import build_config, workspace_folder
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_atomically
 from hrm.config import METHOD, HrmConfig
-from hrm.conversion.export import SUFFIXES, FixedSteps, latency, real_inputs, write_program
-from hrm.conversion.published_weights import read_arch, read_reference, reference_arch, reference_names, to_checkpoint
-from hrm.solver import open_networks
+from hrm.conversion.export import SUFFIXES, FixedSegments, Program, load_real_inputs, measure_latency, write_program
+from hrm.conversion.published_weights import (
+    make_reference_arch,
+    read_arch,
+    read_reference,
+    rename_to_published,
+    to_checkpoint,
+)
+from hrm.solver import load_network
 
 
 def import_hrm_checkpoint(argv: Sequence[str] | None = None) -> int:
-    """The command `import-hrm-checkpoint`."""
+    """Runs the command `import-hrm-checkpoint` and returns its exit status."""
     parser = argparse.ArgumentParser(
         "import-hrm-checkpoint",
         description="Read a published HRM or TRM state_dict and write a checkpoint that resumes, evaluates and exports "
@@ -41,10 +47,10 @@ def _convert(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"{args.file} does not exist")
     if args.to_reference:
         checkpoint = load_checkpoint(args.file, METHOD)
-        state = reference_names(checkpoint.model)
+        state = rename_to_published(checkpoint.model)
         out = args.out or Path(f"{args.file.stem}-reference.pt")
         write_atomically(out, lambda file: torch.save(state, file))
-        arch = reference_arch(checkpoint)
+        arch = make_reference_arch(checkpoint)
         write_atomically(out.with_suffix(".yaml"), lambda file: file.write(yaml.safe_dump({"arch": arch}).encode()))
         console.print(
             f"{len(state)} tensors under the published names in {show_path(out)}, config beside it", soft_wrap=True
@@ -68,7 +74,7 @@ def _convert(args: argparse.Namespace, console: Console) -> int:
 
 
 def export_hrm(argv: Sequence[str] | None = None) -> int:
-    """The command `export-hrm`."""
+    """Runs the command `export-hrm` and returns its exit status."""
     parser = argparse.ArgumentParser(
         "export-hrm",
         description="Write a checkpoint as a fixed-step inference program and check it against the live model on real "
@@ -88,25 +94,26 @@ def _export(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"--segments must be at least 1; got {args.segments}")
     if args.out is not None and args.out.suffix != SUFFIXES[args.format]:
         raise InputError(f"--out must end in {SUFFIXES[args.format]} for --format {args.format}; got {args.out}")
-    opened = open_networks(args.checkpoint, "cpu")
-    networks, config = opened.networks, opened.config
-    program = FixedSteps(networks.model, args.segments or config.model.halt_max_steps).eval()
+    loaded = load_network(args.checkpoint, "cpu")
+    network, config = loaded.network, loaded.config
+    program = FixedSegments(network.model, args.segments or config.model.halt_max_steps).eval()
     out: Path = args.out or Path(f"hrm-{config.model.architecture}{SUFFIXES[args.format]}")
     with torch.no_grad():
-        written = write_program(program, config, networks, args.format, out)
-        tokens, rows = real_inputs(networks, 4)
-        live, stored = program(tokens, rows), written(tokens, rows)
-        difference = max(float((a - b).abs().max()) for a, b in zip(live, stored, strict=True))
-        largest = float(live[0].abs().max())
-        agree = float((live[0].argmax(-1) == stored[0].argmax(-1)).float().mean())
-        times = {name: latency(run, tokens[:1], rows[:1]) for name, run in (("live", program), (args.format, written))}
+        written = write_program(program, config, network, args.format, out)
+        tokens, rows = load_real_inputs(network, 4)
+        live_outputs, written_outputs = program(tokens, rows), written(tokens, rows)
+        difference = max(float((a - b).abs().max()) for a, b in zip(live_outputs, written_outputs, strict=True))
+        largest_logit = float(live_outputs[0].abs().max())
+        agreement = float((live_outputs[0].argmax(-1) == written_outputs[0].argmax(-1)).float().mean())
+        programs: dict[str, Program] = {"live": program, args.format: written}
+        latencies = {name: measure_latency(run, tokens[:1], rows[:1]) for name, run in programs.items()}
     table = Table("", "latency, one puzzle", title=f"{program.segments} segments on {config.model.seq_len} cells, CPU")
-    for name, seconds in times.items():
+    for name, seconds in latencies.items():
         table.add_row(name, f"{1000 * seconds:.1f} ms")
     console.print(table)
     console.print(
         f"largest difference to the live model on 4 tasks of arc1:train: {difference:.2e}, of logits up to "
-        f"{largest:.3g}; {agree:.2%} of the cells agree\n"
+        f"{largest_logit:.3g}; {agreement:.2%} of the cells agree\n"
         f"{out.stat().st_size / 2**20:.1f} MiB written to {show_path(out)}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -14,11 +14,11 @@ from arc_core.yaml_text import parse_yaml
 from hrm.config import METHOD, HrmConfig, ModelConfig, TrainingConfig
 from hrm.losses import LossType
 from hrm.model.layers import swiglu_inner
-from hrm.model.model_with_embeddings import build_networks
+from hrm.model.model_with_embeddings import build_model
 
 PREFIX = "model.inner."
 _COMPILED = "_orig_mod."
-_RENAMED = {"embed_tokens.embedding_weight": "embed_tokens", "embed_pos.embedding_weight": "embed_pos"}
+_PUBLISHED_TO_OURS = {"embed_tokens.embedding_weight": "embed_tokens", "embed_pos.embedding_weight": "embed_pos"}
 _EMBEDDING = "puzzle_emb.weights"
 
 # Keys of a reference config's `arch` that our model has under the same name.
@@ -28,27 +28,27 @@ _SHARED = (
 )  # fmt: skip
 
 
-def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state_dict under our names, with or without the prefixes of compiled models and of the trainer."""
-    found = {}
+def rename_to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames a published state_dict to our names, with or without prefixes of the compiler or the trainer."""
+    renamed = {}
     for name, value in state.items():
         bare = name.replace(_COMPILED, "").removeprefix("model.").removeprefix("inner.")
-        found[_RENAMED.get(bare, bare)] = value
-    return found
+        renamed[_PUBLISHED_TO_OURS.get(bare, bare)] = value
+    return renamed
 
 
-def reference_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `plain_names`, as the published trainer saves it."""
-    back = {ours: theirs for theirs, ours in _RENAMED.items()}
-    return {PREFIX + back.get(name, name): value for name, value in state.items()}
+def rename_to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames a state_dict of ours to the names that the published trainer saves; the inverse of `rename_to_ours`."""
+    ours_to_published = {ours: published for published, ours in _PUBLISHED_TO_OURS.items()}
+    return {PREFIX + ours_to_published.get(name, name): value for name, value in state.items()}
 
 
 def infer_config(state: Mapping[str, Tensor], arch: Mapping[str, object]) -> ModelConfig:
-    """The model that these weights are of.
+    """Infers the config of the model that these weights are of.
 
     Args:
-        state: under our names.
-        arch: the `arch` section of the published config; what shapes cannot tell is taken from it, else the default.
+        state: weights under our names.
+        arch: the `arch` section of the published config; gives what shapes cannot tell, and defaults give the rest.
     Raises:
         InputError: weights are missing, do not fit each other or the config, or are of a kind that is not supported.
     """
@@ -60,8 +60,8 @@ def infer_config(state: Mapping[str, Tensor], arch: Mapping[str, object]) -> Mod
     vocabulary, hidden = state["embed_tokens"].shape
     layers = {level: _count_layers(state, level) for level in ("H_level", "L_level")}
     is_hrm = layers["H_level"] > 0
-    chosen = {key: arch[key] for key in _SHARED if arch.get(key) is not None}
-    if "num_heads" not in chosen:
+    shared = {key: arch[key] for key in _SHARED if arch.get(key) is not None}
+    if "num_heads" not in shared:
         raise InputError("shapes do not tell num_heads; give --reference-config or --num-heads")
     rows = state.get(_EMBEDDING)
     section: dict[str, object] = {
@@ -75,7 +75,7 @@ def infer_config(state: Mapping[str, Tensor], arch: Mapping[str, object]) -> Mod
         "no_ACT_continue": not is_hrm,
         "pos_encodings": "learned" if "embed_pos" in state else "rope",
     }
-    built, _ = build_config(HrmConfig, {"model": section | chosen}, "the reference config")
+    built, _ = build_config(HrmConfig, {"model": section | shared}, "the reference config")
     config = built.model
     gate_up = state["L_level.layers.0.mlp.gate_up_proj.weight"].shape[0]
     if 2 * swiglu_inner(hidden, config.expansion) != gate_up:
@@ -89,15 +89,15 @@ def infer_config(state: Mapping[str, Tensor], arch: Mapping[str, object]) -> Mod
 
 
 def _count_layers(state: Mapping[str, Tensor], level: str) -> int:
-    numbers = {int(name.split(".")[2]) for name in state if name.startswith(f"{level}.layers.")}
-    return max(numbers) + 1 if numbers else 0
+    indices = {int(name.split(".")[2]) for name in state if name.startswith(f"{level}.layers.")}
+    return max(indices) + 1 if indices else 0
 
 
 def read_reference(path: Path) -> dict[str, Tensor]:
-    """A published state_dict, read as data only.
+    """Reads a published state_dict as data only, so that no code in it runs.
 
     Raises:
-        InputError: it cannot be read, or has something else than tensors.
+        InputError: it cannot be read, or holds something else than tensors.
     """
     try:
         with warnings.catch_warnings():
@@ -112,48 +112,48 @@ def read_reference(path: Path) -> dict[str, Tensor]:
 
 
 def read_arch(path: Path | None) -> Mapping[str, object]:
-    """The `arch` section of a published all_config.yaml; empty without one."""
+    """Reads the `arch` section of a published all_config.yaml; without a path it is empty."""
     if path is None:
         return {}
     try:
-        whole = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
-    section = whole.get("arch", whole) if isinstance(whole, dict) else None
+    section = content.get("arch", content) if isinstance(content, dict) else None
     if not isinstance(section, dict):
         raise InputError(f"{path} must be a mapping with a section arch")
     return section
 
 
 def to_checkpoint(state: Mapping[str, Tensor], arch: Mapping[str, object]) -> Checkpoint:
-    """Our checkpoint of step 0 with these weights.
+    """Makes a checkpoint of ours, at step 0, with published weights.
 
     Args:
-        state: as published.
+        state: weights under the published names.
         arch: see `infer_config`.
     Raises:
         InputError: weights are left over or missing.
     """
-    weights = plain_names(state)
+    weights = rename_to_ours(state)
     model = infer_config(weights, arch)
     loss = arch.get("loss")
     kind = loss.get("loss_type") if isinstance(loss, dict) else None
     loss_type: LossType = "softmax_cross_entropy" if kind == "softmax_cross_entropy" else "stablemax_cross_entropy"
     config = HrmConfig(model, TrainingConfig(loss_type=loss_type))
     rows = weights.get(_EMBEDDING)
-    networks = build_networks(config, 1 if rows is None else len(rows))
-    expected = networks.state_dict()
-    left, missing = sorted(weights.keys() - expected.keys()), sorted(expected.keys() - weights.keys())
-    if left or missing:
+    network = build_model(config, 1 if rows is None else len(rows))
+    expected = network.state_dict()
+    left_over, missing = sorted(weights.keys() - expected.keys()), sorted(expected.keys() - weights.keys())
+    if left_over or missing:
         raise InputError(
-            f"every weight must have its place; left over: {', '.join(left) or 'none'}; missing: "
+            f"every weight must have its place; left over: {', '.join(left_over) or 'none'}; missing: "
             f"{', '.join(missing) or 'none'}"
         )
     weights = {name: value.to(expected[name].dtype) for name, value in weights.items()}
-    networks.load(weights, "the state_dict")
+    network.load(weights, "the state_dict")
     # Its training data is not ours to know; the published runs learnt both sets, evaluation demonstrations included.
     return Checkpoint(
-        METHOD, 0, networks.state_dict(), {}, {}, config_to_dict(config), "imported", ("arc1:train", "arc1:eval"),
+        METHOD, 0, network.state_dict(), {}, {}, config_to_dict(config), "imported", ("arc1:train", "arc1:eval"),
         extras={
             "task_ids": [], "transductive_ids": [], "groups": torch.zeros(1, dtype=torch.int64),
             "elements": torch.zeros(0, dtype=torch.int64), "colors": torch.zeros(0, 10, dtype=torch.uint8),
@@ -161,8 +161,8 @@ def to_checkpoint(state: Mapping[str, Tensor], arch: Mapping[str, object]) -> Ch
     )  # fmt: skip
 
 
-def reference_arch(checkpoint: Checkpoint) -> dict[str, object]:
-    """The `arch` section that the published code would need for these weights."""
+def make_reference_arch(checkpoint: Checkpoint) -> dict[str, object]:
+    """Makes the `arch` section that the published code needs for a checkpoint's weights."""
     config, _ = build_config(HrmConfig, checkpoint.config, "the checkpoint")
     model = config.model
     keys = (*_SHARED, "hidden_size", "H_layers", "L_layers", "puzzle_emb_ndim", "vocab_size")

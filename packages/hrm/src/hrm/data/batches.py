@@ -12,90 +12,112 @@ from arc_core.extents import Ints
 from arc_core.grid import MAX_SIDE
 from arc_core.tensors import TaskTensors
 from hrm.data.identities import Examples, Identities
-from hrm.data.tokens import CANVASES, FIRST_COLOR, encode, labels_of, moved, positions
+from hrm.data.tokens import CANVASES, FIRST_COLOR, encode, make_labels, shift_tokens, window_positions
 from hrm.model.halting import Batch
 
 
-def window_of(extents: Ints) -> Ints:
-    """The smallest canvases no shorter than these extents (1..30)."""
-    windows: Ints = np.array(CANVASES)[np.searchsorted(CANVASES, extents)]
-    return windows
+def round_up_to_canvas(extents: Ints) -> Ints:
+    """Returns the sides of the smallest canvases that are no shorter than these extents (1..30)."""
+    canvases: Ints = np.array(CANVASES)[np.searchsorted(CANVASES, extents)]
+    return canvases
 
 
-def canvas_of(sides: Ints) -> Ints:
-    """The smallest canvases that hold grids of these sides and their END ring."""
-    return window_of(np.minimum(sides + 1, MAX_SIDE))
+def choose_canvas(sides: Ints) -> Ints:
+    """Returns the sides of the smallest canvases that hold grids of these sides and their END ring."""
+    return round_up_to_canvas(np.minimum(sides + 1, MAX_SIDE))
 
 
 def build_batch(
-    tensors: TaskTensors, identities: Identities, examples: Examples, side: int, prefix: int, origin: Tensor | None
+    tensors: TaskTensors,
+    identities: Identities,
+    examples: Examples,
+    side: int,
+    prefix_tokens: int,
+    offset: Tensor | None,
 ) -> Batch:
-    """Tokens and labels of examples, turned and recoloured as their identities say.
+    """Builds the tokens and labels of examples in the views of their identities.
 
     Args:
+        tensors: the tasks; batches are made on their device.
+        identities: of the same tasks.
+        examples: B of them.
         side: S, no less than any side of these grids.
-        origin: (B, 2) in 0..1, how far the window, or the grid on the full canvas, is moved; None for not at all.
+        prefix_tokens: P.
+        offset: (B, 2) in 0..1, how far the window, or the grid on the full canvas, is moved of the room that there is;
+            None for not at all.
     """
     device = tensors.rows.device
-    number = examples.identities
+    index = examples.identities
     count = len(examples)
     grids = torch.from_numpy(np.stack([2 * examples.pairs, 2 * examples.pairs + 1], axis=1).ravel()).to(device)
-    elements = torch.from_numpy(identities.elements[number].repeat(2)).to(device)
-    colors = torch.from_numpy(identities.colors[number].repeat(2, axis=0)).to(device)
+    elements = torch.from_numpy(identities.elements[index].repeat(2)).to(device)
+    colors = torch.from_numpy(identities.colors[index].repeat(2, axis=0)).to(device)
     canvas, sizes = tensors.gather(grids, elements, colors, side)
     tokens = encode(canvas, sizes).view(count, 2, side, side)
-    rows = torch.from_numpy(number + 1).to(device)  # row 0 of the embedding is the blank one
-    return placed(tokens, sizes.view(count, 2, 2), rows, prefix, origin)
+    rows = torch.from_numpy(index + 1).to(device)  # row 0 of the embedding is the blank one
+    return translate(tokens, sizes.view(count, 2, 2), rows, prefix_tokens, offset)
 
 
-def placed(tokens: Tensor, sizes: Tensor, identities: Tensor, prefix: int, origin: Tensor | None) -> Batch:
-    """A batch of grids that lie at the top left, moved.
+def translate(tokens: Tensor, sizes: Tensor, identities: Tensor, prefix_tokens: int, offset: Tensor | None) -> Batch:
+    """Makes a batch of grids that lie at the top left, moved about the full canvas.
 
     Args:
         tokens: (B, 2, S, S) inputs and outputs.
         sizes: (B, 2, 2) their heights and widths.
         identities: (B,) rows of the puzzle embedding.
-        origin: see `build_batch`.
+        prefix_tokens: P.
+        offset: see `build_batch`.
     """
     side, device = tokens.shape[2], tokens.device
     corner: Tensor | None = None
-    if origin is not None and side < MAX_SIDE:  # the window moves over the full canvas, the grid stays in its corner
-        corner = (origin * (MAX_SIDE - side + 1)).long()
-    elif origin is not None:
-        shift = (origin * (MAX_SIDE - sizes.amax(dim=1) + 1)).long()
-        tokens = moved(tokens.flatten(0, 1), shift.repeat_interleave(2, dim=0)).view_as(tokens)
+    if offset is not None and side < MAX_SIDE:  # the window moves over the full canvas, the grid stays in its corner
+        corner = (offset * (MAX_SIDE - side + 1)).long()
+    elif offset is not None:
+        shift = (offset * (MAX_SIDE - sizes.amax(dim=1) + 1)).long()
+        tokens = shift_tokens(tokens.flatten(0, 1), shift.repeat_interleave(2, dim=0)).view_as(tokens)
     flat = tokens.flatten(2)
-    return Batch(flat[:, 0], labels_of(flat[:, 1]), identities, positions(side, prefix, corner, device))
+    positions = window_positions(side, prefix_tokens, corner, device)
+    return Batch(flat[:, 0], make_labels(flat[:, 1]), identities, positions)
 
 
-class Source(Protocol):
-    """Where the tokens of numbered examples come from."""
+class ExampleSource(Protocol):
+    """Gives the tokens of training examples by their indices."""
 
-    def batch(self, numbers: Ints, side: int, prefix: int, origin: Tensor | None) -> Batch:
-        """Examples on a canvas; see `build_batch`."""
+    def load_batch(self, indices: Ints, side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
+        """Returns a batch of examples on one canvas.
+
+        Args:
+            indices: (B,) of examples.
+            side, prefix_tokens, offset: see `build_batch`.
+        """
         ...
 
 
 @dataclass(frozen=True)
-class OnTheFly:
-    """Tokens made from tasks on the device."""
+class OnTheFlySource:
+    """Makes tokens from the tasks, on their device."""
 
     tensors: TaskTensors
     identities: Identities
     examples: Examples
 
-    def batch(self, numbers: Ints, side: int, prefix: int, origin: Tensor | None) -> Batch:
-        """See `Source`."""
-        return build_batch(self.tensors, self.identities, self.examples.rows(numbers), side, prefix, origin)
+    def load_batch(self, indices: Ints, side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
+        """Builds the batch.
+
+        Args:
+            indices: (B,) of examples.
+            side, prefix_tokens, offset: see `build_batch`.
+        """
+        return build_batch(self.tensors, self.identities, self.examples.select(indices), side, prefix_tokens, offset)
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Tokens read from a dataset's memory-mapped arrays.
+class StoredSource:
+    """Reads tokens from a dataset's memory-mapped arrays.
 
     Attributes:
         inputs, labels: (X, 900) uint8, grids at the top left.
-        identities: (X,).
+        identities: (X,) indices of identities, from 0.
         device: where batches go.
     """
 
@@ -104,11 +126,17 @@ class Stored:
     identities: Ints
     device: torch.device
 
-    def batch(self, numbers: Ints, side: int, prefix: int, origin: Tensor | None) -> Batch:
-        """See `Source`."""
-        both = np.stack([self.inputs[numbers], self.labels[numbers]], axis=1)
-        window = both.reshape(-1, 2, MAX_SIDE, MAX_SIDE)[:, :, :side, :side]
+    def load_batch(self, indices: Ints, side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
+        """Reads the batch.
+
+        Args:
+            indices: (B,) of examples.
+            side, prefix_tokens, offset: see `build_batch`.
+        """
+        pairs = np.stack([self.inputs[indices], self.labels[indices]], axis=1)
+        window = pairs.reshape(-1, 2, MAX_SIDE, MAX_SIDE)[:, :, :side, :side]
         tokens = torch.from_numpy(np.ascontiguousarray(window)).to(self.device)
         is_grid = tokens >= FIRST_COLOR
         sizes = torch.stack([is_grid[:, :, :, 0].sum(2), is_grid[:, :, 0].sum(2)], dim=2)
-        return placed(tokens, sizes, torch.from_numpy(self.identities[numbers] + 1).to(self.device), prefix, origin)
+        rows = torch.from_numpy(self.identities[indices] + 1).to(self.device)
+        return translate(tokens, sizes, rows, prefix_tokens, offset)

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path
-from hrm.data.dataset_builder import build
+from hrm.data.dataset_builder import build_dataset
 from hrm.data.dataset_layout import Recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `build-arc-dataset`."""
+    """Runs the command `build-arc-dataset` and returns its exit status."""
     parser = argparse.ArgumentParser(
         "build-arc-dataset",
         description="Write augmented ARC puzzles as memory-mapped arrays. Training needs none of this: by default it "
@@ -42,7 +42,7 @@ def _build(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"--held-out-views must be at most --num-aug {args.num_aug}; got {args.held_out_views}")
     spec = "+".join(f"dir:{path}" for path in args.dataset_dirs) if args.dataset_dirs else args.data
     recipe = Recipe(spec, args.transductive, args.num_aug, args.held_out_views, args.seed)
-    result = build(recipe, args.output_dir, args.workers, console)
+    result = build_dataset(recipe, args.output_dir, args.workers, console)
     sizes, seconds = result["examples"], result["seconds"]
     assert isinstance(sizes, dict) and isinstance(seconds, float)
     total = sum(sizes.values())

@@ -4,7 +4,7 @@ A folder holds for each split (train, val, test) `inputs.npy` and `labels.npy` (
 top left (they are moved when read), `identities.npy` and `pairs.npy` (X,) int64; and for all of them the views,
 `elements.npy` (I,) and `colors.npy` (I, 10), and where each task's begin, `groups.npy` (tasks + 1,). Pairs are numbered
 over all pairs that may be learnt; in "test" from each task's first test. `dataset.json` is written last; without it the
-folder is no dataset. Until then all is in DIR.partial, where the same command goes on after an interruption.
+folder is no dataset. Until then everything is in DIR.partial, where the same command continues after an interruption.
 """
 
 import json
@@ -21,82 +21,104 @@ from arc_core.datasets import fingerprint, load_tasks, load_training_tasks
 from arc_core.errors import InputError
 from arc_core.files import show_path, write_json
 from arc_core.progress import Progress
-from hrm.data.dataset_layout import Plan, Recipe, num_examples, plan, write_tasks
-from hrm.data.npy_writer import create
-from hrm.data.training_data import without_tests
+from hrm.data.dataset_layout import Recipe, TaskPlan, count_examples, plan_tasks, write_tasks
+from hrm.data.npy_writer import create_npy
+from hrm.data.training_data import remove_tests
 from hrm.data.unique_views import CELLS
 
-_TASKS_A_PART = 4
-_PLAN, _WRITTEN = "unfinished.json", "parts_written.txt"
+_TASKS_PER_PART = 4
+_UNFINISHED, _PARTS_WRITTEN = "unfinished.json", "parts_written.txt"
 
 
-def begin(partial: Path, description: dict[str, object], plans: Sequence[Plan], sizes: dict[str, int]) -> set[int]:
-    """Readies the folder for a build; gives the parts that an interrupted build of the same recipe has written."""
-    unfinished = partial / _PLAN
+def prepare_folder(
+    partial: Path, description: dict[str, object], plans: Sequence[TaskPlan], num_rows: dict[str, int]
+) -> set[int]:
+    """Prepares the unfinished dataset's folder for a build, or keeps that of an interrupted build of the same recipe.
+
+    Args:
+        partial: the folder.
+        description: recipe and fingerprint of the tasks.
+        plans: of all tasks.
+        num_rows: rows of each split.
+    Returns:
+        indices of the parts that are written already.
+    """
+    unfinished = partial / _UNFINISHED
     if unfinished.exists() and json.loads(unfinished.read_text(encoding="utf-8")) == description:
-        return {int(line) for line in (partial / _WRITTEN).read_text(encoding="utf-8").split()}
+        return {int(line) for line in (partial / _PARTS_WRITTEN).read_text(encoding="utf-8").split()}
     shutil.rmtree(partial, ignore_errors=True)
-    for split, rows in sizes.items():
+    for split, rows in num_rows.items():
         (partial / split).mkdir(parents=True)
-        create(partial / split / "inputs.npy", (rows, CELLS), "u1")
-        create(partial / split / "labels.npy", (rows, CELLS), "u1")
-        create(partial / split / "identities.npy", (rows,), "<i8")
-        create(partial / split / "pairs.npy", (rows,), "<i8")
-    np.save(partial / "elements.npy", np.concatenate([at.elements for at in plans]))
-    np.save(partial / "colors.npy", np.concatenate([at.colors for at in plans]))
-    np.save(partial / "groups.npy", np.cumsum([0, *(len(at.elements) for at in plans)], dtype=np.int64))
-    (partial / _WRITTEN).touch()
+        create_npy(partial / split / "inputs.npy", (rows, CELLS), "u1")
+        create_npy(partial / split / "labels.npy", (rows, CELLS), "u1")
+        create_npy(partial / split / "identities.npy", (rows,), "<i8")
+        create_npy(partial / split / "pairs.npy", (rows,), "<i8")
+    np.save(partial / "elements.npy", np.concatenate([plan.elements for plan in plans]))
+    np.save(partial / "colors.npy", np.concatenate([plan.colors for plan in plans]))
+    np.save(partial / "groups.npy", np.cumsum([0, *(len(plan.elements) for plan in plans)], dtype=np.int64))
+    (partial / _PARTS_WRITTEN).touch()
     write_json(unfinished, description)
     return set()
 
 
-def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[str, object]:
-    """Writes a dataset and gives the content of dataset.json. The same recipe gives the same bytes whatever `workers`.
+def build_dataset(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[str, object]:
+    """Writes a dataset. The same recipe gives the same bytes whatever the number of workers.
 
+    Args:
+        recipe: what to write.
+        folder: the dataset's folder; it must be empty or missing, or hold this very dataset.
+        workers: processes.
+        console: shows the progress.
+    Returns:
+        the content of dataset.json.
     Raises:
         InputError: the folder holds another dataset, or a spec is not what it must be.
     """
     tasks = load_training_tasks(recipe.train)
-    known = {task.task_id for task in tasks}
+    training_ids = {task.task_id for task in tasks}
     # Answers of evaluation tests are taken out before anything else sees the tasks.
     loaded = load_tasks(recipe.transductive) if recipe.transductive else []
-    others = [task.without_answers() for task in loaded if task.task_id not in known]
-    everything = tasks + others
-    learnt = [True] * len(tasks) + [False] * len(others)
+    transductive = [task.without_answers() for task in loaded if task.task_id not in training_ids]
+    all_tasks = tasks + transductive
+    learn_tests = [True] * len(tasks) + [False] * len(transductive)
     description: dict[str, object] = {
         "recipe": recipe.__dict__,
-        "fingerprint": fingerprint([*tasks, *map(without_tests, others)]),
+        "fingerprint": fingerprint([*tasks, *map(remove_tests, transductive)]),
     }
-    done = folder / "dataset.json"
-    if done.exists():
-        stored = json.loads(done.read_text(encoding="utf-8"))
+    finished_file = folder / "dataset.json"
+    if finished_file.exists():
+        stored = json.loads(finished_file.read_text(encoding="utf-8"))
         if all(stored.get(key) == value for key, value in description.items()):
             console.print(f"{show_path(folder)} holds this dataset already", soft_wrap=True)
             return dict(stored)
         raise InputError(f"{folder} holds a dataset of another recipe; choose another --output-dir or remove it")
-    began = time.perf_counter()
-    plans, sizes = plan(everything, learnt, recipe, workers)
-    identities = plans[-1].identity + len(plans[-1].elements)
+    start_time = time.perf_counter()
+    plans, num_rows = plan_tasks(all_tasks, learn_tests, recipe, workers)
+    num_identities = plans[-1].first_identity + len(plans[-1].elements)
     partial = folder.with_name(folder.name + ".partial")
-    written = begin(partial, description, plans, sizes)
-    parts = [plans[start : start + _TASKS_A_PART] for start in range(0, len(plans), _TASKS_A_PART)]
-    left = [number for number in range(len(parts)) if number not in written]
-    total, before = sum(sizes.values()), sum(num_examples(parts[number]) for number in written)
-    examples, finished = before, sum(len(parts[number]) for number in written)
-    with Progress(console, len(everything), "tasks", finished) as progress, (partial / _WRITTEN).open("a") as journal:
-        jobs = (delayed(_write_part)(number, partial, parts[number]) for number in left)
-        for number in Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
-            journal.write(f"{number}\n")
+    written = prepare_folder(partial, description, plans, num_rows)
+    parts = [plans[start : start + _TASKS_PER_PART] for start in range(0, len(plans), _TASKS_PER_PART)]
+    missing = [index for index in range(len(parts)) if index not in written]
+    total, resumed_at = sum(num_rows.values()), sum(count_examples(parts[index]) for index in written)
+    examples, tasks_done = resumed_at, sum(len(parts[index]) for index in written)
+    with (
+        Progress(console, len(all_tasks), "tasks", tasks_done) as progress,
+        (partial / _PARTS_WRITTEN).open("a") as journal,
+    ):
+        jobs = (delayed(_write_part)(index, partial, parts[index]) for index in missing)
+        for index in Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
+            journal.write(f"{index}\n")
             journal.flush()
-            examples += num_examples(parts[number])
-            finished += len(parts[number])
-            rate = (examples - before) / (time.perf_counter() - began)
-            progress.update(finished, f"{examples:,} of {total:,} examples, {rate:,.0f} a second")
-    (partial / _WRITTEN).unlink()
-    (partial / _PLAN).unlink()
+            examples += count_examples(parts[index])
+            tasks_done += len(parts[index])
+            rate = (examples - resumed_at) / (time.perf_counter() - start_time)
+            progress.update(tasks_done, f"{examples:,} of {total:,} examples, {rate:,.0f} a second")
+    (partial / _PARTS_WRITTEN).unlink()
+    (partial / _UNFINISHED).unlink()
     result = description | {
-        "examples": sizes, "identities": identities, "task_ids": [task.task_id for task in everything],
-        "transductive_ids": [task.task_id for task in others], "seconds": round(time.perf_counter() - began, 1),
+        "examples": num_rows, "identities": num_identities, "task_ids": [task.task_id for task in all_tasks],
+        "transductive_ids": [task.task_id for task in transductive],
+        "seconds": round(time.perf_counter() - start_time, 1),
     }  # fmt: skip
     write_json(partial / "dataset.json", result)
     if folder.exists():
@@ -105,6 +127,6 @@ def build(recipe: Recipe, folder: Path, workers: int, console: Console) -> dict[
     return result
 
 
-def _write_part(number: int, folder: Path, plans: Sequence[Plan]) -> int:
+def _write_part(index: int, folder: Path, plans: Sequence[TaskPlan]) -> int:
     write_tasks(folder, plans)
-    return number
+    return index

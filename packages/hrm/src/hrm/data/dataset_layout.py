@@ -17,14 +17,14 @@ from arc_core.grid import NUM_COLORS
 from arc_core.task import Task
 from hrm.data.npy_writer import write_rows
 from hrm.data.tokens import FIRST_COLOR
-from hrm.data.unique_views import CELLS, Bytes, distinct_views, turned_tokens
+from hrm.data.unique_views import CELLS, Bytes, draw_unique_views, encode_all_turns
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a dataset is made from; all that its content depends on.
+    """Everything that a dataset's content depends on. Stored in dataset.json under these names.
 
     Attributes:
         train: data spec, whose pairs are all learnt.
@@ -46,8 +46,9 @@ class Block:
     """Some pairs of a task in some of its views, which lie together in one split.
 
     Attributes:
-        views: of the task, from 0.
-        pairs: of the task, from 0.
+        split: one of SPLITS.
+        views: indices of the task's views, from 0.
+        pairs: indices of the task's pairs, from 0.
     """
 
     split: str
@@ -55,80 +56,97 @@ class Block:
     pairs: range
 
 
-def blocks_of(task: Task, views: int, learnt: bool, held_out_views: int) -> list[Block]:
-    """All that is written of a task.
-
-    Args:
-        views: how many it has.
-        learnt: whether its tests are learnt; else their inputs are kept apart, without labels.
-        held_out_views: of the last views the tests make the split "val".
-    """
-    shown, every = range(len(task.train)), range(len(task.train) + len(task.test))
-    tests = range(len(task.train), len(every))
-    if not learnt:
-        return [Block("train", range(views), shown), Block("test", range(views), tests)]
-    whole = views - min(held_out_views, views - 1)
-    last = range(whole, views)
-    return [Block("train", range(whole), every), Block("train", last, shown), Block("val", last, tests)]
-
-
 @dataclass(frozen=True)
-class Plan:
-    """Where everything of a task goes.
+class TaskPlan:
+    """Where everything of a task is written.
 
     Attributes:
-        identity: number of its first view.
-        first_pair: number of its first pair among all pairs that may be learnt.
+        task: the task.
+        elements, colors: (V,) dihedral elements and (V, 10) colour tables of its views.
+        first_identity: index of its first view among all views.
+        first_pair: index of its first pair among all pairs that may be learnt.
         blocks: what is written, with the row where each begins.
     """
 
     task: Task
     elements: Ints
     colors: Bytes
-    identity: int
+    first_identity: int
     first_pair: int
     blocks: list[tuple[Block, int]]
 
 
-def plan(
-    tasks: Sequence[Task], learnt: Sequence[bool], recipe: Recipe, workers: int
-) -> tuple[list[Plan], dict[str, int]]:
-    """Where every task goes, and how many rows each split has."""
-    views = Parallel(n_jobs=workers)(delayed(distinct_views)(task, recipe.num_aug, recipe.seed) for task in tasks)
-    plans: list[Plan] = []
-    rows, identity, pair = dict.fromkeys(SPLITS, 0), 0, 0
-    for task, with_tests, (elements, colors) in zip(tasks, learnt, views, strict=True):
+def plan_blocks(task: Task, num_views: int, learn_tests: bool, held_out_views: int) -> list[Block]:
+    """Lists all blocks that are written of a task.
+
+    Args:
+        task: the task.
+        num_views: how many views it has.
+        learn_tests: whether its tests are learnt; otherwise their inputs are kept apart, without labels.
+        held_out_views: of the last views the tests make the split "val".
+    """
+    demonstrations, all_pairs = range(len(task.train)), range(len(task.train) + len(task.test))
+    tests = range(len(task.train), len(all_pairs))
+    if not learn_tests:
+        return [Block("train", range(num_views), demonstrations), Block("test", range(num_views), tests)]
+    first_held_out = num_views - min(held_out_views, num_views - 1)
+    last = range(first_held_out, num_views)
+    return [
+        Block("train", range(first_held_out), all_pairs),
+        Block("train", last, demonstrations),
+        Block("val", last, tests),
+    ]
+
+
+def plan_tasks(
+    tasks: Sequence[Task], learn_tests: Sequence[bool], recipe: Recipe, workers: int
+) -> tuple[list[TaskPlan], dict[str, int]]:
+    """Plans where every task is written.
+
+    Args:
+        tasks: in the order of their rows.
+        learn_tests: for each task, see `plan_blocks`.
+        recipe: of the dataset.
+        workers: processes that draw views.
+    Returns:
+        a plan of each task, and how many rows each split has.
+    """
+    views = Parallel(n_jobs=workers)(delayed(draw_unique_views)(task, recipe.num_aug, recipe.seed) for task in tasks)
+    plans: list[TaskPlan] = []
+    num_rows, identity, pair = dict.fromkeys(SPLITS, 0), 0, 0
+    for task, with_tests, (elements, colors) in zip(tasks, learn_tests, views, strict=True):
         blocks = []
-        for block in blocks_of(task, len(elements), with_tests, recipe.held_out_views):
-            blocks.append((block, rows[block.split]))
-            rows[block.split] += len(block.views) * len(block.pairs)
-        plans.append(Plan(task, elements, colors, identity, pair, blocks))
+        for block in plan_blocks(task, len(elements), with_tests, recipe.held_out_views):
+            blocks.append((block, num_rows[block.split]))
+            num_rows[block.split] += len(block.views) * len(block.pairs)
+        plans.append(TaskPlan(task, elements, colors, identity, pair, blocks))
         identity += len(elements)
         pair += len(task.train) + len(task.test) * with_tests
-    return plans, rows
+    return plans, num_rows
 
 
-def num_examples(plans: Sequence[Plan]) -> int:
-    """Of some tasks."""
-    return sum(len(block.views) * len(block.pairs) for at in plans for block, _ in at.blocks)
+def count_examples(plans: Sequence[TaskPlan]) -> int:
+    """Counts the examples of some tasks, over all splits."""
+    return sum(len(block.views) * len(block.pairs) for plan in plans for block, _ in plan.blocks)
 
 
-def write_tasks(folder: Path, plans: Sequence[Plan]) -> None:
-    """Writes tasks into their rows."""
+def write_tasks(folder: Path, plans: Sequence[TaskPlan]) -> None:
+    """Writes the examples of some tasks into their rows of a dataset's files."""
     torch.set_num_threads(1)  # one process a core
-    for at in plans:
-        tokens = turned_tokens(at.task).reshape(NUM_DIHEDRAL, -1, 2, CELLS)
-        to_tokens = np.tile(np.arange(256, dtype=np.uint8), (len(at.colors), 1))
-        to_tokens[:, FIRST_COLOR : FIRST_COLOR + NUM_COLORS] = at.colors + FIRST_COLOR
+    for plan in plans:
+        tokens = encode_all_turns(plan.task).reshape(NUM_DIHEDRAL, -1, 2, CELLS)
+        to_tokens = np.tile(np.arange(256, dtype=np.uint8), (len(plan.colors), 1))
+        to_tokens[:, FIRST_COLOR : FIRST_COLOR + NUM_COLORS] = plan.colors + FIRST_COLOR
         tables = [row.tobytes() for row in to_tokens]
-        for block, start in at.blocks:
+        for block, start in plan.blocks:
             views, pairs = np.arange(block.views.start, block.views.stop), np.array(block.pairs)
             for side, name in enumerate(("inputs", "labels")):
                 if name == "labels" and block.split == "test":
                     continue  # there are none: zeros, which is padding
-                turned = [part.tobytes() for part in tokens[:, pairs, side]]
-                rows = (turned[at.elements[view]].translate(tables[view]) for view in block.views)
+                turns = [part.tobytes() for part in tokens[:, pairs, side]]
+                rows = (turns[plan.elements[view]].translate(tables[view]) for view in block.views)
                 write_rows(folder / block.split / f"{name}.npy", start, b"".join(rows))
-            first = pairs - len(at.task.train) if block.split == "test" else at.first_pair + pairs
-            write_rows(folder / block.split / "identities.npy", start, np.repeat(at.identity + views, len(pairs)))
-            write_rows(folder / block.split / "pairs.npy", start, np.tile(first, len(views)))
+            stored_pairs = pairs - len(plan.task.train) if block.split == "test" else plan.first_pair + pairs
+            identities = np.repeat(plan.first_identity + views, len(pairs))
+            write_rows(folder / block.split / "identities.npy", start, identities)
+            write_rows(folder / block.split / "pairs.npy", start, np.tile(stored_pairs, len(views)))

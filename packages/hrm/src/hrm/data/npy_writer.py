@@ -6,15 +6,26 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 
-def create(path: Path, shape: tuple[int, ...], dtype: str) -> None:
-    """A .npy file of this shape, all zeros; it takes room as it is written."""
+def create_npy(path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    """Creates a .npy file of zeros, which takes up room on the disk only as it is written.
+
+    Args:
+        path: file to create.
+        shape: of the array.
+        dtype: as NumPy spells it, such as "u1" or "<i8".
+    """
     open_memmap(path, mode="w+", shape=shape, dtype=np.dtype(dtype))
 
 
 def write_rows(path: Path, start: int, rows: np.ndarray | bytes) -> None:
-    """Writes rows from number `start` on.
+    """Writes consecutive rows into a .npy file.
 
-    Through the file and not the map, whose pages would count as this process's memory.
+    Writes through the file and not through a memory map, whose pages would count as this process's memory.
+
+    Args:
+        path: file that `create_npy` made.
+        start: index of the first row to write.
+        rows: the rows, as an array or as their bytes in the file's dtype.
     """
     array = np.load(path, mmap_mode="r")
     if isinstance(rows, np.ndarray):

@@ -1,7 +1,7 @@
 """Grids to token sequences and back: PAD, END ring, colours; cells row by row.
 
 B batch, S canvas side, L = S*S, P prefix tokens. A canvas smaller than 30 is a window of the full one: a cell keeps
-its place in the full sequence, so one set of weights serves all canvases.
+its position in the full sequence, so one set of weights serves all canvases.
 """
 
 import torch
@@ -18,57 +18,68 @@ CANVASES = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 27, 30)
 
 
 def encode(canvas: Tensor, sizes: Tensor) -> Tensor:
-    """(B, S, S) uint8 tokens of canvases at the top left, with END below and right of each grid where there is room.
+    """Encodes grids as tokens, with END below and right of each grid where there is room.
 
     Args:
-        canvas: (B, S, S) uint8, OUTSIDE past the grid.
+        canvas: (B, S, S) uint8, grids at the top left, OUTSIDE past them.
         sizes: (B, 2) heights and widths.
+    Returns:
+        (B, S, S) uint8 tokens.
     """
-    step = torch.arange(canvas.shape[1], device=canvas.device)
+    index = torch.arange(canvas.shape[1], device=canvas.device)
     height, width = sizes[:, 0, None, None], sizes[:, 1, None, None]
-    rows, columns = step[:, None], step
-    ring = ((rows == height) & (columns < width)) | ((columns == width) & (rows < height))
+    rows, columns = index[:, None], index
+    is_end = ((rows == height) & (columns < width)) | ((columns == width) & (rows < height))
     tokens = torch.where(canvas == OUTSIDE, PAD, canvas + FIRST_COLOR)
-    return torch.where(ring, END, tokens).to(torch.uint8)
+    return torch.where(is_end, END, tokens).to(torch.uint8)
 
 
-def labels_of(tokens: Tensor) -> Tensor:
-    """(B, ...) int64 training labels: padding is ignored, so colours and the END ring alone count."""
+def make_labels(tokens: Tensor) -> Tensor:
+    """Returns (B, ...) int64 training labels: padding is ignored, so only colours and the END ring count."""
     return torch.where(tokens == PAD, IGNORED, tokens.long())
 
 
-def moved(tokens: Tensor, origin: Tensor) -> Tensor:
-    """(B, S, S) tokens shifted down and right by (B, 2) cells; what passes the end is cut off."""
+def shift_tokens(tokens: Tensor, offset: Tensor) -> Tensor:
+    """Shifts (B, S, S) tokens down and right by (B, 2) cells, filling with PAD; what leaves the canvas is cut off."""
     side = tokens.shape[1]
-    step = torch.arange(side, device=tokens.device)
-    rows, columns = (step - origin[:, axis, None] for axis in range(2))  # (B, S) each, where a cell comes from
+    index = torch.arange(side, device=tokens.device)
+    rows, columns = (index - offset[:, axis, None] for axis in range(2))  # (B, S) each, where a cell comes from
     batch = torch.arange(len(tokens), device=tokens.device)[:, None, None]
     source = tokens[batch, rows.clamp_min(0)[:, :, None], columns.clamp_min(0)[:, None]]
     return torch.where((rows >= 0)[:, :, None] & (columns >= 0)[:, None], source, PAD)
 
 
-def positions(side: int, prefix: int, origin: Tensor | None = None, device: torch.device | str = "cpu") -> Tensor:
-    """(B or 1, P + L) places in the full sequence of the prefix and of the cells of a window.
+def window_positions(
+    side: int, prefix_tokens: int, corner: Tensor | None = None, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Computes where the prefix and the cells of a window stand in the sequence of the full canvas.
 
     Args:
-        origin: (B, 2) row and column of the window's corner; None for the top left.
+        side: S of the window.
+        prefix_tokens: P.
+        corner: (B, 2) row and column of the window's top left cell on the full canvas; None for (0, 0).
+        device: of the result where there is no corner.
+    Returns:
+        (B or 1, P + L) int64.
     """
-    step = torch.arange(side, device=device if origin is None else origin.device)
-    corner = step.new_zeros(1, 2) if origin is None else origin
-    rows, columns = corner[:, 0, None] + step, corner[:, 1, None] + step
-    cells = prefix + (MAX_SIDE * rows[:, :, None] + columns[:, None]).flatten(1)
-    first = torch.arange(prefix, device=step.device).expand(len(corner), -1)
-    return torch.cat([first, cells], dim=1)
+    index = torch.arange(side, device=device if corner is None else corner.device)
+    top_left = index.new_zeros(1, 2) if corner is None else corner
+    rows, columns = top_left[:, 0, None] + index, top_left[:, 1, None] + index
+    cells = prefix_tokens + (MAX_SIDE * rows[:, :, None] + columns[:, None]).flatten(1)
+    prefix = torch.arange(prefix_tokens, device=index.device).expand(len(top_left), -1)
+    return torch.cat([prefix, cells], dim=1)
 
 
-def decoded_sizes(tokens: Tensor) -> Tensor:
-    """(B, 2) sizes of the largest rectangles at the top left that have colours alone; 0 x 0 if there is none.
+def decode_sizes(tokens: Tensor) -> Tensor:
+    """Finds the largest rectangle of colours alone at the top left of (B, S, S) tokens.
 
+    Returns:
+        (B, 2) heights and widths; 0 x 0 if there is no such rectangle.
     Source: the published evaluator's crop, written without its loops.
     """
     run = (tokens >= FIRST_COLOR).long().cumprod(2).sum(2)  # (B, S) colours at the start of each row
-    width = run.cummin(1).values
-    step = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-    best = (width * step * (len(step) + 1) - step).argmax(1)  # of equal areas the one with fewer rows
-    found = width.gather(1, best[:, None])
-    return torch.cat([best[:, None] + 1, found], dim=1) * (found > 0)
+    widths = run.cummin(1).values  # (B, S) of the rectangle that ends at each row
+    heights = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    best = (widths * heights * (len(heights) + 1) - heights).argmax(1)  # of equal areas the one with fewer rows
+    width = widths.gather(1, best[:, None])
+    return torch.cat([best[:, None] + 1, width], dim=1) * (width > 0)

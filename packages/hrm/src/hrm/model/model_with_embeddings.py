@@ -14,24 +14,31 @@ from hrm.model.reasoner import Reasoner
 
 
 @dataclass(frozen=True)
-class Networks:
-    """The model and its puzzle embedding, None where it has none."""
+class ModelWithEmbedding:
+    """The model beside its puzzle embedding.
+
+    Attributes:
+        model: the recurrent network.
+        embedding: of all puzzle identities; None where `model.puzzle_emb_ndim` is 0.
+    """
 
     model: Reasoner
     embedding: PuzzleEmbedding | None
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights of both."""
+        """Returns the weights of both, the embedding's under the published name `puzzle_emb.weights`."""
         rows = {} if self.embedding is None else {"puzzle_emb.weights": self.embedding.weights}
         return self.model.state_dict() | rows
 
-    def load(self, state: Mapping[str, Tensor], where: str, with_embedding: bool = True) -> None:
-        """Takes weights over.
+    def load(self, state: Mapping[str, Tensor], source: str, with_embedding: bool = True) -> None:
+        """Loads weights that `state_dict` returned.
 
         Args:
-            with_embedding: the puzzle embedding too; without it, it stays as it is.
+            state: weights by name; the puzzle embedding's may be missing where it is not loaded.
+            source: where the weights come from, for the error message.
+            with_embedding: also load the puzzle embedding; otherwise it stays as it is.
         Raises:
-            CheckpointError: they do not fit.
+            CheckpointError: the weights do not fit.
         """
         weights = {name: value for name, value in state.items() if name != "puzzle_emb.weights"}
         try:
@@ -39,14 +46,14 @@ class Networks:
             if self.embedding is not None and with_embedding:
                 self.embedding.load_state_dict({"weights": state["puzzle_emb.weights"]})
         except (RuntimeError, KeyError) as error:
-            line = str(error).splitlines()[-1].strip()
-            raise CheckpointError(f"{where} does not fit this model or these tasks: {line:.120}") from None
+            reason = str(error).splitlines()[-1].strip()
+            raise CheckpointError(f"{source} does not fit this model or these tasks: {reason:.120}") from None
 
 
-def build_networks(config: HrmConfig, identities: int) -> Networks:
-    """With the initial weights of the seed; the global random state is left as it was."""
+def build_model(config: HrmConfig, num_identities: int) -> ModelWithEmbedding:
+    """Builds both with the initial weights of the config's seed; the global random state is left as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(config.training.seed, "weights", 0))
         model = Reasoner(config.model)
     channels = config.model.puzzle_emb_ndim
-    return Networks(model, PuzzleEmbedding(identities, channels) if channels else None)
+    return ModelWithEmbedding(model, PuzzleEmbedding(num_identities, channels) if channels else None)

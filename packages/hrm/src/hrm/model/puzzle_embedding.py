@@ -8,23 +8,33 @@ from torch import Tensor, nn
 
 
 class PuzzleEmbedding(nn.Module):
-    """Rows of zeros to begin with. Row 0 is the blank identity, which no puzzle has."""
+    """A table of one vector per puzzle identity, all zeros at first. Row 0 is the blank identity of no puzzle.
+
+    The table is a buffer, so that neither the optimisers nor DDP update it; `sign_sgd` does.
+    """
 
     def __init__(self, identities: int, channels: int) -> None:
         super().__init__()
         self.weights: Tensor
         self.register_buffer("weights", torch.zeros(identities, channels))
 
-    def rows(self, identities: Tensor) -> Tensor:
-        """(B, E) rows of (B,) identities, a leaf that collects gradients."""
+    def gather_rows(self, identities: Tensor) -> Tensor:
+        """Copies the (B, E) rows of (B,) identities into a leaf tensor that collects their gradients."""
         return self.weights[identities].requires_grad_()
 
 
 @torch.no_grad()
 def sign_sgd(weights: Tensor, identities: Tensor, gradients: Tensor, learning_rate: float, weight_decay: float) -> None:
-    """Moves the rows of (B,) identities against the sign of the sum of their (B, E) gradients, in place.
+    """Moves the rows of a batch against the sign of their summed gradients, in place.
 
     w <- w (1 - lr decay) - lr sign(g). Rows outside the batch neither move nor decay.
+
+    Args:
+        weights: (N, E) the table of `PuzzleEmbedding`.
+        identities: (B,) int64 rows of the batch; one may occur several times.
+        gradients: (B, E) gradients of these rows.
+        learning_rate: lr, the size of a step in every channel.
+        weight_decay: decay, per unit of learning rate.
     Source: Bernstein et al. 2018, arXiv:1802.04434, with decoupled decay, as the published HRM does it.
     """
     unique, inverse = torch.unique(identities, return_inverse=True)

@@ -1,7 +1,15 @@
-"""HRM, TRM and a plain transformer behind one interface: a state, one segment of reasoning, an answer.
+"""HRM, TRM and a plain transformer behind one interface: latent states in, one segment of reasoning, an output.
 
-B batch, P prefix tokens of the puzzle embedding, L cells of the canvas, T = P + L tokens, D channels.
+B batch, P prefix tokens of the puzzle embedding, L cells of the canvas, T = P + L tokens, D channels, V tokens.
 Sources: Wang et al. 2025, arXiv:2506.21734 (HRM); Jolicoeur-Martineau 2025, arXiv:2510.04871 (TRM).
+
+The gradient is cut in two places, which keeps the memory of a training step constant in the length of reasoning:
+
+1. Inside a segment, `Reasoner._recur` runs all but the last updates under `torch.no_grad`. In HRM this is the one-step
+   gradient approximation (section "Approximate gradient"): the gradient of the last update of each level stands for
+   that of the fixed point. TRM backpropagates through its whole last cycle instead (section 4.1).
+2. Between segments, `Reasoner.forward` returns detached states. Every segment has a loss of its own (HRM's section
+   "Deep supervision"), and no loss sends a gradient into an earlier segment.
 """
 
 from typing import NamedTuple
@@ -12,29 +20,34 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hrm.config import ModelConfig
-from hrm.model.layers import Level, cut_normal_, linear, rotary_table, scale_of
+from hrm.model.layers import ReasoningModule, embedding_scale, fill_truncated_normal, make_linear, rotary_table
 
 _LEARNED_SCALE = 0.707106781  # keeps the variance of a sum of two embeddings
 
 
-class State(NamedTuple):
-    """What is carried between segments: (B, T, D) each."""
-
-    high: Tensor
-    low: Tensor
-
-
-class Answer(NamedTuple):
-    """What a segment gives.
+class LatentState(NamedTuple):
+    """The two latent states, which are carried from segment to segment.
 
     Attributes:
-        logits: (B, L, V), of the cells alone.
-        halt, go_on: (B,) float32 values of stopping and of continuing.
+        z_H: (B, T, D) of the slow, high level. The output is read from it; it is y of TRM's paper.
+        z_L: (B, T, D) of the fast, low level; z of TRM's paper. The transformer leaves it as it is.
+    """
+
+    z_H: Tensor
+    z_L: Tensor
+
+
+class SegmentOutput(NamedTuple):
+    """What the output heads read from z_H after a segment.
+
+    Attributes:
+        logits: (B, L, V) of the answer's tokens, without the prefix.
+        q_halt, q_continue: (B,) float32 logits of the values of halting now and of running another segment.
     """
 
     logits: Tensor
-    halt: Tensor
-    go_on: Tensor
+    q_halt: Tensor
+    q_continue: Tensor
 
 
 class Reasoner(nn.Module):
@@ -44,93 +57,103 @@ class Reasoner(nn.Module):
         super().__init__()
         dim = config.hidden_size
         self.config = config
-        self.prefix = config.prefix_tokens
-        self.embed_tokens = nn.Parameter(cut_normal_(torch.empty(config.vocab_size, dim), 1 / scale_of(dim)))
-        length = self.prefix + config.seq_len
+        self.prefix_tokens = config.prefix_tokens
+        self.embed_tokens = nn.Parameter(
+            fill_truncated_normal(torch.empty(config.vocab_size, dim), 1 / embedding_scale(dim))
+        )
+        length = self.prefix_tokens + config.seq_len
         self.embed_pos: nn.Parameter | None = None
         if config.pos_encodings == "learned":
-            self.embed_pos = nn.Parameter(cut_normal_(torch.empty(length, dim), 1 / scale_of(dim)))
+            self.embed_pos = nn.Parameter(fill_truncated_normal(torch.empty(length, dim), 1 / embedding_scale(dim)))
 
-        def level(layers: int) -> Level:
-            return Level(
+        def make_module(layers: int) -> ReasoningModule:
+            return ReasoningModule(
                 layers, dim, config.num_heads, config.expansion, config.rms_norm_eps, config.dropout
             )  # fmt: skip
 
-        self.H_level = level(config.H_layers) if config.architecture == "hrm" else None
-        self.L_level = level(config.L_layers)
-        self.lm_head = linear(dim, config.vocab_size)
+        self.H_level = make_module(config.H_layers) if config.architecture == "hrm" else None
+        self.L_level = make_module(config.L_layers)
+        self.lm_head = make_linear(dim, config.vocab_size)
         self.q_head = nn.Linear(dim, 2)
         nn.init.zeros_(self.q_head.weight)
         nn.init.constant_(self.q_head.bias, -5.0)  # a new model never stops early
         self.H_init: Tensor
         self.L_init: Tensor
         self.rotary: Tensor
-        self.register_buffer("H_init", cut_normal_(torch.empty(dim), 1.0))
-        self.register_buffer("L_init", cut_normal_(torch.empty(dim), 1.0))
+        self.register_buffer("H_init", fill_truncated_normal(torch.empty(dim), 1.0))
+        self.register_buffer("L_init", fill_truncated_normal(torch.empty(dim), 1.0))
         table = rotary_table(length, dim // config.num_heads, config.rope_theta)
         self.register_buffer("rotary", table, persistent=False)
 
-    def start(self, batch: int, cells: int, dtype: torch.dtype = torch.float32) -> State:
-        """The state before the first segment."""
-        shape = (batch, self.prefix + cells, -1)
-        return State(self.H_init.to(dtype).expand(shape), self.L_init.to(dtype).expand(shape))
-
-    def forward(self, state: State, tokens: Tensor, puzzles: Tensor | None, positions: Tensor) -> tuple[State, Answer]:
-        """One segment.
+    def initial_state(self, batch: int, cells: int, dtype: torch.dtype = torch.float32) -> LatentState:
+        """Returns the latent states before the first segment, the same vector in every token.
 
         Args:
-            state: of the segment before, or `start`.
-            tokens: (B, L) int.
-            puzzles: (B, puzzle_emb_ndim) embeddings, None where the model has none.
-            positions: (B or 1, T) int64, places in the sequence of the full canvas, prefix first.
-        Returns:
-            the next state, detached, and the answer.
+            batch: B.
+            cells: L, cells of the canvas.
+            dtype: of the states.
         """
-        table = None if self.embed_pos is not None else self.rotary[:, positions].unsqueeze(3)
-        inputs = self._embedded(tokens, puzzles, positions)
-        high, low = self._cycles(state.high.to(inputs.dtype), state.low.to(inputs.dtype), inputs, table)
-        logits = self.lm_head(high)[:, self.prefix :]
-        values = self.q_head(high[:, 0]).float()
-        return State(high.detach(), low.detach()), Answer(logits, values[:, 0], values[:, 1])
+        shape = (batch, self.prefix_tokens + cells, -1)
+        return LatentState(self.H_init.to(dtype).expand(shape), self.L_init.to(dtype).expand(shape))
 
-    def _embedded(self, tokens: Tensor, puzzles: Tensor | None, positions: Tensor) -> Tensor:
+    def forward(
+        self, state: LatentState, tokens: Tensor, puzzle_embeddings: Tensor | None, positions: Tensor
+    ) -> tuple[LatentState, SegmentOutput]:
+        """Runs one segment.
+
+        Args:
+            state: latent states of the segment before, or `initial_state`.
+            tokens: (B, L) int.
+            puzzle_embeddings: (B, E) float, None where the model has none.
+            positions: (B or 1, T) int64, positions in the sequence of the full canvas, prefix first.
+        Returns:
+            the next latent states, detached, and the output.
+        """
+        cos_sin = None if self.embed_pos is not None else self.rotary[:, positions].unsqueeze(3)
+        inputs = self._embed_inputs(tokens, puzzle_embeddings, positions)
+        z_H, z_L = self._recur(LatentState(*(z.to(inputs.dtype) for z in state)), inputs, cos_sin)
+        logits = self.lm_head(z_H)[:, self.prefix_tokens :]
+        q_values = self.q_head(z_H[:, 0]).float()
+        output = SegmentOutput(logits, q_values[:, 0], q_values[:, 1])
+        return LatentState(z_H.detach(), z_L.detach()), output  # gradient cut 2, see the top of this file
+
+    def _embed_inputs(self, tokens: Tensor, puzzle_embeddings: Tensor | None, positions: Tensor) -> Tensor:
+        """Returns x of the papers, (B, T, D): the puzzle embedding spread over the prefix, then the cells' tokens."""
         dim = self.config.hidden_size
         embedded = functional.embedding(tokens.long(), self.embed_tokens)
-        if puzzles is not None:
-            padded = functional.pad(puzzles, (0, self.prefix * dim - puzzles.shape[1]))
-            embedded = torch.cat([padded.view(-1, self.prefix, dim).to(embedded.dtype), embedded], dim=1)
+        if puzzle_embeddings is not None:
+            padded = functional.pad(puzzle_embeddings, (0, self.prefix_tokens * dim - puzzle_embeddings.shape[1]))
+            embedded = torch.cat([padded.view(-1, self.prefix_tokens, dim).to(embedded.dtype), embedded], dim=1)
         if self.embed_pos is not None:
             embedded = _LEARNED_SCALE * (embedded + self.embed_pos[positions])
         if torch.is_autocast_enabled(embedded.device.type):
             embedded = embedded.to(torch.get_autocast_dtype(embedded.device.type))
-        return scale_of(dim) * embedded
+        return embedding_scale(dim) * embedded
 
-    def _cycles(self, high: Tensor, low: Tensor, inputs: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _recur(self, state: LatentState, inputs: Tensor, cos_sin: Tensor | None) -> LatentState:
+        """Updates both latent states: z_L L_cycles times, then z_H once, and all of this H_cycles times.
+
+        Only the last updates get a gradient: one of z_L and one of z_H in HRM, L_cycles of z_L and one of z_H in TRM.
+        """
         config = self.config
-        cycles, inner = config.H_cycles, config.L_cycles
-        if config.architecture == "transformer":
-            return self._run(self.L_level, high, inputs, table), low
-        if self.H_level is not None:  # HRM: gradient through the last update of either level, eq. 4
-            with torch.no_grad():
-                for update in range(1, cycles * inner):
-                    low = self.L_level(low, high + inputs, table)
-                    if update % inner == 0:
-                        high = self.H_level(high, low, table)
-            low = self._run(self.L_level, low, high + inputs, table)
-            return self._run(self.H_level, high, low, table), low
-        with torch.no_grad():  # TRM: gradient through the last whole cycle
-            for _ in range(cycles - 1):
-                for _ in range(inner):
-                    low = self.L_level(low, high + inputs, table)
-                high = self.L_level(high, low, table)
-        for _ in range(inner):
-            low = self._run(self.L_level, low, high + inputs, table)
-        return self._run(self.L_level, high, low, table), low
+        z_H, z_L = state
+        if config.architecture == "transformer":  # one pass, no recursion
+            return LatentState(self._update(self.L_level, z_H, inputs, cos_sin), z_L)
+        H_level = self.H_level or self.L_level  # TRM has one module for both levels
+        updates_with_gradient = config.L_cycles if self.H_level is None else 1
+        with torch.no_grad():  # gradient cut 1, see the top of this file
+            for update in range(1, config.H_cycles * config.L_cycles - updates_with_gradient + 1):
+                z_L = self.L_level(z_L, z_H + inputs, cos_sin)
+                if update % config.L_cycles == 0:
+                    z_H = H_level(z_H, z_L, cos_sin)
+        for _ in range(updates_with_gradient):
+            z_L = self._update(self.L_level, z_L, z_H + inputs, cos_sin)
+        return LatentState(self._update(H_level, z_H, z_L, cos_sin), z_L)
 
-    def _run(self, level: Level, state: Tensor, injection: Tensor, table: Tensor | None) -> Tensor:
-        """A level with gradients, recomputed in the backward pass if memory is short."""
+    def _update(self, module: ReasoningModule, z: Tensor, injection: Tensor, cos_sin: Tensor | None) -> Tensor:
+        """Updates one latent state with gradient; its activations are recomputed in the backward pass if asked for."""
         if self.config.gradient_checkpointing and torch.is_grad_enabled():
-            rerun: Tensor = checkpoint(level, state, injection, table, use_reentrant=False)
-            return rerun
-        out: Tensor = level(state, injection, table)
+            recomputed: Tensor = checkpoint(module, z, injection, cos_sin, use_reentrant=False)
+            return recomputed
+        out: Tensor = module(z, injection, cos_sin)
         return out

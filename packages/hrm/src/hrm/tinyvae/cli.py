@@ -16,13 +16,20 @@ from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_atomically, write_json
 from arc_core.progress import Progress
 from arc_core.randomness import seed_for
-from hrm.tinyvae.distillation import Setting, draw, report, student_loss, teacher_loss, train
+from hrm.tinyvae.distillation import (
+    TrainingSettings,
+    compare_vaes,
+    draw_reconstructions,
+    make_student_loss,
+    teacher_loss,
+    train_vae,
+)
 from hrm.tinyvae.images import load_images
-from hrm.tinyvae.model import student, teacher
+from hrm.tinyvae.model import build_student, build_teacher
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `distill-tinyvae`."""
+    """Runs the command `distill-tinyvae` and returns its exit status."""
     parser = argparse.ArgumentParser(
         "distill-tinyvae",
         description="Train a large VAE on images, distil it into a small one, and report sizes, errors and a picture.",
@@ -52,33 +59,34 @@ def _distill(args: argparse.Namespace, console: Console) -> int:
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(args.seed, "weights", 0))
-        master, pupil = teacher().to(args.device), student().to(args.device)
-    began = time.perf_counter()
-    settings = [Setting(steps, args.batch, args.seed) for steps in (args.teacher_steps, args.student_steps)]
+        teacher, student = build_teacher().to(args.device), build_student().to(args.device)
+    start_time = time.perf_counter()
+    settings = [TrainingSettings(steps, args.batch, args.seed) for steps in (args.teacher_steps, args.student_steps)]
     with Progress(console, args.teacher_steps + args.student_steps, "distilling") as progress:
-        train(master, images, teacher_loss, settings[0], progress, 0)
-        master.eval()
-        train(pupil, images, student_loss(master, args.latent_weight), settings[1], progress, args.teacher_steps)
-    found = report(master, pupil.eval(), held_out) | {"seconds": round(time.perf_counter() - began, 1)}
+        train_vae(teacher, images, teacher_loss, settings[0], progress, 0)
+        teacher.eval()
+        student_loss = make_student_loss(teacher, args.latent_weight)
+        train_vae(student, images, student_loss, settings[1], progress, args.teacher_steps)
+    report = compare_vaes(teacher, student.eval(), held_out) | {"seconds": round(time.perf_counter() - start_time, 1)}
     out.mkdir(parents=True, exist_ok=True)
-    for name, vae in (("teacher", master), ("student", pupil)):
+    for name, vae in (("teacher", teacher), ("student", student)):
         content = save({key: value.contiguous().cpu() for key, value in vae.state_dict().items()})
         write_atomically(out / f"{name}.safetensors", lambda file, content=content: file.write(content))  # type: ignore[misc]
-    figure = draw(master, pupil, held_out[:: max(1, len(held_out) // 12)][:12])
+    figure = draw_reconstructions(teacher, student, held_out[:: max(1, len(held_out) // 12)][:12])
     FigureCanvasAgg(figure)
     write_atomically(out / "reconstructions.png", lambda file: figure.savefig(file, format="png", dpi=110))
-    write_json(out / "report.json", found)
+    write_json(out / "report.json", report)
     table = Table("", "parameters", "size", "MSE", title=f"{len(held_out)} images not trained on")
     for name in ("teacher", "student"):
         table.add_row(
-            name, f"{found[f'{name}_parameters']:,.0f}", f"{found[f'{name}_bytes'] / 2**20:.2f} MiB",
-            f"{found[f'mse_{name}']:.4f}",
+            name, f"{report[f'{name}_parameters']:,.0f}", f"{report[f'{name}_bytes'] / 2**20:.2f} MiB",
+            f"{report[f'mse_{name}']:.4f}",
         )  # fmt: skip
-    table.add_row("mean image", "", "", f"{found['mse_mean_image']:.4f}")
+    table.add_row("mean image", "", "", f"{report['mse_mean_image']:.4f}")
     console.print(table)
     console.print(
-        f"{found['size_ratio']:.1f} times smaller, {found['parameter_ratio']:.1f} times fewer parameters; student to "
-        f"teacher MSE {found['mse_student_to_teacher']:.4f}; {found['seconds']:.0f} s\n"
+        f"{report['size_ratio']:.1f} times smaller, {report['parameter_ratio']:.1f} times fewer parameters; student to "
+        f"teacher MSE {report['mse_student_to_teacher']:.4f}; {report['seconds']:.0f} s\n"
         f"pictures in {show_path(out / 'reconstructions.png')}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

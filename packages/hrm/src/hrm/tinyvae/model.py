@@ -10,24 +10,24 @@ from torch import Tensor, nn
 LATENT = 64
 
 
-class Coded(NamedTuple):
-    """A forward pass.
+class VaeOutput(NamedTuple):
+    """What a forward pass gives.
 
     Attributes:
-        images: (N, 3, 32, 32) reconstructions in 0..1.
-        mean, log_variance: (N, Z).
+        reconstructions: (N, 3, 32, 32) images in 0..1.
+        mean, log_variance: (N, Z) of the posterior.
     """
 
-    images: Tensor
+    reconstructions: Tensor
     mean: Tensor
     log_variance: Tensor
 
 
 class Vae(nn.Module):
-    """Three strided convolutions down to 4 x 4, and back.
+    """A variational autoencoder: three strided convolutions down to 4 x 4, a latent vector, and back.
 
     Args:
-        channels: of the first convolution, doubled twice.
+        channels: of the first convolution; each further one doubles them.
         hidden: width of the layer between convolutions and latent; 0 for none.
     """
 
@@ -52,25 +52,28 @@ class Vae(nn.Module):
             nn.ConvTranspose2d(first, 3, 4, 2, 1), nn.Sigmoid(),
         )  # fmt: skip
 
-    def forward(self, images: Tensor, noise: Tensor | None = None) -> Coded:
-        """Reconstructions of (N, 3, 32, 32) images from sampled latents, or from their means without (N, Z) noise."""
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> VaeOutput:
+        """Reconstructs (N, 3, 32, 32) images from latents sampled with (N, Z) noise, or from their means without it."""
         mean, log_variance = self.encoder(images).chunk(2, dim=1)
         log_variance = log_variance.clamp(-10, 10)
         latent = mean if noise is None else mean + noise * (0.5 * log_variance).exp()
-        return Coded(self.decoder(latent), mean, log_variance)
+        return VaeOutput(self.decoder(latent), mean, log_variance)
 
 
-def teacher() -> Vae:
-    """About 10 million parameters."""
+def build_teacher() -> Vae:
+    """Builds the large autoencoder, of about 10 million parameters."""
     return Vae(64, 1024)
 
 
-def student() -> Vae:
-    """About 300 thousand."""
+def build_student() -> Vae:
+    """Builds the small autoencoder, of about 300 thousand parameters."""
     return Vae(16, 0)
 
 
-def divergence(coded: Coded) -> Tensor:
-    """Mean over images of KL(N(mean, variance) || N(0, 1)), in nats: sum (mean^2 + variance - log variance - 1) / 2."""
-    terms = coded.mean.square() + coded.log_variance.exp() - coded.log_variance - 1
+def kl_divergence(output: VaeOutput) -> Tensor:
+    """Computes the mean over images of KL(N(mean, variance) || N(0, 1)), in nats.
+
+    KL = sum over Z of (mean^2 + variance - log variance - 1) / 2.
+    """
+    terms = output.mean.square() + output.log_variance.exp() - output.log_variance - 1
     return 0.5 * terms.sum(1).mean()
