@@ -174,7 +174,7 @@ def test_a_policy_guides_the_same_search_in_another_process(
     )
     leader = pickle.loads(pickle.dumps(StepPolicyLoader(file)))
     tasks = [make_practice_task(make_plan(FEW, (3,)), number, 4).task for number in range(2)]
-    outcomes = dict(search_tasks(tasks, Limits(seconds=None, programs=2000), workers=2, leader=leader))
+    outcomes = dict(search_tasks(tasks, Limits(seconds=None, programs=2000), workers=2, make_policy=leader))
     here = [
         Search(task.without_answers(), Limits(seconds=None, programs=2000), policy=leader(task)).run() for task in tasks
     ]

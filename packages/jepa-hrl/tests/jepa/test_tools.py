@@ -143,7 +143,7 @@ def test_a_guided_search_finds_the_same_answers_in_another_order(made: tuple[Pat
     for task in tasks:
         plain = Search(task, limits).run()
         delay = LatentGuide(run)(task)
-        guided = Search(task, limits, delay=delay).run()
+        guided = Search(task, limits, heuristic=delay).run()
         answers.append((plain, guided))
         assert delay(tuple(pair.input for pair in task.train + task.test)) >= 0
     found = [(plain, guided) for plain, guided in answers if plain.solutions and guided.solutions]
@@ -161,7 +161,7 @@ def test_the_guided_search_is_a_solver(made: tuple[Path, Path, Path]) -> None:
     assert opened.parameters > 1000 and opened.training_data
     predictions = {p.task_id: p for p in opened.solver.solve(tasks, Budget(programs_per_task=1500))}
     delay = LatentGuide(run)(tasks[0])
-    alone = Search(tasks[0], Limits(seconds=None, programs=1500), delay=delay).run()
+    alone = Search(tasks[0], Limits(seconds=None, programs=1500), heuristic=delay).run()
     assert predictions.keys() == {task.task_id for task in tasks}
     assert predictions[tasks[0].task_id].programs == alone.tested
 
@@ -226,10 +226,11 @@ def test_only_tasks_that_search_solves_are_learnt_from(
     config = DataConfig(tasks=f"manifest:{others}", solved_within=3)
     every = load_tasks(f"manifest:{others}")
     limits = Limits(seconds=None, programs=3)
-    expected = [task.task_id for task in every if score_outcome(task, Search(task.without_answers(), limits).run()).solved]
+    outcomes = [(task, Search(task.without_answers(), limits).run()) for task in every]
+    expected = [task.task_id for task, outcome in outcomes if score_outcome(task, outcome).solved]
     assert 0 < len(expected) < len(every)
     assert [task.task_id for task in training_tasks(config, Console(quiet=True))[1]] == expected
-    monkeypatch.setattr(search_labels, "solved_by_search", None)  # it is known now
+    monkeypatch.setattr(search_labels, "label_by_search", None)  # it is known now
     assert [task.task_id for task in training_tasks(config, Console(quiet=True))[1]] == expected
     (remembered,) = (tmp_path / "data" / "solved_by_search").iterdir()
     remembered.write_text('{"solved": []}')

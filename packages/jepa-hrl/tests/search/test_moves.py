@@ -8,7 +8,7 @@ import pytest
 from jepa_hrl.dsl.program import Call, evaluate
 from jepa_hrl.dsl.types import Array, grid
 from jepa_hrl.search.moves import STEP_NAMES, Move, Moves, make_move, rank_moves
-from jepa_hrl.search.policy_guided import follow
+from jepa_hrl.search.policy_guided import policy_guided_search
 
 
 def test_moves_are_a_distribution_likeliest_first() -> None:
@@ -48,7 +48,7 @@ class ChainPolicy:
     def __init__(self, next_steps: Sequence[str], share: float) -> None:
         self.next_steps, self.share, self.calls = next_steps, share, 0
 
-    def moves(self, values: Sequence[Sequence[Array]]) -> list[Moves]:
+    def predict_moves(self, values: Sequence[Sequence[Array]]) -> list[Moves]:
         self.calls += 1
         unlikely = np.full(len(STEP_NAMES), -np.log2((1 - self.share) / (len(STEP_NAMES) - 1)))
         ranked = []
@@ -71,7 +71,7 @@ def test_values_are_expanded_by_the_probability_of_the_steps_to_them() -> None:
         return successors.get((value, str(move.program)))
 
     values = [[np.full((1, 1), number, dtype=np.uint8)] for number in range(3)]
-    follow(policy, 0, values.__getitem__, apply, lambda: False)
+    policy_guided_search(policy, 0, values.__getitem__, apply, lambda: False)
     assert len(set(tried)) == len(tried)  # no move is tried twice
     assert {value for _, value, _ in tried} == {0, 1, 2}
     path_bits = [0.0, 1.0, 2.0]  # each step of the chain has a probability of a half
@@ -79,7 +79,7 @@ def test_values_are_expanded_by_the_probability_of_the_steps_to_them() -> None:
         batch = [(value, program) for call, value, program in tried if call == calls]
         costs = []
         for value, program in batch:
-            ((moves),) = ChainPolicy(chain, 0.5).moves([values[value]])
+            ((moves),) = ChainPolicy(chain, 0.5).predict_moves([values[value]])
             names = [str(move.program) for move in moves.moves]
             costs.append(path_bits[value] + moves.bits[names.index(program)])
         assert costs == sorted(costs)

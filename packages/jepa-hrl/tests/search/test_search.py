@@ -1,4 +1,4 @@
-"""The search finds what it should, within its limits, and infers tables as a naive loop does."""
+"""The search finds the programs of the language, keeps its limits, and infers tables as a naive loop does."""
 
 import json
 import time
@@ -13,11 +13,11 @@ from arc_core.solver import Budget
 from arc_core.task import Pair, Task, task_to_json
 from jepa_hrl.dsl.program import evaluate, explain, parse
 from jepa_hrl.dsl.types import Array, Kind, grid
-from jepa_hrl.search.color_tables import Fields, Outputs
+from jepa_hrl.search.color_tables import FieldIndex, TargetCells
 from jepa_hrl.search.engine import Limits, Search
-from jepa_hrl.search.overlays import Layers
+from jepa_hrl.search.overlays import OverlayIndex
 from jepa_hrl.search.parallel import search_tasks
-from jepa_hrl.search.targets import targets_for
+from jepa_hrl.search.targets import find_targets
 from jepa_hrl.solvers import evaluate_arc as evaluate_arc_module
 from jepa_hrl.solvers.cli import main as evaluate_arc
 from jepa_hrl.solvers.program_search import SearchSolver, limits_of
@@ -33,7 +33,7 @@ def task_of(program: str, inputs: list[Array], task_id: str = "t") -> Task:
     return Task(task_id, tuple(pairs[:-1]), tuple(pairs[-1:]))
 
 
-def drawn(seed: int, number: int = 12, height: int = 6, width: int = 6, colors: int = 4) -> list[Array]:
+def draw_grids(seed: int, number: int = 12, height: int = 6, width: int = 6, colors: int = 4) -> list[Array]:
     """Random sparse grids."""
     rng = np.random.default_rng(seed)
     shape = (number, height, width)
@@ -56,25 +56,25 @@ def drawn(seed: int, number: int = 12, height: int = 6, width: int = 6, colors: 
     ],
 )
 def test_a_program_of_the_language_is_found_again(program: str) -> None:
-    task = task_of(program, drawn(3))
-    found = Search(task.without_answers(), LIMITS).run().solutions
+    task = task_of(program, draw_grids(3))
+    solutions = Search(task.without_answers(), LIMITS).run().solutions
     truth = task.test[0].output
     assert truth is not None
-    assert any(np.array_equal(solution.answers[0], truth) for solution in found[:2])
-    for solution in found:
+    assert any(np.array_equal(solution.answers[0], truth) for solution in solutions[:2])
+    for solution in solutions:
         for pair in task.train:
             assert np.array_equal(evaluate(solution.program, pair.input), pair.output)  # type: ignore[arg-type]
 
 
 def test_a_ground_that_is_not_black_is_exchanged_and_put_back() -> None:
-    inputs = [np.where(given == 0, 8, given).astype(np.uint8) for given in drawn(5, height=7, width=7)]
+    inputs = [np.where(given == 0, 8, given).astype(np.uint8) for given in draw_grids(5, height=7, width=7)]
     task = task_of("on_ground_of(trim(on_black(input)), input)", inputs)
-    found = Search(task.without_answers(), LIMITS).run().solutions
-    assert np.array_equal(found[0].answers[0], task.test[0].output)  # type: ignore[arg-type]
+    solutions = Search(task.without_answers(), LIMITS).run().solutions
+    assert np.array_equal(solutions[0].answers[0], task.test[0].output)  # type: ignore[arg-type]
 
 
 def test_answers_of_tests_change_nothing() -> None:
-    task = task_of("trim(rotate_90(input))", drawn(3))
+    task = task_of("trim(rotate_90(input))", draw_grids(3))
     other = Task("t", task.train, (Pair(task.test[0].input, grid("12/34")),))
     runs = [Search(one, LIMITS).run() for one in (task.without_answers(), task, other)]
     assert len({run.tested for run in runs}) == 1
@@ -82,7 +82,7 @@ def test_answers_of_tests_change_nothing() -> None:
 
 
 def test_the_search_is_the_same_every_time() -> None:
-    task = task_of("fall_left(keep_color(input, 2))", drawn(8)).without_answers()
+    task = task_of("fall_left(keep_color(input, 2))", draw_grids(8)).without_answers()
     one, two = (Search(task, Limits(seconds=None, programs=4000)).run() for _ in range(2))
     assert (one.tested, one.refused, one.novel) == (two.tested, two.refused, two.novel)
     assert [str(s.program) for s in one.solutions] == [str(s.program) for s in two.solutions]
@@ -95,14 +95,37 @@ def noise_task(side: int) -> Task:
     return Task("noise", tuple(Pair(grids[i], grids[i + 1]) for i in range(0, 6, 2)), (Pair(grids[6], None),))
 
 
-def test_limits_hold() -> None:
-    outcome = Search(noise_task(10), Limits(seconds=None, programs=500)).run()
+class RecordingSearch(Search):
+    """A search that records how many programs had been tried when each expansion began."""
+
+    def __init__(self, task: Task, limits: Limits) -> None:
+        self.starts: list[int] = []
+        super().__init__(task, limits)
+
+    def _expand(self, number: int, position: int) -> None:
+        self.starts.append(self.outcome.tested + self.outcome.refused)
+        super()._expand(number, position)
+
+    def _pair(self, number: int, position: int) -> None:
+        self.starts.append(self.outcome.tested + self.outcome.refused)
+        super()._pair(number, position)
+
+
+@pytest.mark.parametrize("programs", [1, 500, 1000])
+def test_no_expansion_begins_once_the_limit_of_programs_is_reached(programs: int) -> None:
+    search = RecordingSearch(noise_task(10), Limits(seconds=None, programs=programs))
+    outcome = search.run()
     assert outcome.ended == "programs"
-    assert outcome.tested + outcome.refused < 1200  # one value's tables may follow the last program
+    assert all(tried < programs for tried in search.starts)
+    assert outcome.tested + outcome.refused >= programs
+
+
+def test_arrays_and_the_size_of_programs_are_limited() -> None:
     outcome = Search(noise_task(6), Limits(seconds=None, arrays=3000)).run()
     assert outcome.ended == "arrays"
-    found = Search(task_of("trim(rotate_90(input))", drawn(3)), Limits(size=1, seconds=None, programs=3000)).run()
-    assert all(solution.program.size <= 3 for solution in found.solutions)  # an undone last step may be added
+    task = task_of("trim(rotate_90(input))", draw_grids(3))
+    outcome = Search(task, Limits(size=1, seconds=None, programs=3000)).run()
+    assert all(solution.program.size <= 3 for solution in outcome.solutions)  # an undone last step may be added
 
 
 @pytest.mark.slow
@@ -118,62 +141,62 @@ def test_tables_equal_those_of_a_loop_over_cells() -> None:
     for _ in range(60):
         shape = (2, int(rng.integers(1, 5)), int(rng.integers(1, 5)))
         one, other = (rng.integers(0, 3, shape).astype(np.uint8) for _ in range(2))
-        wanted = np.where(rng.random() < 0.5, (one + other) % 4, rng.integers(0, 3, shape)).astype(np.uint8)
+        colors = np.where(rng.random() < 0.5, (one + other) % 4, rng.integers(0, 3, shape)).astype(np.uint8)
         seen: dict[tuple[int, int], set[int]] = {}
-        for a, b, color in zip(one.ravel(), other.ravel(), wanted.ravel(), strict=True):
+        for a, b, color in zip(one.ravel(), other.ravel(), colors.ravel(), strict=True):
             seen.setdefault((int(a), int(b)), set()).add(int(color))
-        outputs = Outputs(tuple(wanted), rng)
-        found = outputs.table(one.ravel(), other.ravel(), keep=False)
-        if any(len(colors) > 1 for colors in seen.values()):
-            assert found is None
+        target = TargetCells(tuple(colors), rng)
+        table = target.infer_table(one.ravel(), other.ravel(), keep=False)
+        if any(len(outputs) > 1 for outputs in seen.values()):
+            assert table is None
         else:
-            assert found is not None
-            assert found.table.table == {values: colors.pop() for values, colors in seen.items()}
+            assert table is not None
+            assert table.literal.table == {values: outputs.pop() for values, outputs in seen.items()}
 
 
-def test_asked_pairs_of_cells_never_miss_a_field_that_explains_the_output() -> None:
+def test_sampled_pairs_of_cells_never_rule_out_a_field_that_explains_the_output() -> None:
     rng = np.random.default_rng(2)
     for _ in range(20):
         base, one, other = (rng.integers(0, 3, (1, 5, 5)).astype(np.uint8) for _ in range(3))
-        outputs = Outputs(tuple((3 * base + one) % 10), rng)
-        fields = Fields(outputs, 4, 10)
+        target = TargetCells(tuple((3 * base + one) % 10), rng)
+        fields = FieldIndex(target, 4, 10)
         fields.add(0, Kind.GRID, base.ravel())
         fields.add(1, Kind.FIELD, other.ravel())
-        place = fields.add(2, Kind.FIELD, one.ravel())
-        if outputs.table(base.ravel(), keep=True) is None:
-            assert (0, place) in fields.partners(place)
-        outputs = Outputs(tuple((5 * base + 3 * one + other) % 10), rng)
-        fields = Fields(outputs, 4, 10)
+        position = fields.add(2, Kind.FIELD, one.ravel())
+        if target.infer_table(base.ravel(), keep=True) is None:
+            assert (0, position) in fields.find_pairs(position)
+        target = TargetCells(tuple((5 * base + 3 * one + other) % 10), rng)
+        fields = FieldIndex(target, 4, 10)
         for number, plane in enumerate((base, one, other)):
             fields.add(number, Kind.FIELD if number else Kind.GRID, plane.ravel())
-        alone = [outputs.table(base.ravel(), plane.ravel(), keep=True) for plane in (one, other)]
+        alone = [target.infer_table(base.ravel(), plane.ravel(), keep=True) for plane in (one, other)]
         if alone == [None, None]:
-            assert (0, 1, 2) in fields.triples(2, 1)
+            assert (0, 1, 2) in fields.find_triples(2, 1)
 
 
-def test_overlays_are_found_as_by_trying_all_pairs() -> None:
+def test_overlays_are_those_of_a_loop_over_all_pairs() -> None:
     rng = np.random.default_rng(3)
-    found_any = False
+    overlays = 0
     for _ in range(40):
         planes = [(rng.integers(1, 3, 6) * (rng.random(6) < 0.5)).astype(np.uint8) for _ in range(6)]
-        wanted = np.where(planes[2] == 0, planes[4], planes[2])
-        layers = Layers(wanted, 10)
-        pairs = {pair for number, plane in enumerate(planes) for pair in layers.add(number, plane)}
+        target = np.where(planes[2] == 0, planes[4], planes[2])
+        index = OverlayIndex(target, 10)
+        pairs = {pair for number, plane in enumerate(planes) for pair in index.add(number, plane)}
         for top, above in enumerate(planes):
             for bottom, below in enumerate(planes):
-                makes = np.array_equal(np.where(above == 0, below, above), wanted) and above.any()
-                near = (below != wanted).sum() <= 0.6 * len(wanted)
-                clean = not ((above != 0) & (above != wanted)).any()
+                produces = np.array_equal(np.where(above == 0, below, above), target) and above.any()
+                near = (below != target).sum() <= 0.6 * len(target)
+                clean = not ((above != 0) & (above != target)).any()
                 if top != bottom and near and clean:
-                    assert ((top, bottom) in pairs) == bool(makes)
-                    found_any |= bool(makes)
-    assert found_any
+                    assert ((top, bottom) in pairs) == bool(produces)
+                    overlays += bool(produces)
+    assert overlays > 0
 
 
 def test_undone_last_steps_give_the_outputs_when_done_again() -> None:
-    inputs = drawn(4)
+    inputs = draw_grids(4)
     outputs = [evaluate(parse("flip_vertical(mirror_right(upscale_2(input)))"), given) for given in inputs]
-    targets = targets_for(outputs, inputs, False)  # type: ignore[arg-type]
+    targets = find_targets(outputs, inputs, False)  # type: ignore[arg-type]
     assert len(targets) > 8
     assert any(np.array_equal(target.grids[0], inputs[0]) for target in targets)
     for target in targets:
@@ -183,12 +206,13 @@ def test_undone_last_steps_give_the_outputs_when_done_again() -> None:
 
 
 def test_the_solver_answers_real_tasks_and_explains_them() -> None:
-    wanted = {"0d3d703e", "68b16354", "a416b8f3"}
-    tasks = [task for task in load_tasks("arc1:train") if task.task_id in wanted]
-    found = {p.task_id: p for p in SearchSolver("dsl").solve([t.without_answers() for t in tasks], Budget(seed=0))}
-    assert found.keys() == wanted
+    names = {"0d3d703e", "68b16354", "a416b8f3"}
+    tasks = [task for task in load_tasks("arc1:train") if task.task_id in names]
+    answers = SearchSolver("dsl").solve([task.without_answers() for task in tasks], Budget(seed=0))
+    predictions = {prediction.task_id: prediction for prediction in answers}
+    assert predictions.keys() == names
     for task in tasks:
-        best = found[task.task_id].candidates[0][0]
+        best = predictions[task.task_id].candidates[0][0]
         assert np.array_equal(best.grid, task.test[0].output)  # type: ignore[arg-type]
         program, sentence = best.explanation.splitlines()
         assert np.array_equal(evaluate(parse(program), task.test[0].input), best.grid)  # type: ignore[arg-type]
@@ -215,7 +239,7 @@ def test_evaluation_goes_on_where_it_was_interrupted(
     folder = tmp_path / "tasks"
     folder.mkdir()
     for number, program in enumerate(["flip_vertical(input)", "trim(input)", "transpose(input)", "grow(input)"]):
-        task = task_of(program, drawn(number))
+        task = task_of(program, draw_grids(number))
         (folder / f"t{number}.json").write_text(json.dumps(task_to_json(task)))
     output = tmp_path / "out.json"
     arguments = ["--arc-dev-root", str(folder), "--output", str(output), "--workers", "1", "--variants", "dsl_only"]
@@ -243,12 +267,12 @@ def test_evaluation_goes_on_where_it_was_interrupted(
 @pytest.mark.slow
 def test_searches_run_on_a_dask_cluster() -> None:
     distributed = pytest.importorskip("distributed")
-    tasks = [task_of(p, drawn(n), f"t{n}") for n, p in enumerate(["trim(input)", "flip_vertical(input)"] * 3)]
+    tasks = [task_of(p, draw_grids(n), f"t{n}") for n, p in enumerate(["trim(input)", "flip_vertical(input)"] * 3)]
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
-        found = dict(search_tasks(tasks, Limits(seconds=5.0)))
-    assert set(found) == set(range(6))
-    assert all(outcome.solutions for outcome in found.values())
+        outcomes = dict(search_tasks(tasks, Limits(seconds=5.0)))
+    assert set(outcomes) == set(range(6))
+    assert all(outcome.solutions for outcome in outcomes.values())

@@ -67,7 +67,7 @@ class StepPolicy:
         self._output_colors = _colors(self._outputs)
 
     @torch.no_grad()
-    def moves(self, values: Sequence[Sequence[Array]]) -> list[Moves]:
+    def predict_moves(self, values: Sequence[Sequence[Array]]) -> list[Moves]:
         """Ranks the moves from each of B values, whose grids are in the order of the task's pairs."""
         shown = [value[: len(self._outputs)] for value in values]
         logits, on_path = self._network(torch.from_numpy(self._target.features(shown)))

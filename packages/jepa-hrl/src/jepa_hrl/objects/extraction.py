@@ -1,4 +1,7 @@
-"""Objects of many grids at once: connected cells of other colours than the ground. G grids, N objects of all."""
+"""Object extraction for many grids at once: an object is a connected set of cells that are not of the ground's colour.
+
+Shapes: G grids, N objects of all grids together.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +18,16 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """Objects, grid after grid, in each in reading order of their boxes' corners.
+class ExtractedObjects:
+    """The objects of several grids, grid after grid, each grid's in reading order of their boxes' corners.
 
     Attributes:
-        owners: (N,) the grid of each.
-        tops, lefts: (N,) corners of their boxes.
-        masks: (N) bool, which cells of the box are the object's.
-        palettes: (N, 10) of its cells, how many have each colour.
-        counts: (G, 10) of a grid's cells, how many have each colour.
-        grounds: (G,) a grid's most frequent colour, the lowest on a tie.
+        owners: (N,) the index of each object's grid.
+        tops, lefts: (N,) row and column of the first cell of each object's bounding box.
+        masks: N arrays of bool, (h, w) each: the cells of the box that are the object's.
+        palettes: (N, 10) the number of the object's cells that have each colour.
+        counts: (G, 10) the number of a grid's cells that have each colour.
+        grounds: (G,) the most frequent colour of each grid, the lowest on a tie.
     """
 
     owners: Integers
@@ -36,48 +39,49 @@ class Extracted:
     grounds: Integers
 
 
-def extract_objects(grids: Sequence[Grid], eight: bool = True, one_color: bool = True) -> Extracted:
-    """The objects of grids.
+def extract_objects(grids: Sequence[Grid], eight: bool = True, one_color: bool = True) -> ExtractedObjects:
+    """Finds the objects of several grids.
 
     Args:
+        grids: (H, W) colours 0..9, of any sizes.
         eight: cells that touch at corners are connected too.
-        one_color: neighbours of different colours are different objects.
+        one_color: neighbours of different colours belong to different objects.
     """
     # One labelling for all: layers below each other, an empty row between them, each colour in a layer of its own.
     height, width = max(len(grid) for grid in grids) + 1, max(grid.shape[1] for grid in grids)
     cells = np.full((len(grids), height, width), NUM_COLORS, dtype=np.uint8)
-    for place, grid in enumerate(grids):
-        cells[place, : grid.shape[0], : grid.shape[1]] = grid
+    for index, grid in enumerate(grids):
+        cells[index, : grid.shape[0], : grid.shape[1]] = grid
     counts = _color_counts(cells.reshape(len(grids), -1))
     grounds = counts.argmax(axis=1)
     if one_color:
         others = counts > 0
         others[np.arange(len(grids)), grounds] = False
         layers, colors = np.nonzero(others)
-        marked = cells[layers] == colors[:, None, None]
+        is_object = cells[layers] == colors[:, None, None]
     else:
         layers = np.arange(len(grids))
-        marked = (cells != grounds[:, None, None]) & (cells < NUM_COLORS)
-    labels, number = ndimage.label(marked.reshape(-1, width), EIGHT if eight else FOUR)
-    boxes = ndimage.find_objects(labels, number) if number else []
+        is_object = (cells != grounds[:, None, None]) & (cells < NUM_COLORS)
+    labels, num_objects = ndimage.label(is_object.reshape(-1, width), EIGHT if eight else FOUR)
+    boxes = ndimage.find_objects(labels, num_objects) if num_objects else []
     rows = np.array([box[0].start for box in boxes], dtype=np.int64)
     lefts = np.array([box[1].start for box in boxes], dtype=np.int64)
     layer, tops = np.divmod(rows, height)
     order = np.lexsort((lefts, tops, layers[layer]))
-    masks = [labels[boxes[place]] == place + 1 for place in order.tolist()]
-    sizes = np.bincount(labels.ravel(), minlength=number + 1)[1:]
-    palettes = np.zeros((number, NUM_COLORS), dtype=np.int64)
+    masks = [labels[boxes[index]] == index + 1 for index in order.tolist()]
+    sizes = np.bincount(labels.ravel(), minlength=num_objects + 1)[1:]
+    palettes = np.zeros((num_objects, NUM_COLORS), dtype=np.int64)
     if one_color:
-        palettes[np.arange(number), colors[layer]] = sizes
+        palettes[np.arange(num_objects), colors[layer]] = sizes
     else:
-        of_object = labels.ravel() > 0
-        colored = cells.reshape(-1)[of_object].astype(np.int64)
-        np.add.at(palettes, (labels.ravel()[of_object] - 1, colored), 1)
-    return Extracted(layers[layer][order], tops[order], lefts[order], masks, palettes[order], counts, grounds)
+        labeled = labels.ravel() > 0
+        cell_colors = cells.reshape(-1)[labeled].astype(np.int64)
+        np.add.at(palettes, (labels.ravel()[labeled] - 1, cell_colors), 1)
+    return ExtractedObjects(layers[layer][order], tops[order], lefts[order], masks, palettes[order], counts, grounds)
 
 
 def _color_counts(cells: npt.NDArray[np.uint8]) -> Integers:
-    """(G, 10) how many of a row's cells have each colour."""
-    kinds = NUM_COLORS + 1  # what is no cell has one of its own
-    places = cells + kinds * np.arange(len(cells))[:, None]
-    return np.bincount(places.ravel(), minlength=kinds * len(cells)).reshape(-1, kinds)[:, :NUM_COLORS]
+    """(G, 10) counts how many cells of each row have each colour."""
+    kinds = NUM_COLORS + 1  # the padding counts as one more colour
+    bins = cells + kinds * np.arange(len(cells))[:, None]
+    return np.bincount(bins.ravel(), minlength=kinds * len(cells)).reshape(-1, kinds)[:, :NUM_COLORS]

@@ -1,7 +1,10 @@
-"""A grid as a bag of object tokens and a token of its own.
+"""Tokens of a grid: a set of object tokens and one token of the whole grid.
 
-The ground is the grid's most frequent colour; objects are the connected cells of other colours. Every field is in 0..1.
-Moving an object within its grid changes its position fields alone, renaming its colours its colour fields alone.
+The ground is the grid's most frequent colour; objects are connected sets of cells of other colours. Every field is in
+0..1. A translation of an object within its grid changes only its position fields, and a permutation of the colours
+changes only the colour fields.
+
+Shapes: G grids, N objects of all grids together.
 """
 
 from collections.abc import Sequence
@@ -38,19 +41,19 @@ GROUND = slice(12, 22)  # one-hot
 COUNT = 22  # of its objects, at most 32, over 32
 GRID_FIELDS = COUNT + 1
 
-_MOST_HOLES = 4
-_AT_ONCE = 32
+_MAX_HOLES = 4
+_GRIDS_PER_BATCH = 32
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of G grids.
+    """The tokens of G grids.
 
     Attributes:
-        objects: (N, OBJECT_FIELDS) grid after grid, of each at most 32: where there are more, the ones with most cells;
-            in reading order.
-        grids: (G, GRID_FIELDS).
-        counts: (G,) objects of each.
+        objects: (N, OBJECT_FIELDS) float32, grid after grid in reading order; of a grid with more than MAX_OBJECTS
+            objects, those with most cells.
+        grids: (G, GRID_FIELDS) float32.
+        counts: (G,) the number of each grid's tokens in `objects`.
     """
 
     objects: Floats
@@ -59,80 +62,85 @@ class Tokens:
 
 
 def tokenize(grids: Sequence[Grid], eight: bool = True, one_color: bool = True) -> Tokens:
-    """The tokens of grids.
+    """Computes the tokens of grids.
 
     Args:
-        eight, one_color: see `extract_objects`.
+        grids: (H, W) colours 0..9, of any sizes.
+        eight: cells that touch at corners are connected too.
+        one_color: neighbours of different colours belong to different objects.
     """
-    order = sorted(range(len(grids)), key=lambda place: grids[place].shape)  # like ones together: little is padded
-    parts = [order[first : first + _AT_ONCE] for first in range(0, len(order), _AT_ONCE)]
-    found = [_tokenize([grids[place] for place in part], eight, one_color) for part in parts]
-    back = np.argsort(order)
-    counts = np.concatenate([tokens.counts for tokens in found])
-    of_objects = np.argsort(np.repeat(order, counts), kind="stable")
+    order = sorted(range(len(grids)), key=lambda index: grids[index].shape)  # similar sizes together need less padding
+    batches = [order[start : start + _GRIDS_PER_BATCH] for start in range(0, len(order), _GRIDS_PER_BATCH)]
+    parts = [_tokenize_batch([grids[index] for index in batch], eight, one_color) for batch in batches]
+    grid_order = np.argsort(order)
+    counts = np.concatenate([tokens.counts for tokens in parts])
+    object_order = np.argsort(np.repeat(order, counts), kind="stable")
     return Tokens(
-        np.concatenate([tokens.objects for tokens in found])[of_objects],
-        np.concatenate([tokens.grids for tokens in found])[back],
-        counts[back],
+        np.concatenate([tokens.objects for tokens in parts])[object_order],
+        np.concatenate([tokens.grids for tokens in parts])[grid_order],
+        counts[grid_order],
     )
 
 
-def _tokenize(grids: Sequence[Grid], eight: bool, one_color: bool) -> Tokens:
-    found = extract_objects(grids, eight, one_color)
+def _tokenize_batch(grids: Sequence[Grid], eight: bool, one_color: bool) -> Tokens:
+    extracted = extract_objects(grids, eight, one_color)
     sides = np.array([grid.shape for grid in grids])
-    summaries = np.zeros((len(grids), GRID_FIELDS), dtype=np.float32)
-    summaries[:, SIZE] = sides / MAX_SIDE
-    summaries[:, PALETTE] = found.counts / sides.prod(axis=1)[:, None]
-    summaries[:, GROUND] = found.grounds[:, None] == np.arange(NUM_COLORS)
-    counts = np.bincount(found.owners, minlength=len(grids))
-    summaries[:, COUNT] = np.minimum(counts, MAX_OBJECTS) / MAX_OBJECTS
+    grid_tokens = np.zeros((len(grids), GRID_FIELDS), dtype=np.float32)
+    grid_tokens[:, SIZE] = sides / MAX_SIDE
+    grid_tokens[:, PALETTE] = extracted.counts / sides.prod(axis=1)[:, None]
+    grid_tokens[:, GROUND] = extracted.grounds[:, None] == np.arange(NUM_COLORS)
+    counts = np.bincount(extracted.owners, minlength=len(grids))
+    grid_tokens[:, COUNT] = np.minimum(counts, MAX_OBJECTS) / MAX_OBJECTS
 
-    objects = np.zeros((len(found.owners), OBJECT_FIELDS), dtype=np.float32)
+    objects = np.zeros((len(extracted.owners), OBJECT_FIELDS), dtype=np.float32)
     if len(objects):
-        forms = [_form(mask.shape, mask.tobytes()) for mask in found.masks]
-        corners = np.stack([found.tops, found.lefts], axis=1)
-        ends = corners + [mask.shape for mask in found.masks]
-        objects[:, COLORS] = found.palettes / found.palettes.sum(axis=1, keepdims=True)
+        shapes = [_shape_fields(mask.shape, mask.tobytes()) for mask in extracted.masks]
+        corners = np.stack([extracted.tops, extracted.lefts], axis=1)
+        ends = corners + [mask.shape for mask in extracted.masks]
+        objects[:, COLORS] = extracted.palettes / extracted.palettes.sum(axis=1, keepdims=True)
         objects[:, BOX] = np.concatenate([corners, ends], axis=1) / MAX_SIDE
-        objects[:, CENTER] = (corners + [(down, across) for down, across, _ in forms]) / MAX_SIDE
-        objects[:, BORDER] = np.concatenate([corners == 0, ends == sides[found.owners]], axis=1)
-        objects[:, AREA:] = [form for _, _, form in forms]
+        objects[:, CENTER] = (corners + [(down, across) for down, across, _ in shapes]) / MAX_SIDE
+        objects[:, BORDER] = np.concatenate([corners == 0, ends == sides[extracted.owners]], axis=1)
+        objects[:, AREA:] = [fields for _, _, fields in shapes]
     if counts.max() > MAX_OBJECTS:
-        objects = objects[_largest(found.owners, found.palettes.sum(axis=1), counts)]
-    return Tokens(objects, summaries, np.minimum(counts, MAX_OBJECTS))
+        objects = objects[_select_largest(extracted.owners, extracted.palettes.sum(axis=1), counts)]
+    return Tokens(objects, grid_tokens, np.minimum(counts, MAX_OBJECTS))
 
 
-def _largest(owners: Integers, cells: Integers, counts: Integers) -> Integers:
-    """Places of each grid's objects with most cells, the first on a tie; in order."""
+def _select_largest(owners: Integers, cells: Integers, counts: Integers) -> Integers:
+    """Returns the indices of each grid's MAX_OBJECTS largest objects, the earlier one on a tie, in ascending order."""
     by_size = np.lexsort((-cells, owners))
     ranks = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.sort(by_size[ranks < MAX_OBJECTS])
 
 
 @lru_cache(maxsize=1 << 15)
-def _form(shape: tuple[int, int], mask_bytes: bytes) -> tuple[float, float, Floats]:
-    """The middle of a mask's cells and the fields that neither place nor colour change; forms come again and again.
+def _shape_fields(shape: tuple[int, int], mask_bytes: bytes) -> tuple[float, float, Floats]:
+    """Computes the fields that depend only on an object's mask; cached, as the same masks return again and again.
 
     Args:
-        mask_bytes: (H, W) bool.
+        shape: (h, w) of the mask.
+        mask_bytes: the mask's (h, w) bool values.
+    Returns:
+        The mean row and column of the cells' centres, and the fields from AREA on.
     """
     mask = np.frombuffer(mask_bytes, dtype=bool).reshape(shape)
     tall, wide = shape
     rows, columns = mask.sum(axis=1), mask.sum(axis=0)
     cells = int(rows.sum())
     middle = float(rows @ np.arange(0.5, tall)) / cells, float(columns @ np.arange(0.5, wide)) / cells
-    found = np.zeros(OBJECT_FIELDS, dtype=np.float32)
-    found[AREA] = cells**0.5 / MAX_SIDE
-    found[HOLES] = min(count_holes(mask), _MOST_HOLES) / _MOST_HOLES
-    turns = mask[:, ::-1], mask[::-1], mask.T, mask[::-1, ::-1].T
-    found[SYMMETRY] = [np.array_equal(mask, turned) for turned in turns]
-    found[SHAPE] = (_pooling(tall) @ mask @ _pooling(wide).T).ravel()
-    return *middle, found[AREA:]
+    token = np.zeros(OBJECT_FIELDS, dtype=np.float32)
+    token[AREA] = cells**0.5 / MAX_SIDE
+    token[HOLES] = min(count_holes(mask), _MAX_HOLES) / _MAX_HOLES
+    reflections = mask[:, ::-1], mask[::-1], mask.T, mask[::-1, ::-1].T
+    token[SYMMETRY] = [np.array_equal(mask, reflection) for reflection in reflections]
+    token[SHAPE] = (_pooling_matrix(tall) @ mask @ _pooling_matrix(wide).T).ravel()
+    return *middle, token[AREA:]
 
 
 @lru_cache(maxsize=MAX_SIDE)
-def _pooling(side: int) -> Floats:
-    """(8, side) shares of a side's cells that lie in each eighth of it; rows sum to 1."""
+def _pooling_matrix(side: int) -> Floats:
+    """(8, side) average-pooling weights from the cells of a side to its eighths; each row sums to 1."""
     edges = np.arange(SHAPE_SIDE + 1) * side / SHAPE_SIDE
     cells = np.arange(side)
     overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)

@@ -1,4 +1,4 @@
-"""How a program makes its output, step by step: in text and as a picture."""
+"""Explanations of programs: the intermediate grids of an execution, as a list and as a picture."""
 
 from html import escape
 
@@ -15,26 +15,27 @@ _GAP = 26
 
 
 def trace_steps(program: Expression, grid: Grid) -> list[tuple[str, Grid]]:
-    """The input and every grid on the way to the output, each with the step that made it, innermost first.
+    """Returns the input and every intermediate grid, each with the name of the primitive that made it, innermost first.
 
-    Objects are shown in their places; numbers and colours are not shown.
+    Objects are drawn in their places; numbers and colours are left out.
     """
-    shown: dict[Expression, tuple[str, Grid]] = {}
+    pictures: dict[Expression, tuple[str, Grid]] = {}
 
     def visit(part: Expression) -> None:
-        if part in shown or not isinstance(part, Call | Input):
+        if part in pictures or not isinstance(part, Call | Input):
             return
         for argument in getattr(part, "arguments", ()):
             visit(argument)
         picture = _picture(part, grid)
         if picture is not None:
-            shown[part] = (part.name if isinstance(part, Call) else "input", picture)
+            pictures[part] = (part.name if isinstance(part, Call) else "input", picture)
 
     visit(program)
-    return list(shown.values())
+    return list(pictures.values())
 
 
 def _picture(part: Expression, grid: Grid) -> Grid | None:
+    """Returns a part's value as a grid; None if it cannot be drawn."""
     value = evaluate(part, grid)
     if isinstance(value, Object):
         value = Objects((value,))
@@ -46,7 +47,13 @@ def _picture(part: Expression, grid: Grid) -> Grid | None:
 
 
 def steps_to_svg(task_id: str, program: Expression, grid: Grid) -> str:
-    """The steps from left to right as an SVG with the program's sentence as its title."""
+    """Draws an execution from left to right as an SVG whose title is the program's sentence.
+
+    Args:
+        task_id: the heading.
+        program: the program.
+        grid: (H, W) the input.
+    """
     parts, x, tallest = [], 12.0, 0
     for name, picture in trace_steps(program, grid):
         wide = max(picture.shape[1] * _CELL, 7 * len(name))

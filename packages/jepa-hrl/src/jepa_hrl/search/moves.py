@@ -1,4 +1,4 @@
-"""The steps of synthetic programs as what a search may do to a grid next."""
+"""Moves: the steps of synthetic programs, with their arguments, as the actions of a search led by a policy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,22 +13,24 @@ from jepa_hrl.dsl.program import INPUT, Call, Expression, evaluate, names_in
 from jepa_hrl.dsl.steps import STEPS, Arguments, Step
 from jepa_hrl.dsl.types import Array, Kind, Refusal, Value
 
-# Tables are inferred from the outputs where a program ends, not guessed on the way.
+# Steps with tables are left out: the search infers tables from the outputs as the last step.
 STEP_NAMES = tuple(sorted(name for name, step in STEPS.items() if step.is_plain or step.takes_color))
 
-# How likely a colour is beside one of which nothing speaks.
+# Weight of a colour that the step should be about, and of one that it should not; 1 without evidence.
 _LIKELY, _UNLIKELY = 6.0, 0.2
 
-Colors = frozenset[int]  # 1..9, black is the ground
+Colors = frozenset[int]  # 1..9; black is the ground
 
 
 @dataclass(frozen=True, eq=False)
 class Move:
-    """A step with its arguments, to be applied as an operator is.
+    """A step with its arguments, which the search applies like an `Operator`.
 
     Attributes:
+        step: the step.
+        arguments: its arguments.
         program: the step applied to the input.
-        apply: the step's value for a grid.
+        apply: the step as a function of a grid.
     """
 
     step: Step
@@ -40,22 +42,22 @@ class Move:
 
     @property
     def size(self) -> int:
-        """Primitives that it applies."""
+        """Number of primitives that it applies."""
         return self.program.size
 
     @cached_property
-    def names(self) -> list[str]:
-        """Those primitives."""
+    def primitive_names(self) -> list[str]:
+        """Names of the primitives that it applies."""
         return names_in(self.program)
 
-    def expression(self, given: Expression) -> Expression:
-        """The program that applies it to another one's value."""
-        return self.step.apply(given, self.arguments)
+    def expression(self, value: Expression) -> Expression:
+        """Returns the program that applies the move to another program's value."""
+        return self.step.apply(value, self.arguments)
 
 
 @cache
 def make_move(name: str, color: int | None = None) -> Move:
-    """A step with its argument."""
+    """Makes the move of a step; `color` is the argument of a step that takes one."""
     step = STEPS[name]
     arguments: Arguments = {"color": color}
     program = step.apply(INPUT, arguments)
@@ -65,51 +67,62 @@ def make_move(name: str, color: int | None = None) -> Move:
 
 @dataclass(frozen=True)
 class Moves:
-    """What may be done to a value, likeliest first.
+    """The moves from a value, the most probable first.
 
     Attributes:
-        bits: -log2 of each move's probability.
-        doubt: -log2 of the probability that the value lies on a way to the outputs at all.
+        moves: each move that may be applied.
+        bits: -log2 of each move's probability, ascending.
+        dead_end_bits: -log2 of the probability that the value lies on a path to the outputs at all.
     """
 
     moves: Sequence[Move]
     bits: npt.NDArray[np.float64]
-    doubt: float
+    dead_end_bits: float
 
 
-def rank_moves(bits: npt.NDArray[np.float64], doubt: float, had: Colors, wanted: Colors) -> Moves:
-    """Every step with every argument that makes sense.
+def rank_moves(
+    bits: npt.NDArray[np.float64], dead_end_bits: float, value_colors: Colors, target_colors: Colors
+) -> Moves:
+    """Ranks every step with every sensible argument by its probability.
 
     Args:
-        bits: -log2 of the probability of each of STEP_NAMES.
-        had, wanted: the colours of the value and of the outputs.
+        bits: (steps,) -log2 of the probability of each of STEP_NAMES.
+        dead_end_bits: see `Moves`.
+        value_colors: colours of the value.
+        target_colors: colours of the outputs.
     """
-    moves, places, color_bits = _every_move(had, wanted)
-    cost = bits[places] + color_bits
+    moves, step_indices, color_bits = _list_moves(value_colors, target_colors)
+    cost = bits[step_indices] + color_bits
     order = cost.argsort(kind="stable").tolist()
-    return Moves([moves[place] for place in order], cost[order], doubt)
+    return Moves([moves[index] for index in order], cost[order], dead_end_bits)
 
 
 @lru_cache(maxsize=4096)
-def _every_move(had: Colors, wanted: Colors) -> tuple[list[Move], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Moves, the places of their steps, and -log2 of the probability of their colours."""
+def _list_moves(
+    value_colors: Colors, target_colors: Colors
+) -> tuple[list[Move], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Returns the moves, the indices of their steps, and -log2 of the probability of each move's colour."""
     moves: list[Move] = []
-    places: list[int] = []
+    step_indices: list[int] = []
     color_bits: list[float] = []
-    for place, name in enumerate(STEP_NAMES):
-        weights: Mapping[int | None, float] = {None: 1.0} if STEPS[name].is_plain else _color_weights(name, had, wanted)
+    for index, name in enumerate(STEP_NAMES):
+        weights: Mapping[int | None, float] = {None: 1.0}
+        if not STEPS[name].is_plain:
+            weights = _color_weights(name, value_colors, target_colors)
         moves += [make_move(name, color) for color in weights]
-        places += [place] * len(weights)
+        step_indices += [index] * len(weights)
         color_bits += [log2(sum(weights.values()) / weight) for weight in weights.values()]
-    return moves, np.array(places), np.array(color_bits)
+    return moves, np.array(step_indices), np.array(color_bits)
 
 
-def _color_weights(name: str, had: Colors, wanted: Colors) -> dict[int | None, float]:
-    """Colours that a step may be about: what it takes away the outputs should lack, what it brings they should have."""
+def _color_weights(name: str, value_colors: Colors, target_colors: Colors) -> dict[int | None, float]:
+    """Weighs the colours of a step: the outputs should lack the colours it removes and have those it adds."""
     if name == "drop_color":
-        return {c: 1.0 if c in wanted else _LIKELY for c in sorted(had)}
+        return {c: 1.0 if c in target_colors else _LIKELY for c in sorted(value_colors)}
     if name == "keep_color":
-        return {c: 1.0 if c in wanted else _UNLIKELY for c in sorted(had)}
-    weights: dict[int | None, float] = {c: _UNLIKELY if c in had else _LIKELY for c in sorted(had | wanted)}
+        return {c: 1.0 if c in target_colors else _UNLIKELY for c in sorted(value_colors)}
+    weights: dict[int | None, float] = {
+        c: _UNLIKELY if c in value_colors else _LIKELY for c in sorted(value_colors | target_colors)
+    }
     unseen = [c for c in range(1, 10) if c not in weights]
-    return weights | {unseen[-1]: 1.0} if unseen else weights  # of colours without a trace one is as good as another
+    return weights | {unseen[-1]: 1.0} if unseen else weights  # unseen colours are alike, so that one stands for all

@@ -1,4 +1,4 @@
-"""Many searches at once: over the cores of this machine, or over whatever joblib's backend reaches."""
+"""Searches of many tasks at once: on the cores of this machine, or on the cluster of joblib's backend."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -10,46 +10,49 @@ from jepa_hrl.search.engine import Heuristic, Limits, Outcome, Search
 from jepa_hrl.search.policy_guided import Policy
 from jepa_hrl.workers import run_in_workers
 
-Bits = Mapping[str, float] | None
+PrimitiveCosts = Mapping[str, float] | None  # bits by name; None for the primitives' own costs
 HeuristicFactory = Callable[[Task], Heuristic]
 PolicyFactory = Callable[[Task], Policy]
 
 
 def search_task(
-    number: int,
+    index: int,
     task: Task,
     limits: Limits,
-    bits: Bits = None,
-    guide: HeuristicFactory | None = None,
-    leader: PolicyFactory | None = None,
+    costs: PrimitiveCosts = None,
+    make_heuristic: HeuristicFactory | None = None,
+    make_policy: PolicyFactory | None = None,
 ) -> tuple[int, Outcome]:
-    """One task's search, with its number."""
-    delay, policy = guide and guide(task), leader and leader(task)
-    return number, Search(task, limits, bits, delay=delay, policy=policy).run()
+    """Searches one task and returns the outcome with the task's index, for the arguments see `search_tasks`."""
+    heuristic, policy = make_heuristic and make_heuristic(task), make_policy and make_policy(task)
+    return index, Search(task, limits, costs, heuristic=heuristic, policy=policy).run()
 
 
 def search_tasks(
     tasks: Sequence[Task],
     limits: Limits,
-    bits: Sequence[Bits] | None = None,
+    costs: Sequence[PrimitiveCosts] | None = None,
     workers: int = -1,
-    guide: HeuristicFactory | None = None,
-    leader: PolicyFactory | None = None,
+    make_heuristic: HeuristicFactory | None = None,
+    make_policy: PolicyFactory | None = None,
 ) -> Iterator[tuple[int, Outcome]]:
-    """Each task's number and outcome as soon as it is done, in any order.
+    """Searches tasks in parallel and yields each task's index and outcome as soon as it is done, in any order.
 
-    Within `joblib.parallel_config(backend="dask")` the searches run on a Dask cluster; that backend gives its
-    results all at once, so they come a few tasks at a time.
+    Within `joblib.parallel_config(backend="dask")` the searches run on a Dask cluster. That backend returns the results
+    of a call all at once, so they come a few tasks at a time.
 
     Args:
-        bits: costs of primitives for each task.
-        workers: processes; -1 for one a core.
-        guide, leader: give each task's delays and policy, see `Search`.
+        tasks: their test outputs are removed before the search.
+        limits: of each task's search.
+        costs: the costs of primitives for each task.
+        workers: number of processes; -1 for one per core.
+        make_heuristic: returns the heuristic for a task, see `Search`; it must be picklable.
+        make_policy: returns the policy for a task, see `Search`; it must be picklable.
     """
-    costs: Sequence[Bits] = [None] * len(tasks) if bits is None else bits
+    task_costs: Sequence[PrimitiveCosts] = [None] * len(tasks) if costs is None else costs
     jobs = [
-        delayed(search_task)(number, task.without_answers(), limits, cost, guide, leader)
-        for number, (task, cost) in enumerate(zip(tasks, costs, strict=True))
+        delayed(search_task)(index, task.without_answers(), limits, cost, make_heuristic, make_policy)
+        for index, (task, cost) in enumerate(zip(tasks, task_costs, strict=True))
     ]
     backend, _ = get_active_backend()
     if backend.supports_return_generator or len(jobs) < 2:

@@ -1,7 +1,8 @@
-"""Search led by a policy of steps: values are taken up by the probability of the steps to them.
+"""Policy-guided search: values are expanded in the order of the probability that a policy gives the path to them.
 
-Source: Levin tree search, Orseau et al. 2018, arXiv:1811.10928, with the policy's probability alone as the order, and
-a value's children put off by the doubt that the value leads anywhere.
+Source: Levin tree search, Orseau et al. 2018, arXiv:1811.10928.
+Differs: the order is the policy's probability alone, without the depth, and a value's children are put off by the bits
+of the probability that the value leads to the outputs at all.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,56 +12,58 @@ from typing import Protocol
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.search.moves import Move, Moves
 
-_TOGETHER = 16  # values that the policy looks at in one pass
+_BATCH = 16  # values that the policy evaluates in one forward pass
 
 
 class Policy(Protocol):
-    """What tells the likely next steps on the way to a task's outputs."""
+    """Predicts the next steps on the path from a value to a task's outputs."""
 
-    def moves(self, values: Sequence[Sequence[Array]]) -> list[Moves]:
-        """What may be done to each value: grids for all inputs, demonstrations first."""
+    def predict_moves(self, values: Sequence[Sequence[Array]]) -> list[Moves]:
+        """Returns the moves from each value, which is given by its grids for all inputs, demonstrations first."""
         ...
 
 
-def follow(
+def policy_guided_search(
     policy: Policy,
-    start: int,
-    value_of: Callable[[int], Sequence[Array]],
+    root: int,
+    grids_of: Callable[[int], Sequence[Array]],
     apply: Callable[[int, Move], int | None],
-    has_ended: Callable[[], bool],
+    should_stop: Callable[[], bool],
 ) -> None:
-    """Takes up values from a first one on until the search has ended or nothing is left.
+    """Expands values, the most probable first, until `should_stop` is true or no move is left.
 
     Args:
-        start: number of the first value.
-        value_of: a value by its number.
-        apply: does a move to a value and gives the number of what comes of it, None if that is of no use.
+        policy: predicts the moves from a value.
+        root: the node at which the search starts.
+        grids_of: returns a node's grids for all inputs.
+        apply: applies a move to a node; returns the node of the result, or None if it is of no use.
+        should_stop: asked before each move.
     """
-    heap: list[tuple[float, int, int, int]] = []  # bits, number of pushes, value, place among its moves
-    known: dict[int, tuple[float, Moves]] = {}
-    taken, pushed = {start}, 0
-    fresh = [(start, 0.0)]
+    heap: list[tuple[float, int, int, int]] = []  # bits, number of pushes, node, index of the move
+    expanded: dict[int, tuple[float, Moves]] = {}  # bits of the path to a node, and its moves
+    reached, pushes = {root}, 0
+    fresh = [(root, 0.0)]  # nodes that the policy has not evaluated, with the bits of their paths
 
-    def push(number: int, place: int) -> None:
-        nonlocal pushed
-        bits, moves = known[number]
-        if place < len(moves.moves):
-            pushed += 1
-            heappush(heap, (bits + float(moves.bits[place]) + moves.doubt, pushed, number, place))
+    def push(node: int, move_index: int) -> None:
+        nonlocal pushes
+        bits, moves = expanded[node]
+        if move_index < len(moves.moves):
+            pushes += 1
+            heappush(heap, (bits + float(moves.bits[move_index]) + moves.dead_end_bits, pushes, node, move_index))
 
     while fresh or heap:
-        found = policy.moves([value_of(number) for number, _ in fresh]) if fresh else []
-        for (number, bits), moves in zip(fresh, found, strict=True):
-            known[number] = bits, moves
-            push(number, 0)
+        predictions = policy.predict_moves([grids_of(node) for node, _ in fresh]) if fresh else []
+        for (node, bits), moves in zip(fresh, predictions, strict=True):
+            expanded[node] = bits, moves
+            push(node, 0)
         fresh = []
-        while heap and len(fresh) < _TOGETHER:
-            if has_ended():
+        while heap and len(fresh) < _BATCH:
+            if should_stop():
                 return
-            _, _, number, place = heappop(heap)
-            push(number, place + 1)
-            bits, moves = known[number]
-            after = apply(number, moves.moves[place])
-            if after is not None and after not in taken:
-                taken.add(after)
-                fresh.append((after, bits + float(moves.bits[place])))
+            _, _, node, move_index = heappop(heap)
+            push(node, move_index + 1)
+            bits, moves = expanded[node]
+            child = apply(node, moves.moves[move_index])
+            if child is not None and child not in reached:
+                reached.add(child)
+                fresh.append((child, bits + float(moves.bits[move_index])))

@@ -1,4 +1,4 @@
-"""Outcomes of searches, scored: a task's, and a whole set's figures."""
+"""Scores of searches: the result of one task, and the figures of a set of tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,14 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Result:
-    """One task's outcome.
+    """The scored outcome of one task's search.
 
     Attributes:
-        solved: whether every test is answered in two attempts.
-        fits: whether a program gave all demonstrations' outputs.
-        program: the one that is right, else the shortest that fits; empty if there is none.
-        found_at: programs tested when that program was found; 0 if there is none.
+        task_id: the task.
+        solved: whether the first two solutions answer every test.
+        fits: whether a program reproduces all demonstrations.
+        program: the solution that answers the tests, else the shortest one; empty if there is none.
+        found_at: number of programs tested when that program was found; 0 if there is none.
         tested, refused, novel, ended, seconds: see `Outcome`.
     """
 
@@ -38,27 +39,28 @@ class Result:
 
 
 def score_outcome(task: Task, outcome: Outcome) -> Result:
-    """An outcome, scored."""
-    found = outcome.solutions[:ATTEMPTS]
-    ranked = [[solution.answers[test] for solution in found] for test in range(len(task.test))]
-    solved = bool(found) and all(score_tests(ranked, task, ATTEMPTS))
-    right = [
-        solution for solution in found
+    """Scores a search's outcome against the task's test outputs."""
+    attempts = outcome.solutions[:ATTEMPTS]
+    ranked = [[solution.answers[test] for solution in attempts] for test in range(len(task.test))]
+    solved = bool(attempts) and all(score_tests(ranked, task, ATTEMPTS))
+    correct = [
+        solution for solution in attempts
         if all(np.array_equal(answer, pair.output) for answer, pair in zip(solution.answers, task.test, strict=True))  # type: ignore[arg-type]
     ]  # fmt: skip
-    chosen = (right or found)[0] if found else None
-    program, found_at = (str(chosen.program), chosen.tested) if chosen else ("", 0)
+    reported = (correct or attempts)[0] if attempts else None
+    program, found_at = (str(reported.program), reported.tested) if reported else ("", 0)
     return Result(
-        task.task_id, solved, bool(found), program, found_at, outcome.tested, outcome.refused, outcome.novel,
+        task.task_id, solved, bool(attempts), program, found_at, outcome.tested, outcome.refused, outcome.novel,
         round(outcome.seconds, 3), outcome.ended,
     )  # fmt: skip
 
 
-def summary(results: Sequence[Result], programs: Mapping[str, str]) -> dict[str, object]:
-    """A variant's figures.
+def summarize(results: Sequence[Result], programs: Mapping[str, str]) -> dict[str, object]:
+    """Computes the figures of a set of tasks: rates, a bootstrap interval of the success rate, and counts of programs.
 
     Args:
-        programs: of synthetic tasks, the generator's own.
+        results: one for each task.
+        programs: the generator's own programs of synthetic tasks, by task; other solutions count as novel.
     """
     solved = np.array([result.solved for result in results], dtype=float)
     rng = np.random.default_rng(0)
@@ -83,9 +85,9 @@ def summary(results: Sequence[Result], programs: Mapping[str, str]) -> dict[str,
     }  # fmt: skip
 
 
-def by_phase(results: Sequence[Result], phases: Mapping[str, str]) -> dict[str, float]:
-    """Success rates by phase; empty where tasks have none."""
-    named = sorted({phases[r.task_id] for r in results if r.task_id in phases})
+def success_by_phase(results: Sequence[Result], phases: Mapping[str, str]) -> dict[str, float]:
+    """Computes the success rate of each phase; `phases` gives tasks' phases, and tasks without one are left out."""
+    names = sorted({phases[r.task_id] for r in results if r.task_id in phases})
     return {
-        name: round(float(np.mean([r.solved for r in results if phases.get(r.task_id) == name])), 4) for name in named
+        name: round(float(np.mean([r.solved for r in results if phases.get(r.task_id) == name])), 4) for name in names
     }

@@ -26,7 +26,7 @@ from jepa_hrl.jepa.config import METHOD as JEPA_METHOD
 from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
 from jepa_hrl.search.engine import Limits
 from jepa_hrl.search.explain import steps_to_svg, trace_steps
-from jepa_hrl.search.results import ATTEMPTS, Result, by_phase, summary
+from jepa_hrl.search.results import ATTEMPTS, Result, success_by_phase, summarize
 from jepa_hrl.solvers.active_reasoner import ReasonerSolver, open_reasoner
 from jepa_hrl.solvers.evaluate_arc import (
     Variant,
@@ -111,8 +111,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         for name, variant in variants.items()
     }
     output: dict[str, object] = {
-        "total_tasks": len(tasks), "variants": {name: summary(results, programs) for name, results in found.items()},
-        "by_phase": {name: by_phase(results, phases) for name, results in found.items()},
+        "total_tasks": len(tasks), "variants": {name: summarize(results, programs) for name, results in found.items()},
+        "by_phase": {name: success_by_phase(results, phases) for name, results in found.items()},
         "settings": settings, "commit": git_commit(),
         "tasks": {name: [asdict(result) for result in results] for name, results in found.items()},
     }  # fmt: skip

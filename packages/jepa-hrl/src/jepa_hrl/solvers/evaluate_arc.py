@@ -17,7 +17,7 @@ from jepa_hrl.guidance.step_policy import StepPolicyLoader
 from jepa_hrl.jepa.checkpoint import LoadedJepa
 from jepa_hrl.jepa.distances import latent_distances
 from jepa_hrl.search.engine import Limits, Outcome
-from jepa_hrl.search.parallel import Bits, search_tasks
+from jepa_hrl.search.parallel import PrimitiveCosts, search_tasks
 from jepa_hrl.search.results import Result, score_outcome
 from jepa_hrl.solvers.active_reasoner import ReasonerSolver
 from jepa_hrl.solvers.active_reasoner import search_tasks as search_with_policy
@@ -35,7 +35,7 @@ class Variant:
         reasoner: whose policy searches instead.
     """
 
-    bits: Sequence[Bits] | None = None
+    bits: Sequence[PrimitiveCosts] | None = None
     guide: LatentGuide | None = None
     leader: StepPolicyLoader | None = None
     reasoner: ReasonerSolver | None = None

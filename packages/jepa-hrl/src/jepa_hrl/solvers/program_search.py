@@ -15,7 +15,7 @@ from jepa_hrl.jepa.checkpoint import load_jepa
 from jepa_hrl.jepa.config import METHOD as JEPA_METHOD
 from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
 from jepa_hrl.search.engine import Limits, Outcome
-from jepa_hrl.search.parallel import Bits, HeuristicFactory, PolicyFactory, search_tasks
+from jepa_hrl.search.parallel import HeuristicFactory, PolicyFactory, PrimitiveCosts, search_tasks
 from jepa_hrl.solvers.latent_guide import LatentGuide
 
 SECONDS = 5.0  # a task, where the budget names no limit
@@ -33,7 +33,7 @@ class SearchSolver:
     """
 
     name: str
-    costs: Callable[[Sequence[Task]], Sequence[Bits]] | None = None
+    costs: Callable[[Sequence[Task]], Sequence[PrimitiveCosts]] | None = None
     guide: HeuristicFactory | None = None
     leader: PolicyFactory | None = None
 
@@ -41,7 +41,7 @@ class SearchSolver:
         """One prediction a task, as soon as it is done."""
         limits = limits_of(budget)
         bits = None if self.costs is None else self.costs(tasks)
-        for number, outcome in search_tasks(tasks, limits, bits, guide=self.guide, leader=self.leader):
+        for number, outcome in search_tasks(tasks, limits, bits, make_heuristic=self.guide, make_policy=self.leader):
             yield prediction(tasks[number], outcome, budget.candidates)
 
 
