@@ -27,7 +27,7 @@ from jepa_hrl.rl.imitation.expert import ProgramExpert, execute_trace, longest_s
 from jepa_hrl.rl.imitation.trainer import CloningTrainer
 from jepa_hrl.rl.options.cli import discover_options as discover
 from jepa_hrl.rl.options.comparison import compare_options
-from jepa_hrl.rl.options.discovery import mine, read_options
+from jepa_hrl.rl.options.discovery import mine_sequences, read_options
 from jepa_hrl.rl.policy.actor_critic import Batch, OneStepLookahead, entropy
 from jepa_hrl.rl.policy.agent import Agent
 from jepa_hrl.rl.policy.evaluation import EpisodeOutcomes, evaluate_greedy, evaluate_policy, make_batch
@@ -337,7 +337,7 @@ def test_dropout_is_of_cloning_alone_and_the_same_each_time(
         torch.rand(len(name))  # whatever else has drawn
         trainer.training_step()
         weights.append(trainer.agent.policy.state_dict()["trunk.0.weight"].clone())
-        policy, batch = trainer.agent.policy, trainer.known.batch
+        policy, batch = trainer.agent.policy, trainer.demonstrations.batch
         assert torch.equal(policy(batch)[0], policy(batch)[0])
         policy.train()
         assert not torch.equal(policy(batch)[0], policy(batch)[0])
@@ -391,12 +391,12 @@ def test_a_policy_widened_by_options_decides_as_before_until_it_learns(
 
 def test_sequences_are_mined_by_support_and_gain() -> None:
     traces = [list("abcx"), list("yabc"), list("abc"), list("zabc"), list("xy"), list("yx"), ["q"]]
-    found = mine(traces, 7, 3, 9, 3)
+    found = mine_sequences(traces, 7, 3, 9, 3)
     # A choice is one of 7 + 9: 4 bits. Each of 4 uses saves all choices but one, and saying what it is takes all.
     assert found == [(("a", "b"), 4, 4 * 4.0 - 8), (("a", "b", "c"), 4, 4 * 8.0 - 12)]
-    assert mine(traces, 7, 5, 9, 3) == []
-    assert mine([["a", "b"]] * 2, 7, 1, 9, 3) == []  # saying what it is would cost what its uses save
-    assert mine(traces[::-1], 7, 3, 9, 3) == found
+    assert mine_sequences(traces, 7, 5, 9, 3) == []
+    assert mine_sequences([["a", "b"]] * 2, 7, 1, 9, 3) == []  # saying what it is would cost what its uses save
+    assert mine_sequences(traces[::-1], 7, 3, 9, 3) == found
 
 
 def test_rollouts_are_read_back_and_options_found(

@@ -1,4 +1,4 @@
-"""What a reasoner stands on: a program-conditioned JEPA and a cloned policy, taken from earlier runs or trained now."""
+"""Runs that training the reasoner requires: an earlier one is used, or one is trained now."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +21,12 @@ def _any(run: RunFolder) -> bool:
 
 
 def latest_finished_run(method: str, fits: Callable[[RunFolder], bool] = _any) -> RunFolder | None:
-    """The newest run of a method's quick recipe that came to its end, of those that fit."""
+    """Returns the newest finished run of a method's quick recipe, None if there is none.
+
+    Args:
+        method: folder in runs/.
+        fits: whether a run may be used.
+    """
     folders = (workspace_folder() / "runs" / method).glob(f"{RECIPE}-*")
     runs = [run for run in map(RunFolder, folders) if run.summary.exists()]
     runs.sort(key=lambda run: run.summary.stat().st_mtime_ns, reverse=True)
@@ -32,13 +37,20 @@ def ensure_run(
     given: str | None, method: str, command: str, train: Callable[[Sequence[str]], int], what: str, console: Console,
     arguments: Sequence[str] = (), fits: Callable[[RunFolder], bool] = _any,
 ) -> Path:  # fmt: skip
-    """The checkpoint of a config, or the run of an earlier command, or that of one made now.
+    """Returns the configured checkpoint, else the newest finished run that fits, else a run trained now.
 
     Args:
-        arguments: of the command, where one is made.
-        fits: which earlier runs will do.
+        given: run or checkpoint from the config; it is returned as it is.
+        method: folder in runs/ to look in.
+        command: how a user would train a run, for messages.
+        train: runs that command and returns its exit status.
+        what: what the run provides, for messages.
+        console: told which run is used, or that one is trained.
+        arguments: arguments of the command, if a run is trained.
+        fits: whether an earlier run may be used.
     Raises:
-        RunFailure: the command did not come to its end; of its status, so that what stopped it is told.
+        RunFailure: the training was stopped or failed. It has the status of the command, so that an interrupted
+            prerequisite ends the calling command as an interruption too.
     """
     if given is not None:
         return Path(given)
@@ -56,12 +68,12 @@ def ensure_run(
 
 
 def latest_program_jepa() -> Path | None:
-    """The newest program-conditioned JEPA that was trained to its end, if there is one."""
+    """Returns the newest finished run of the program-conditioned JEPA, None if there is none."""
     run = latest_finished_run(PROGRAM_METHOD)
     return run.path if run else None
 
 
 def ensure_program_jepa(given: str | None, console: Console) -> Path:
-    """The program-conditioned JEPA to think with."""
+    """Returns the program-conditioned JEPA to use as world model, and trains one if there is none; see `ensure_run`."""
     what = "program-conditioned JEPA"
     return ensure_run(given, PROGRAM_METHOD, PROGRAM_COMMAND, train_program_jepa, what, console)

@@ -1,4 +1,4 @@
-"""The problems that a reasoner learns from and is measured by; what is missing is generated."""
+"""The problems to train on and the held-out ones; tasks that are missing are generated."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,12 @@ from jepa_hrl.world_model.actions import ActionSet
 
 @dataclass(frozen=True)
 class ProblemSets:
-    """Attributes:
-    train, held_out: problems.
-    specs: what was learnt from, for declarations.
-    fingerprint: of the tasks learnt from.
+    """The problems of a training run.
+
+    Attributes:
+        train, held_out: problems to train on, and others to measure on.
+        specs: data specs of the training tasks, which a checkpoint declares.
+        fingerprint: of the training tasks; a resumed run must have the same.
     """
 
     train: list[Problem]
@@ -31,41 +33,48 @@ class ProblemSets:
 
 
 def training_manifest(config: TasksConfig, console: Console) -> Path:
-    """The tasks that are learnt from: a manifest of the user's, or the curriculum's, generated if missing."""
+    """Returns the manifest of the training tasks: the configured one, or the curriculum's, generated if missing."""
     return Path(config.manifest) if config.manifest is not None else curriculum_manifest(config.curriculum, console)
 
 
 def load_problem_sets(
     config: TasksConfig, env: EnvConfig, actions: ActionSet, seed: int, console: Console
 ) -> ProblemSets:
-    """The tasks of the curriculum with others of its programs to practise on, and the held-out ones.
+    """Loads the training and held-out problems, and generates the practice problems.
 
-    What has the grids of a held-out task is left out.
+    A training problem with the same grids as a held-out one is left out.
 
     Args:
-        seed: of the problems to practise on.
+        config: where the problems come from.
+        env: says how many demonstrations a problem has.
+        actions: actions that the tasks' programs are written in.
+        seed: of the practice problems.
+        console: told what is being generated.
     Raises:
-        InputError: nothing is left to learn from, or a manifest cannot be read.
+        InputError: no training problem is left, or a manifest cannot be read.
     """
     manifest = training_manifest(config, console)
     given = config.held_out_manifest
     held_manifest = Path(given) if given is not None else curriculum_manifest(config.held_out, console)
-    learnt = load_problems(manifest, actions, env.demonstrations)
+    train = load_problems(manifest, actions, env.demonstrations)
     held_out = load_problems(held_manifest, actions, env.demonstrations)
     if config.practice:
         console.print(f"drawing {config.practice:,} problems to practise on ...", highlight=False)
         recipe = workspace_folder() / "configs" / "data" / f"{config.practice_curriculum}.yaml"
-        learnt += generate_practice_problems(recipe, config.practice, seed, actions, env.demonstrations)
-    seen = {_content(problem) for problem in held_out}
-    learnt = [problem for problem in learnt if _content(problem) not in seen]
-    if not learnt:
+        train += generate_practice_problems(recipe, config.practice, seed, actions, env.demonstrations)
+    held_contents = {_content(problem) for problem in held_out}
+    train = [problem for problem in train if _content(problem) not in held_contents]
+    if not train:
         raise InputError(f"{show_path(manifest)} must have tasks that {show_path(held_manifest)} has not")
     spec = f"manifest:{show_path(manifest)}"
-    return ProblemSets(learnt, held_out, (spec,), fingerprint(load_tasks(spec)))
+    return ProblemSets(train, held_out, (spec,), fingerprint(load_tasks(spec)))
 
 
 def practice_seed(config: ReasonerConfig) -> int:
-    """Of the problems that are practised on after cloning: others, as a policy errs less on those that it was shown."""
+    """Returns the seed of the practice problems of reinforcement learning.
+
+    It differs from that of imitation: a cloned policy errs less on the problems that it was shown.
+    """
     return seed_for(config.trainer.seed, "practice", 0)
 
 

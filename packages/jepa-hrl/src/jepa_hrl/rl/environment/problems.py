@@ -1,4 +1,4 @@
-"""What an episode is about: grids of a task's demonstrations and what they are to become. K demonstrations."""
+"""The problem that an episode poses: the input grids of K demonstrations, and the goal grids to turn them into."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ _TASKS_A_JOB = 200
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A task as an agent sees it.
+    """A task as the agent works on it.
 
     Attributes:
-        name: of the task.
-        inputs, goals: K grids each.
-        length: steps of the program that made it, 0 where that is not known.
-        trace: actions that solve it, in order; none where that is not known.
-        phase: of the curriculum.
+        name: id of the task.
+        inputs, goals: K grids each, the demonstrations' inputs and outputs.
+        length: steps of the program that made the task; 0 where that is not known.
+        trace: indices of the actions that solve it, in order; empty where no solution is known.
+        phase: phase of the curriculum that the task belongs to.
     """
 
     name: str
@@ -42,88 +42,110 @@ class Problem:
 
 
 def problem_from_task(task: Task, demonstrations: int) -> Problem:
-    """A task's first demonstrations; where it has fewer, they come again."""
+    """Returns the problem of a task's first K demonstrations; a task with fewer repeats them."""
     pairs = [task.train[n % len(task.train)] for n in range(demonstrations)]
     outputs = [pair.output for pair in pairs if pair.output is not None]
     return Problem(task.task_id, tuple(pair.input for pair in pairs), tuple(outputs))
 
 
-def _traced_problem(
+def _problem_with_trace(
     task: Task, steps: Sequence[tuple[str, Arguments]], phase: str, actions: ActionSet, demonstrations: int
 ) -> Problem:
-    """A synthetic task with the actions of its program, if they solve it.
+    """Returns the problem of a synthetic task, with the actions of its program if they solve it.
 
-    Colours can be renamed only at the end, where the table shows; that is tried for programs that do so before.
+    The environment can infer a table of colours only from the goals, that is as the last action. A program that
+    renames colours earlier is tried with this step moved to its end.
     """
     problem = problem_from_task(task, demonstrations)
-    numbers = [actions.index_of(name, arguments) for name, arguments in steps if name != RECOLOR]
-    if len(numbers) < len(steps):
-        numbers.append(actions.recolor)
-    known = tuple(number for number in numbers if number is not None)
-    steps_needed = steps_to_goal(known, problem, actions) if len(known) == len(numbers) else None
-    return Problem(problem.name, problem.inputs, problem.goals, len(steps), known[: steps_needed or 0], phase)
+    indices = [actions.index_of(name, arguments) for name, arguments in steps if name != RECOLOR]
+    if len(indices) < len(steps):
+        indices.append(actions.recolor)
+    trace = tuple(index for index in indices if index is not None)
+    needed = steps_to_goal(trace, problem, actions) if len(trace) == len(indices) else None
+    return Problem(problem.name, problem.inputs, problem.goals, len(steps), trace[: needed or 0], phase)
 
 
-def steps_to_goal(numbers: Sequence[int], problem: Problem, actions: ActionSet) -> int | None:
-    """How many of some actions, each of which must give a new first grid, make the goals; None if none do."""
+def steps_to_goal(trace: Sequence[int], problem: Problem, actions: ActionSet) -> int | None:
+    """Returns after how many actions of a trace the problem is solved; None if it is not.
+
+    Args:
+        trace: indices of actions. Each must make a first grid that the episode has not visited, as the mask asks.
+        problem: where the trace starts, and its goals.
+        actions: what the indices mean.
+    """
     grids: list[Array] = list(problem.inputs)
-    before = [grids[0]]
-    for count, number in enumerate(numbers, 1):
-        if number == actions.recolor:
+    visited = [grids[0]]
+    for count, action in enumerate(trace, 1):
+        if action == actions.recolor:
             table = infer_color_table(grids, problem.goals)
             if table is None:
                 return None
             grids = [apply_color_table(grid, table) for grid in grids]
         else:
-            made = [actions.outcome(number, grid) for grid in grids]
-            after = [grid for grid in made if grid is not None]
-            if len(after) < len(grids) or any(np.array_equal(after[0], grid) for grid in before):
+            outcomes = [actions.outcome(action, grid) for grid in grids]
+            after = [grid for grid in outcomes if grid is not None]
+            if len(after) < len(grids) or any(np.array_equal(after[0], grid) for grid in visited):
                 return None
             grids = after
-            before.append(grids[0])
+            visited.append(grids[0])
         if all(np.array_equal(grid, goal) for grid, goal in zip(grids, problem.goals, strict=True)):
             return count
     return None
 
 
 def load_problems(path: Path, actions: ActionSet, demonstrations: int) -> list[Problem]:
-    """The tasks of a manifest.
+    """Loads the tasks of a manifest as problems.
 
+    Args:
+        path: manifest that generate-dataset wrote.
+        actions: actions that the tasks' programs are written in.
+        demonstrations: K, pairs of each task.
     Raises:
-        InputError: see `read_manifest`; or a task or its trace is none.
+        InputError: the manifest cannot be read (see `read_manifest`), or a task or its trace is malformed.
     """
-    found = []
-    for number, traced in enumerate(read_manifest(path), 1):
-        phase = str(traced.metadata.get("phase", ""))
+    problems = []
+    for line, entry in enumerate(read_manifest(path), 1):
+        phase = str(entry.metadata.get("phase", ""))
         try:
-            found.append(_traced_problem(traced.task, traced.trace, phase, actions, demonstrations))
+            problems.append(_problem_with_trace(entry.task, entry.trace, phase, actions, demonstrations))
         except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
             raise InputError(
-                f"{show_path(path)}, task {number}: rule_trace must be steps with their arguments, as generate-dataset "
+                f"{show_path(path)}, task {line}: rule_trace must be steps with their arguments, as generate-dataset "
                 f"writes it; {type(error).__name__}: {error}"
             ) from None
-    return found
+    return problems
 
 
 def generate_practice_problems(
     config: Path, count: int, seed: int, actions: ActionSet, demonstrations: int, workers: int = -1
 ) -> list[Problem]:
-    """Puzzles of a curriculum's programs on new grids, each phase with its share; see `make_practice_task`."""
+    """Generates problems of a curriculum's programs on new grids; see `make_practice_task`.
+
+    Args:
+        config: recipe of generate-dataset; each of its phases gets the same share of problems as of tasks.
+        count: problems to generate, rounded for each phase.
+        seed: of the programs and grids.
+        actions: actions that the programs are written in.
+        demonstrations: K, pairs of each problem.
+        workers: processes; -1 for one a core.
+    """
     plans = build_plans(read_config(config))
-    total = sum(number for _, number in plans)
+    total = sum(tasks for _, tasks in plans)
     jobs = []
-    for plan, number in plans:
-        share = round(count * number / total)
+    for plan, tasks in plans:
+        share = round(count * tasks / total)
         starts = range(0, share, _TASKS_A_JOB)
         jobs += [(plan, range(start, min(start + _TASKS_A_JOB, share))) for start in starts]
-    made = (delayed(_practice)(plan, numbers, seed, actions, demonstrations) for plan, numbers in jobs)
-    return [problem for part in run_in_workers(made, workers, return_as="list") for problem in part]
+    calls = (delayed(_practice_batch)(plan, indices, seed, actions, demonstrations) for plan, indices in jobs)
+    return [problem for batch in run_in_workers(calls, workers, return_as="list") for problem in batch]
 
 
-def _practice(plan: PhasePlan, numbers: range, seed: int, actions: ActionSet, demonstrations: int) -> list[Problem]:
-    found = []
-    for number in numbers:
-        made = make_practice_task(plan, number, seed)
-        steps = [(step.name, arguments) for step, arguments in made.trace]
-        found.append(_traced_problem(made.task, steps, made.phase, actions, demonstrations))
-    return found
+def _practice_batch(
+    plan: PhasePlan, indices: range, seed: int, actions: ActionSet, demonstrations: int
+) -> list[Problem]:
+    problems = []
+    for index in indices:
+        sample = make_practice_task(plan, index, seed)
+        steps = [(step.name, arguments) for step, arguments in sample.trace]
+        problems.append(_problem_with_trace(sample.task, steps, sample.phase, actions, demonstrations))
+    return problems

@@ -16,7 +16,7 @@ from jepa_hrl.rl.prerequisites import latest_program_jepa
 from jepa_hrl.world_model.checkpoint import load_program_jepa
 
 
-def _opened(
+def _load_parts(
     checkpoint: str | None, manifest: str | None, settings: dict[str, Any]
 ) -> tuple[TransitionCache, list[Problem], EnvConfig]:
     config, _ = build_config(EnvConfig, settings, "the environment's settings")
@@ -29,20 +29,28 @@ def _opened(
 def make_env(
     checkpoint: str | None = None, manifest: str | None = None, render_mode: str | None = None, **settings: Any
 ) -> LatentReasoningEnv:
-    """One episode at a time.
+    """Makes the environment for one episode at a time.
 
     Args:
         checkpoint: run or checkpoint of train-program-conditioned-jepa; the newest run by default.
         manifest: tasks, as generate-dataset writes them; the quick curriculum by default.
-        settings: of `EnvConfig`, such as dynamics="grounded" or reward={"step_penalty": 0.1}.
+        render_mode: "ansi", "rgb_array" or None.
+        settings: keys of `EnvConfig`, such as dynamics="grounded" or reward={"step_penalty": 0.1}.
     Raises:
-        InputError: a file is missing or cannot be read, or a setting is none.
+        InputError: a file is missing or cannot be read, or a setting is unknown or out of range.
     """
-    return LatentReasoningEnv(*_opened(checkpoint, manifest, settings), render_mode=render_mode)
+    return LatentReasoningEnv(*_load_parts(checkpoint, manifest, settings), render_mode=render_mode)
 
 
 def make_vector_env(
     num_envs: int = 1, checkpoint: str | None = None, manifest: str | None = None, **settings: Any
 ) -> LatentReasoningVectorEnv:
-    """Many episodes stepped together; see `make_env`."""
-    return LatentReasoningVectorEnv(*_opened(checkpoint, manifest, settings), num_envs=num_envs)
+    """Makes the environment for many episodes that are stepped together.
+
+    Args:
+        num_envs: episodes.
+        checkpoint, manifest, settings: as in `make_env`.
+    Raises:
+        InputError: as in `make_env`.
+    """
+    return LatentReasoningVectorEnv(*_load_parts(checkpoint, manifest, settings), num_envs=num_envs)

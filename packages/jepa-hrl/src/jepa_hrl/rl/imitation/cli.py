@@ -1,4 +1,4 @@
-"""`pretrain-bc`: a first policy from the programs of synthetic tasks, before anything is tried."""
+"""`pretrain-bc`: clones a first policy from the programs of synthetic tasks, before reinforcement learning."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,12 +28,22 @@ _CLONING = TrainedMethod(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `pretrain-bc`."""
+    """Runs the command `pretrain-bc`; returns its exit status."""
     return run_command(lambda: _train(argv))
 
 
 def ensure_cloned_policy(config: ReasonerConfig, jepa: LoadedProgramJepa, console: Console) -> Path:
-    """The cloned policy that a reasoner begins with: of its size, thinking in the same latents, free to do the same."""
+    """Returns the cloned policy that a reasoner starts from, and trains one if there is none.
+
+    Args:
+        config: recipe of the reasoner. The policy must have its size and its choices.
+        jepa: world model that the policy must have been trained with.
+        console: told which run is used, or that one is trained.
+    Returns:
+        Run or checkpoint of pretrain-bc.
+    Raises:
+        RunFailure: the training was stopped.
+    """
 
     def fits(run: RunFolder) -> bool:
         try:
@@ -41,19 +51,19 @@ def ensure_cloned_policy(config: ReasonerConfig, jepa: LoadedProgramJepa, consol
         except CheckpointError:
             return False
         theirs, _ = build_config(ReasonerConfig, checkpoint.config, str(run.path))
-        return uses_same_world_model(checkpoint, jepa) and _shape(theirs) == _shape(config)
+        return uses_same_world_model(checkpoint, jepa) and _shared_settings(theirs) == _shared_settings(config)
 
-    alike = [f"--{key}={str(value).lower()}" for key, value in _shape(config).items()]
+    arguments = [f"--{key}={str(value).lower()}" for key, value in _shared_settings(config).items()]
     if not config.env.undo:
-        alike.append("--cloning.strays=0")
-    alike.append(f"--program_checkpoint={jepa.file}")
+        arguments.append("--cloning.strays=0")
+    arguments.append(f"--program_checkpoint={jepa.file}")
     return ensure_run(
-        config.policy_checkpoint, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, alike, fits
+        config.policy_checkpoint, CLONING_METHOD, CLONING_COMMAND, main, "cloned policy", console, arguments, fits
     )
 
 
-def _shape(config: ReasonerConfig) -> dict[str, object]:
-    """By key what a policy and the one that it begins with must have in common."""
+def _shared_settings(config: ReasonerConfig) -> dict[str, object]:
+    """Returns the settings, by key, that a policy shares with the one that it starts from."""
     policy = config.policy
     return {
         "env.undo": config.env.undo, "policy.hidden_dim": policy.hidden_dim, "policy.foresight": policy.foresight,
@@ -74,14 +84,14 @@ def _train(argv: Sequence[str] | None) -> int:
     agent = Agent(jepa, config.policy, config.trainer.seed, undo=config.env.undo)
     traced = sum(bool(problem.trace) for problem in sets.train)
     with Progress(console, traced, "programs to imitate") as progress:
-        known = collect_demonstrations(
+        demonstrations = collect_demonstrations(
             sets.train, agent.lookahead, agent.cache, config.env, -1, progress, config.cloning.strays,
             config.trainer.seed,
         )  # fmt: skip
-    trainer = CloningTrainer(config, agent, sets, known, run, fabric)
+    trainer = CloningTrainer(config, agent, sets, demonstrations, run, fabric)
     session.take_over(trainer)
     console.print(
-        f"behavioural cloning of {traced:,} programs, {len(known):,} steps; {config.cloning.epochs} epochs of "
+        f"behavioural cloning of {traced:,} programs, {len(demonstrations):,} steps; {config.cloning.epochs} epochs of "
         f"{trainer.steps_per_epoch} steps of {config.cloning.batch_size}\nwriting to {show_path(run.path)}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
@@ -98,15 +108,15 @@ def _out_of_memory(config: ReasonerConfig) -> RunFailure:
 
 
 def _conclude(console: Console, trainer: CloningTrainer, ended: TrainingResult, seconds: float) -> None:
-    """Measures the best checkpoint, writes summary.json, says what comes next."""
+    """Evaluates the best checkpoint, writes summary.json and prints the next command."""
     run = trainer.run
     best = load_checkpoint(run.path, CLONING_METHOD, trainer.fabric.device)
     trainer.load(best)
-    found = trainer.score()
-    results = {"held-out tasks": found.metrics("eval")}
+    metrics = trainer.evaluate()
+    results = {"held-out tasks": metrics.metrics("eval")}
     write_summary(run, best, ended, seconds, trainer.config.trainer.seed, results, {})
     console.print(
-        f"held-out tasks: grounded success {found.success:.3f}, mean length {found.length:.2f}\n"
+        f"held-out tasks: grounded success {metrics.success:.3f}, mean length {metrics.length:.2f}\n"
         f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
         f"next: uv run --package jepa-hrl train-active-reasoner --policy_checkpoint {show_path(run.path)}",
         highlight=False, soft_wrap=True,

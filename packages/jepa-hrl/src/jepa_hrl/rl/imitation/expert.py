@@ -1,4 +1,7 @@
-"""What is right to do, for one who knows a program of a problem, wherever a pupil has got to."""
+"""An expert for imitation: it knows a program of a problem, and says what is right wherever an agent has got to.
+
+Grids are given by their ids in a `TransitionCache`.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,100 +12,131 @@ from jepa_hrl.rl.environment.problems import Problem
 from jepa_hrl.rl.environment.transition_cache import REFUSED, TransitionCache, grid_hash
 
 
-class _Place(NamedTuple):
-    """On the way of a program.
+class _Position(NamedTuple):
+    """A position in the execution of a program.
 
     Attributes:
-        trace: its actions.
-        way: the grids, by number, before, between and after them.
-        at: actions done.
+        trace: actions of the program.
+        path: grids of all demonstrations before the first action, between the actions, and after the last.
+        steps: actions done, which is the index of the current grids in `path`.
     """
 
     trace: tuple[int, ...]
-    way: list[list[int]]
-    at: int
+    path: list[list[int]]
+    steps: int
 
 
 class ProgramExpert:
-    """Follows one pupil through a problem whose program is known."""
+    """Follows one agent through a problem with a known program, and tells the right actions.
+
+    The expert remembers a position for every action that the agent has done and not undone. The position is None where
+    the rest of the program no longer leads to the goals: the last action should be undone there.
+    """
 
     def __init__(self, problem: Problem, cache: TransitionCache) -> None:
-        """At the problem's inputs."""
+        """Starts at the problem's inputs."""
         self._cache = cache
         inputs, self._goals = cache.intern_problem(problem)
-        way = execute_trace(cache, inputs, problem.trace, self._goals)
-        assert way is not None, "a problem's trace solves it"
-        self._places: list[_Place | None] = [_Place(problem.trace, way, 0)]
+        path = execute_trace(cache, inputs, problem.trace, self._goals)
+        assert path is not None, "a problem's trace solves it"
+        self._positions: list[_Position | None] = [_Position(problem.trace, path, 0)]
 
-    def actions(self, most: int = 1) -> tuple[int, ...]:
-        """The next actions that are right, so many at the most; none where the last one had better be taken back."""
-        place = self._places[-1]
-        if place is None:
+    def actions(self, max_actions: int = 1) -> tuple[int, ...]:
+        """Returns the next right actions, at most so many; none where the last action should be undone."""
+        position = self._positions[-1]
+        if position is None:
             return ()
         actions: list[int] = []
-        at = place.at
-        while len(actions) < most and at < len(place.trace):
-            action, at = longest_shortcut(place.trace, place.way, at, self._cache)
+        index = position.steps
+        while len(actions) < max_actions and index < len(position.trace):
+            action, index = longest_shortcut(position.trace, position.path, index, self._cache)
             actions.append(action)
         return tuple(actions)
 
-    def observe(self, action: int, numbers: Sequence[int]) -> None:
-        """The pupil took an action.
+    def observe(self, action: int, grid_ids: Sequence[int]) -> None:
+        """Takes note of an action of the agent.
 
         Args:
-            numbers: of the grids that it made of the demonstrations'.
+            action: index of the action.
+            grid_ids: K grids after the action.
         """
-        known = next(place for place in reversed(self._places) if place is not None)
-        self._places.append(self._on_way(known, list(numbers)) or self._another(known, action, numbers))
+        last = next(position for position in reversed(self._positions) if position is not None)
+        self._positions.append(self._advance(last, list(grid_ids)) or self._replan(last, action, grid_ids))
 
     def observe_undo(self) -> None:
-        """The pupil took its last action back."""
-        self._places.pop()
+        """Takes note that the agent undid its last action."""
+        self._positions.pop()
 
-    def _on_way(self, place: _Place, numbers: list[int]) -> _Place | None:
-        """Farther along the same way."""
-        later = [at for at in range(place.at + 1, len(place.way)) if place.way[at] == numbers]
-        return place._replace(at=later[-1]) if later else None
+    def _advance(self, position: _Position, grid_ids: list[int]) -> _Position | None:
+        """Returns the latest later position on the same path with these grids, None if there is none."""
+        later = [index for index in range(position.steps + 1, len(position.path)) if position.path[index] == grid_ids]
+        return position._replace(steps=later[-1]) if later else None
 
-    def _another(self, place: _Place, action: int, numbers: Sequence[int]) -> _Place | None:
-        """On a way of its own if the rest of the program gives the goals from there, or all of it but this action."""
-        rest = place.trace[place.at :]
-        without = list(rest)
+    def _replan(self, position: _Position, action: int, grid_ids: Sequence[int]) -> _Position | None:
+        """Returns a position on a new path from these grids; None if no path is known.
+
+        The rest of the program may lead to the goals from there too, or all of the rest except the action just done.
+        """
+        rest = position.trace[position.steps :]
+        without_action = list(rest)
         if action in rest:
-            without.remove(action)
-        for trace in dict.fromkeys((tuple(without), rest)):
-            way = execute_trace(self._cache, numbers, trace, self._goals)
-            if way is not None:
-                return _Place(trace, way, 0)
+            without_action.remove(action)
+        for trace in dict.fromkeys((tuple(without_action), rest)):
+            path = execute_trace(self._cache, grid_ids, trace, self._goals)
+            if path is not None:
+                return _Position(trace, path, 0)
         return None
 
 
 def execute_trace(
-    cache: TransitionCache, numbers: Sequence[int], trace: Sequence[int], goals: Sequence[int]
+    cache: TransitionCache, grid_ids: Sequence[int], trace: Sequence[int], goal_ids: Sequence[int]
 ) -> list[list[int]] | None:
-    """The grids, by number, before, between and after actions that lead from some to others; None if they do not."""
-    way = [list(numbers)]
+    """Applies the actions of a trace one after another.
+
+    Args:
+        cache: transitions of grids.
+        grid_ids: K grids to start from.
+        trace: indices of actions.
+        goal_ids: K goals.
+    Returns:
+        The grids before, between and after the actions; None if an action is refused or the last grids are not the
+        goals.
+    """
+    path = [list(grid_ids)]
     for action in trace:
         if action == cache.actions.recolor:
-            table = cache.color_table(way[-1], goals)
-            after = [REFUSED] if table is None else [cache.recolor(number, table) for number in way[-1]]
+            table = cache.color_table(path[-1], goal_ids)
+            after = [REFUSED] if table is None else [cache.recolor(grid_id, table) for grid_id in path[-1]]
         else:
-            after = [cache.outcome(number, action) for number in way[-1]]
+            after = [cache.outcome(grid_id, action) for grid_id in path[-1]]
         if REFUSED in after:
             return None
-        way.append(after)
-    return way if way[-1] == list(goals) else None
+        path.append(after)
+    return path if path[-1] == list(goal_ids) else None
 
 
 def longest_shortcut(
-    trace: Sequence[int], way: Sequence[Sequence[int]], place: int, cache: TransitionCache
+    trace: Sequence[int], path: Sequence[Sequence[int]], index: int, cache: TransitionCache
 ) -> tuple[int, int]:
-    """The action that leads farthest along a program's way, and how far: a program drawn at random makes detours."""
-    changes, hashes = cache.legal_actions(way[place][:1])
-    for later in range(len(way) - 1, place + 1, -1):
-        for action in np.flatnonzero(changes[0] & (hashes[0] == grid_hash(cache.grids[way[later][0]]))).tolist():
-            if [cache.outcome(number, action) for number in way[place]] == list(way[later]):
+    """Returns the single action that leads farthest along a program's path.
+
+    Programs drawn at random make detours, which an agent should not learn to imitate.
+
+    Args:
+        trace: actions of the program.
+        path: the grids before, between and after them; see `execute_trace`.
+        index: current position in `path`.
+        cache: transitions of grids.
+    Returns:
+        The action, and the index in `path` that it leads to; the program's own next action if there is no shortcut.
+    """
+    changes, result_hashes = cache.legal_actions(path[index][:1])
+    for later in range(len(path) - 1, index + 1, -1):
+        target_hash = grid_hash(cache.grids[path[later][0]])
+        for action in np.flatnonzero(changes[0] & (result_hashes[0] == target_hash)).tolist():
+            if [cache.outcome(grid_id, action) for grid_id in path[index]] == list(path[later]):
                 return action, later
-        if later == len(way) - 1 and cache.actions.recolor is not None and cache.color_table(way[place], way[later]):
+        is_last = later == len(path) - 1
+        if is_last and cache.actions.recolor is not None and cache.color_table(path[index], path[later]):
             return cache.actions.recolor, later
-    return trace[place], place + 1
+    return trace[index], index + 1

@@ -1,4 +1,4 @@
-"""Training loop of behavioural cloning."""
+"""The training loop of behavioural cloning."""
 
 from contextlib import nullcontext
 from typing import cast
@@ -20,40 +20,49 @@ from jepa_hrl.jepa.data.batches import epoch_order
 from jepa_hrl.rl.config import CLONING_METHOD, ReasonerConfig
 from jepa_hrl.rl.environment.datasets import ProblemSets
 from jepa_hrl.rl.imitation.demonstrations import Demonstrations, imitation_loss, resample_pairs
+from jepa_hrl.rl.policy.actor_critic import update_weight_names
 from jepa_hrl.rl.policy.agent import Agent
 from jepa_hrl.rl.policy.evaluation import EvalMetrics, evaluate_policy
 
-_WARM_UP = 50  # optimiser steps
+_WARMUP_STEPS = 50  # optimiser steps
 
 
 class CloningTrainer(EpochTrainer):
-    """Everything that one run holds on to; a checkpoint has all that changes."""
+    """Trains a policy to imitate demonstrations; a checkpoint holds all of its state that changes."""
 
     unit = "examples"
     loss_metric, accuracy_metric = "loss/imitation", "train/accuracy"
 
     def __init__(
-        self, config: ReasonerConfig, agent: Agent, sets: ProblemSets, known: Demonstrations, run: RunFolder,
-        fabric: Fabric,
+        self, config: ReasonerConfig, agent: Agent, sets: ProblemSets, demonstrations: Demonstrations,
+        run: RunFolder, fabric: Fabric,
     ) -> None:  # fmt: skip
-        """Takes the steps to imitate, all of them in every process.
+        """Builds the optimiser and the average of weights.
 
+        Args:
+            config: recipe; `config.cloning` rules the training.
+            agent: its policy is trained.
+            sets: the held-out problems are evaluated on.
+            demonstrations: all examples, in every process.
+            run: folder of the run.
+            fabric: processes and device.
         Raises:
-            InputError: there are fewer steps than a batch holds.
+            InputError: there are fewer examples than a batch holds.
         """
         cloning = config.cloning
-        if len(known) < cloning.batch_size:
+        if len(demonstrations) < cloning.batch_size:
             raise InputError(
-                f"cloning.batch_size must be at most the {len(known)} steps to imitate; got {cloning.batch_size}"
+                f"cloning.batch_size must be at most the {len(demonstrations)} steps to imitate; "
+                f"got {cloning.batch_size}"
             )
         self.config, self.agent, self.sets, self.run, self.fabric = config, agent, sets, run, fabric
-        self.known = known
+        self.demonstrations = demonstrations
         optimizer = torch.optim.AdamW(
             agent.policy.parameters(), cloning.lr, weight_decay=cloning.weight_decay, fused=True
         )
         self.forward, self.optimizer = fabric.setup(agent.policy, optimizer)
         self.average = ExponentialAverage(agent.policy, cloning.ema_decay) if cloning.ema_decay is not None else None
-        self.steps_per_epoch = len(known) // cloning.batch_size
+        self.steps_per_epoch = len(demonstrations) // cloning.batch_size
         self.total_steps = self.steps_per_epoch * cloning.epochs
         self.batch_size, self.log_every = cloning.batch_size, self.steps_per_epoch
         self.training_data = tuple(dict.fromkeys((*agent.jepa.training_data, *sets.specs)))
@@ -61,7 +70,7 @@ class CloningTrainer(EpochTrainer):
         self.best: tuple[float, float] | None = None
 
     def state(self) -> Checkpoint:
-        """All that a resumed run needs."""
+        """Returns the checkpoint that a resumed run needs."""
         return Checkpoint(
             method=CLONING_METHOD,
             step=self.step,
@@ -78,57 +87,59 @@ class CloningTrainer(EpochTrainer):
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint of the same config and data."""
-        self.agent.policy.load_state_dict(dict(checkpoint.model))
+        self.agent.policy.load_state_dict(update_weight_names(checkpoint.model))
         if self.average:
-            self.average.load_state_dict(checkpoint.ema)
+            self.average.load_state_dict(update_weight_names(checkpoint.ema))
         self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
         best = checkpoint.best_metric
         self.best = None if best is None else (best[0], best[1])
         self.step, self.training_data = checkpoint.step, checkpoint.training_data
 
     def init_from(self, checkpoint: Checkpoint) -> None:
-        """Takes over another run's policy; see `Agent.load_policy`."""
+        """Starts from the policy of another run; see `Agent.load_policy`."""
         self.agent.load_policy(checkpoint)
         if self.average:
             self.average.load_state_dict(dict(self.agent.policy.named_parameters()))
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
 
     def start(self, log: MetricLog | None, progress: Progress) -> None:
-        """Measures the untrained policy before the first step."""
+        """Evaluates the untrained policy before the first step."""
         if self.step == 0:
-            untrained = self.score()
+            untrained = self.evaluate()
             progress.say(f"untrained: grounded success {untrained.success:.3f}")
             if log is not None:
                 log.log(0, untrained.metrics("eval"))
 
     def training_step(self) -> dict[str, float]:
-        """One optimiser step; the loss, and the share of actions that are the policy's first choice.
+        """Takes one optimiser step.
 
+        Returns:
+            The loss, and the accuracy: the share of expert's choices that the policy finds likeliest.
         Raises:
             RunFailure: the loss is not finite.
         """
         config, fabric, seed = self.config.cloning, self.fabric, self.config.trainer.seed
-        rate = config.lr * self.learning_rate_factor(_WARM_UP)
+        rate = config.lr * self.learning_rate_factor(_WARMUP_STEPS)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        epoch, within = divmod(self.step, self.steps_per_epoch)
-        order = epoch_order(seed, epoch, len(self.known), "cloning")
-        part = order[within * config.batch_size : (within + 1) * config.batch_size]
-        rows = torch.from_numpy(part[fabric.global_rank :: fabric.world_size]).to(fabric.device)
+        epoch, index = divmod(self.step, self.steps_per_epoch)
+        order = epoch_order(seed, epoch, len(self.demonstrations), "cloning")
+        examples = order[index * config.batch_size : (index + 1) * config.batch_size]
+        rows = torch.from_numpy(examples[fabric.global_rank :: fabric.world_size]).to(fabric.device)
         torch.manual_seed(seed_for(seed, f"dropout of rank {fabric.global_rank}", self.step))
         self.agent.policy.train()
-        batch = self.known.batch.select(rows)
+        batch = self.demonstrations.batch.select(rows)
         if config.redraw:
             random = generator_for(seed, f"redraw of rank {fabric.global_rank}", self.step)
             batch = resample_pairs(batch, config.redraw, random)
         log_probabilities, values = self.forward(batch)
         self.agent.policy.eval()
-        actions = self.known.actions[rows]
+        actions = self.demonstrations.actions[rows]
         loss = global_mean(imitation_loss(log_probabilities, actions))
         accuracy = global_mean((log_probabilities.argmax(dim=1) == actions).float())
         check_finite(loss.item(), self.step + 1, rate)
         self.optimizer.zero_grad()
-        fabric.backward(loss + 0.0 * values.sum())  # processes together need a gradient of every parameter
+        fabric.backward(loss + 0.0 * values.sum())  # several processes need a gradient of every parameter
         self.optimizer.step()
         if self.average:
             self.average.update(self.step)
@@ -136,25 +147,25 @@ class CloningTrainer(EpochTrainer):
         means = cast(Tensor, fabric.all_reduce(torch.stack([loss.detach(), accuracy]))).tolist()
         return {"loss/imitation": means[0], "train/accuracy": means[1]}
 
-    def score(self) -> EvalMetrics:
-        """Held-out problems, with averaged weights if there are any."""
+    def evaluate(self) -> EvalMetrics:
+        """Evaluates the policy on the held-out problems, with averaged weights if there are any."""
         with self.average.average_parameters() if self.average else nullcontext():
             return evaluate_policy(self.agent, self.sets.held_out, self.config.env)
 
     def end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
-        """Saves, and every `report.every` epochs measures held-out problems."""
+        """Saves a checkpoint; every `report.every` epochs and at the end, evaluates the policy first."""
         epoch, epochs = self.step // self.steps_per_epoch, self.config.cloning.epochs
         if epoch % self.config.report.every and epoch < epochs:
             self.save(is_best=False)
             return
-        found = self.score()
+        metrics = self.evaluate()
         if log is not None:
-            log.log(self.step, found.metrics("eval"))
+            log.log(self.step, metrics.metrics("eval"))
         progress.say(
-            f"epoch {epoch}/{epochs}: grounded success on {found.problems} held-out tasks {found.success:.3f}, "
-            f"length {found.length:.2f}"
+            f"epoch {epoch}/{epochs}: grounded success on {metrics.problems} held-out tasks {metrics.success:.3f}, "
+            f"length {metrics.length:.2f}"
         )
-        quality = (found.success, -found.length)
+        quality = (metrics.success, -metrics.length)
         is_best = self.best is None or quality > self.best
         self.best = quality if is_best else self.best
         self.save(is_best)

@@ -1,4 +1,4 @@
-"""`discover-options` and `train-hierarchical`."""
+"""`discover-options` finds options in traces; `train-hierarchical` trains with and without them and compares."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -30,17 +30,17 @@ _COMMAND = "uv run --package jepa-hrl train-hierarchical"
 
 
 def mean_and_spread(values: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Of each figure over seeds: mean, and sample standard deviation where there are several."""
-    found = {}
+    """Returns each figure's mean over seeds, and its sample standard deviation: 0 for a single seed."""
+    statistics = {}
     for name in values[0]:
         numbers = np.array([value[name] for value in values])
         spread = float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0
-        found[name] = {"mean": float(numbers.mean()), "spread": spread}
-    return found
+        statistics[name] = {"mean": float(numbers.mean()), "spread": spread}
+    return statistics
 
 
 def train_hierarchical(argv: Sequence[str] | None = None) -> int:
-    """The command `train-hierarchical`."""
+    """Runs the command `train-hierarchical`; returns its exit status."""
     parser = argparse.ArgumentParser(
         "train-hierarchical",
         description="Train the active reasoner with options and without, from the same policy on the same seeds and "
@@ -73,7 +73,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str], console: Console) -> i
     shared = SharedInputs(config, jepa, sets, options)
     root = args.run_dir or workspace_folder() / "runs" / "hierarchical" / f"{datetime.now():%Y%m%d-%H%M%S}"
     console.print(f"{len(options)} options; writing to {show_path(root)}", highlight=False, soft_wrap=True)
-    status, tries = _train_all(shared, args.seeds, root, console)
+    status, outcomes = _train_all(shared, args.seeds, root, console)
     if status:
         console.print(
             f"continue with: {_COMMAND} --options {show_path(args.options)} --run-dir {show_path(root)} and "
@@ -81,52 +81,49 @@ def _train(args: argparse.Namespace, rest: Sequence[str], console: Console) -> i
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         return status
-    _conclude(args, shared, tries, root, console)
+    _conclude(args, shared, outcomes, root, console)
     return 0
 
 
 def _train_all(
     shared: SharedInputs, seeds: Sequence[int], root: Path, console: Console
 ) -> tuple[int, dict[str, list[EpisodeOutcomes]]]:
-    """The exit status, and each variant's tries of the held-out tasks, a seed each."""
-    begin_with: dict[str, Path | None] = dict.fromkeys(VARIANTS)
+    """Returns the exit status, and each variant's outcomes on the held-out tasks, one for each seed."""
+    initial_runs: dict[str, Path | None] = dict.fromkeys(VARIANTS)
     if shared.config.cloning.epochs:
-        begin_with = {name: root / f"{name}-shown" for name in VARIANTS}
-    for name, folder in begin_with.items():
+        initial_runs = {name: root / f"{name}-shown" for name in VARIANTS}
+    for name, folder in initial_runs.items():
         status = fine_tune_by_imitation(shared, name, folder, console) if folder is not None else 0
         if status:
             return status, {}
-    tries: dict[str, list[EpisodeOutcomes]] = {name: [] for name in VARIANTS}
+    outcomes: dict[str, list[EpisodeOutcomes]] = {name: [] for name in VARIANTS}
     for seed in seeds:
         for name in VARIANTS:
-            status, tried = train_arm(shared, name, seed, begin_with[name], root / f"{name}-seed{seed}", console)
-            if tried is None:
+            status, result = train_arm(shared, name, seed, initial_runs[name], root / f"{name}-seed{seed}", console)
+            if result is None:
                 return status, {}
-            tries[name].append(tried)
-    return 0, tries
+            outcomes[name].append(result)
+    return 0, outcomes
 
 
 def _conclude(
-    args: argparse.Namespace,
-    shared: SharedInputs,
-    tries: Mapping[str, list[EpisodeOutcomes]],
-    root: Path,
+    args: argparse.Namespace, shared: SharedInputs, outcomes: Mapping[str, list[EpisodeOutcomes]], root: Path,
     console: Console,
-) -> None:
-    """Writes hierarchical.json and says what it says."""
-    each = {name: [summarize_decisions(tried) for tried in some] for name, some in tries.items()}
+) -> None:  # fmt: skip
+    """Writes hierarchical.json and prints its figures and verdict."""
+    each = {name: [summarize_decisions(result) for result in results] for name, results in outcomes.items()}
     seeds = {
-        name: {part: mean_and_spread([one[part] for one in some]) for part in ("all", "long")}
-        for name, some in each.items()
+        name: {part: mean_and_spread([one[part] for one in summaries]) for part in ("all", "long")}
+        for name, summaries in each.items()
     }
-    found = compare_options(tries["primitives"], tries["options"])
+    comparison = compare_options(outcomes["primitives"], outcomes["options"])
     names = shared.jepa.actions.names
     write_json(
         root / "hierarchical.json",
         {
             "options": [[names[action] for action in option] for option in shared.options], "seeds": args.seeds,
             "training_data": list(shared.sets.specs), "held_out": len(shared.sets.held_out), "commit": git_commit(),
-            "variants": seeds, "worth": found.to_json(), "verdict": found.sentence,
+            "variants": seeds, "worth": comparison.to_json(), "verdict": comparison.sentence,
         },
     )  # fmt: skip
     table = Table("", "success", "decisions", f"success, {LONG}+ actions", f"decisions, {LONG}+ actions")
@@ -134,9 +131,9 @@ def _conclude(
         cells = [seeds[name][part][key] for part in ("all", "long") for key in ("success", "decisions")]
         table.add_row(name, *(f"{cell['mean']:.3f} ± {cell['spread']:.3f}" for cell in cells))
     console.print(table)
-    better = "options" if found.is_beneficial else "primitives"
+    better = "options" if comparison.is_beneficial else "primitives"
     console.print(
-        f"{found.sentence}\nall of it in {show_path(root / 'hierarchical.json')}\n"
+        f"{comparison.sentence}\nall of it in {show_path(root / 'hierarchical.json')}\n"
         f"next: uv run eval compare --methods active-reasoner={show_path(root / f'{better}-seed{args.seeds[0]}')} "
         "--data arc1:train --limit 40",
         highlight=False, soft_wrap=True,
@@ -144,7 +141,7 @@ def _conclude(
 
 
 def discover_options(argv: Sequence[str] | None = None) -> int:
-    """The command `discover-options`."""
+    """Runs the command `discover-options`; returns its exit status."""
     parser = argparse.ArgumentParser(
         "discover-options",
         description="Find sequences of actions that recur in successful traces and are worth being one choice.",
@@ -161,14 +158,14 @@ def discover_options(argv: Sequence[str] | None = None) -> int:
 
 
 def _discover(args: argparse.Namespace, console: Console) -> int:
-    for name, least in (("min_support", 1), ("max_length", 2), ("most", 1)):
-        if getattr(args, name) < least:
-            raise InputError(f"--{name.replace('_', '-')} must be {least} or more; got {getattr(args, name)}")
+    for name, minimum in (("min_support", 1), ("max_length", 2), ("most", 1)):
+        if getattr(args, name) < minimum:
+            raise InputError(f"--{name.replace('_', '-')} must be {minimum} or more; got {getattr(args, name)}")
     header, traces = read_traces(args.traces)
     actions = header.action_set()
-    strange = sorted({name for trace in traces for name in trace.actions} - actions.indices.keys())
-    if strange:
-        raise InputError(f"{show_path(args.traces)}: {strange[0]!a} must be an action of its first line's steps")
+    unknown = sorted({name for trace in traces for name in trace.actions} - actions.indices.keys())
+    if unknown:
+        raise InputError(f"{show_path(args.traces)}: {unknown[0]!a} must be an action of its first line's steps")
     options = discover(traces, actions, args.min_support, args.most, args.max_length)
     solved = sum(trace.grounded for trace in traces)
     value: Mapping[str, object] = {

@@ -1,4 +1,4 @@
-"""`discover-options`: action sequences that recur in successful traces and shorten what they are written in."""
+"""Option discovery: action sequences that recur in successful traces and shorten the traces' description."""
 
 import json
 from collections import Counter
@@ -21,14 +21,16 @@ Symbol = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Option:
-    """A sequence of actions worth a name.
+    """A sequence of actions that can be taken as one choice.
 
     Attributes:
-        actions: names, first to last.
-        support: successful traces that have it.
-        traces: all traces that have it, and how many of them succeeded as a share.
-        gain_bits: that traces get shorter by, what naming it costs paid.
-        expansion: the program, as text and as a sentence.
+        name: the actions' names, joined.
+        actions: names of the actions, first to last.
+        support: number of successful traces that contain the sequence.
+        traces: number of all traces that contain it.
+        success_rate: share of these that are successful.
+        gain_bits: by which the traces' description gets shorter, the cost of defining the option included.
+        expansion, explanation: its program, as text and as a sentence.
     """
 
     name: str
@@ -41,87 +43,109 @@ class Option:
     explanation: str
 
 
-def mine(
-    traces: Sequence[Sequence[str]], choices: int, min_support: int, most: int, max_length: int
+def mine_sequences(
+    traces: Sequence[Sequence[str]], choices: int, min_support: int, max_options: int, max_length: int
 ) -> list[tuple[Symbol, int, float]]:
-    """Sequences of two to `max_length` actions, how many traces have each, and the bits that naming each saves.
+    """Finds frequent sequences of actions by byte-pair encoding.
 
-    Pair by pair: the pair of neighbours in most traces becomes a symbol of its own, and counting begins again, so that
-    a sequence is not counted once more as part of a longer one. What is saved: every use writes one choice instead of
-    several; writing once what the name means costs as many choices as it has actions.
+    The pair of neighbours that occurs in most traces becomes a symbol of its own, and counting starts again, so that a
+    sequence is not counted once more as part of a longer one. The gain of a sequence: every use writes one choice
+    instead of several; defining it once costs as many choices as it has actions.
 
     Args:
-        choices: that an agent has without options; a choice costs the logarithm of theirs and the options' number.
-    Source: byte-pair encoding (Gage 1994); description length in two parts, the names and the rest (Rissanen 1978).
+        traces: names of the actions of each trace.
+        choices: choices that an agent has without options; writing one of them takes the logarithm of their number
+            and the options' together.
+        min_support: traces that must contain a sequence; a search ends at the first pair with fewer.
+        max_options: sequences at most.
+        max_length: actions of a sequence, 2 at least.
+    Returns:
+        The sequences in order of discovery, each with the number of traces that contain it and its gain in bits.
+    Source: byte-pair encoding (Gage 1994); two-part description length, the definitions and the rest (Rissanen 1978).
     """
     texts: list[list[Symbol]] = [[(name,) for name in trace] for trace in traces]
-    found: list[tuple[Symbol, int, float]] = []
-    choice_bits = log2(choices + most)
-    while len(found) < most:
-        having: Counter[tuple[Symbol, Symbol]] = Counter()
+    sequences: list[tuple[Symbol, int, float]] = []
+    choice_bits = log2(choices + max_options)
+    while len(sequences) < max_options:
+        pair_counts: Counter[tuple[Symbol, Symbol]] = Counter()
         for text in texts:
-            having.update({(one, two) for one, two in pairwise(text) if len(one) + len(two) <= max_length})
-        if not having:
+            pair_counts.update({(one, two) for one, two in pairwise(text) if len(one) + len(two) <= max_length})
+        if not pair_counts:
             break
         # Of equally frequent ones the first by name, so that the result does not depend on the traces' order.
-        pair = min(sorted(having), key=lambda pair: -having[pair])
-        support = having[pair]
+        pair = min(sorted(pair_counts), key=lambda pair: -pair_counts[pair])
+        support = pair_counts[pair]
         sequence = pair[0] + pair[1]
         gain = choice_bits * (support * (len(sequence) - 1) - len(sequence))
         if support < min_support or gain <= 0:
             break
-        texts = [_merged(text, pair) for text in texts]
-        found.append((sequence, support, round(gain, 2)))
-    return found
+        texts = [_merge_pair(text, pair) for text in texts]
+        sequences.append((sequence, support, round(gain, 2)))
+    return sequences
 
 
-def _merged(text: list[Symbol], pair: tuple[Symbol, Symbol]) -> list[Symbol]:
-    made: list[Symbol] = []
-    place = 0
-    while place < len(text):
-        if place + 1 < len(text) and (text[place], text[place + 1]) == pair:
-            made.append(pair[0] + pair[1])
-            place += 2
+def _merge_pair(text: list[Symbol], pair: tuple[Symbol, Symbol]) -> list[Symbol]:
+    """Returns a trace in which every occurrence of a pair of neighbours is one symbol."""
+    merged: list[Symbol] = []
+    index = 0
+    while index < len(text):
+        if index + 1 < len(text) and (text[index], text[index + 1]) == pair:
+            merged.append(pair[0] + pair[1])
+            index += 2
         else:
-            made.append(text[place])
-            place += 1
-    return made
+            merged.append(text[index])
+            index += 1
+    return merged
 
 
-def discover(traces: Sequence[Trace], actions: ActionSet, min_support: int, most: int, max_length: int) -> list[Option]:
-    """Options of successful traces, in order of discovery.
+def discover(
+    traces: Sequence[Trace], actions: ActionSet, min_support: int, max_options: int, max_length: int
+) -> list[Option]:
+    """Finds options in successful traces; see `mine_sequences`.
 
-    A sequence in which colours are renamed before the end is none: the table is inferred from the goals.
+    A sequence with `recolor` before its end is left out, since the table of colours is inferred from the goals.
+
+    Args:
+        traces: rollouts, successful and not.
+        actions: actions of the traces.
+        min_support, max_options, max_length: as in `mine_sequences`.
+    Returns:
+        The options in order of discovery.
     """
     solved = [trace.actions for trace in traces if trace.grounded]
-    found = []
-    for sequence, support, gain in mine(solved, len(actions) + 1, min_support, most, max_length):
+    options = []
+    for sequence, support, gain in mine_sequences(solved, len(actions) + 1, min_support, max_options, max_length):
         if RECOLOR in sequence[:-1]:
             continue
-        having = [trace for trace in traces if _has(trace.actions, sequence)]
+        matching = [trace for trace in traces if _contains(trace.actions, sequence)]
         program: Expression = INPUT
         for name in sequence:
             program = actions.actions[actions.indices[name]].extend(program)
-        found.append(
+        options.append(
             Option(
-                "+".join(sequence), sequence, support, len(having),
-                sum(trace.grounded for trace in having) / max(len(having), 1), gain, str(program),
-                explain(program),
+                name="+".join(sequence),
+                actions=sequence,
+                support=support,
+                traces=len(matching),
+                success_rate=sum(trace.grounded for trace in matching) / max(len(matching), 1),
+                gain_bits=gain,
+                expansion=str(program),
+                explanation=explain(program),
             )
-        )  # fmt: skip
-    return found
+        )
+    return options
 
 
-def _has(trace: Sequence[str], sequence: Sequence[str]) -> bool:
+def _contains(trace: Sequence[str], sequence: Sequence[str]) -> bool:
     size = len(sequence)
-    return any(tuple(trace[place : place + size]) == tuple(sequence) for place in range(len(trace) - size + 1))
+    return any(tuple(trace[start : start + size]) == tuple(sequence) for start in range(len(trace) - size + 1))
 
 
 def read_options(path: Path, actions: ActionSet) -> tuple[tuple[int, ...], ...]:
-    """The options of a file as numbers of actions.
+    """Reads the options of a file as sequences of action indices.
 
     Raises:
-        InputError: it is no file of options, or of actions that are not known.
+        InputError: the file cannot be read, is malformed, or names an action that is not among `actions`.
     """
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -137,15 +161,15 @@ def read_options(path: Path, actions: ActionSet) -> tuple[tuple[int, ...], ...]:
         raise InputError(
             f"{show_path(path)}: must have format {OPTIONS_FORMAT} and a list of options, as discover-options writes"
         )
-    found = []
-    for number, option in enumerate(stored["options"], 1):
+    options = []
+    for index, option in enumerate(stored["options"], 1):
         names = option.get("actions") if isinstance(option, dict) else None
         if not isinstance(names, list) or len(names) < 2:
-            raise InputError(f"{show_path(path)}, option {number}: actions must be a list of at least two")
-        strange = [name for name in names if not isinstance(name, str) or name not in actions.indices]
-        if strange:
+            raise InputError(f"{show_path(path)}, option {index}: actions must be a list of at least two")
+        unknown = [name for name in names if not isinstance(name, str) or name not in actions.indices]
+        if unknown:
             raise InputError(
-                f"{show_path(path)}, option {number}: actions must be those of the JEPA; got {strange!a:.80}"
+                f"{show_path(path)}, option {index}: actions must be those of the JEPA; got {unknown!a:.80}"
             )
-        found.append(tuple(actions.indices[name] for name in names))
-    return tuple(found)
+        options.append(tuple(actions.indices[name] for name in names))
+    return tuple(options)

@@ -1,4 +1,4 @@
-"""A policy with options and one without: shown the same programs, then trained on the same seeds and tasks."""
+"""Trains a policy with options and one without in the same way: same demonstrations, seeds and tasks."""
 
 import dataclasses
 from collections.abc import Callable
@@ -32,95 +32,125 @@ VARIANTS = ("primitives", "options")
 
 @dataclass(frozen=True)
 class SharedInputs:
-    """What all trainings share."""
+    """What the trainings of both variants share.
+
+    Attributes:
+        config: recipe; its seed is that of the imitation.
+        jepa: world model.
+        sets: problems to train on, and held-out ones.
+        options: sequences of action indices, of the variant "options".
+    """
 
     config: ReasonerConfig
     jepa: LoadedProgramJepa
     sets: ProblemSets
     options: tuple[tuple[int, ...], ...]
 
-    def agent(self, variant: str, seed: int) -> Agent:
-        """An untrained policy of a variant."""
+    def make_agent(self, variant: str, seed: int) -> Agent:
+        """Makes an agent of a variant, with an untrained policy."""
         options = self.options if variant == "options" else ()
         return Agent(self.jepa, self.config.policy, seed, options, self.config.env.undo)
 
 
 def fine_tune_by_imitation(shared: SharedInputs, variant: str, folder: Path, console: Console) -> int:
-    """Shows the cloned policy the programs of the tasks, with options wherever one begins what is left to do.
+    """Fine-tunes the cloned policy by imitation, with options in place of actions wherever one fits.
 
-    Without this a policy that is sure of its actions would never try an option. The variant without options is shown
-    the same programs as long, so that both have learnt as much.
+    Without this step a policy that is sure of its actions would never try an option. The variant without options
+    imitates the same programs for as long, so that both have learnt as much.
 
+    Args:
+        shared: inputs of both variants.
+        variant: one of VARIANTS.
+        folder: run to write; a finished one is left as it is, an unfinished one is resumed.
+        console: for progress.
     Returns:
-        The exit status; 0 if it is done, or was.
+        The exit status, 0 if the run is finished.
     """
     config, run = shared.config, RunFolder(folder)
     if run.summary.exists():
         return 0
-    cloned = ensure_cloned_policy(config, shared.jepa, console)
+    cloned_run = ensure_cloned_policy(config, shared.jepa, console)
     fabric = open_fabric(config.device.name, "float32")
-    agent, known = shared.agent(variant, config.trainer.seed), shared.sets.train
-    with Progress(console, sum(bool(problem.trace) for problem in known), f"programs shown, {variant}") as progress:
-        shown = collect_demonstrations(
-            known, agent.lookahead, agent.cache, config.env, -1, progress, config.cloning.strays, config.trainer.seed,
-            agent.options,
+    agent, problems = shared.make_agent(variant, config.trainer.seed), shared.sets.train
+    with Progress(console, sum(bool(problem.trace) for problem in problems), f"programs shown, {variant}") as progress:
+        demonstrations = collect_demonstrations(
+            problems, agent.lookahead, agent.cache, config.env, -1, progress, config.cloning.strays,
+            config.trainer.seed, agent.options,
         )  # fmt: skip
-    trainer = CloningTrainer(config, agent, shared.sets, shown, run, fabric)
+    trainer = CloningTrainer(config, agent, shared.sets, demonstrations, run, fabric)
 
     def begin() -> None:
-        trainer.init_from(load_checkpoint(cloned, CLONING_METHOD, fabric.device))
+        trainer.init_from(load_checkpoint(cloned_run, CLONING_METHOD, fabric.device))
 
-    ended = _train_or_resume(trainer, CLONING_METHOD, begin, run, fabric, f"shown, {variant}", console)
-    if not ended.status and fabric.is_global_zero:
+    result = _train_or_resume(trainer, CLONING_METHOD, begin, run, fabric, f"shown, {variant}", console)
+    if not result.status and fabric.is_global_zero:
         first = len(shared.jepa.actions)
-        options = (shown.actions >= first) & (shown.actions < first + len(agent.options))
-        values = {"steps": len(shown), "share_options": float(options.float().mean())}
+        actions = demonstrations.actions
+        options = (actions >= first) & (actions < first + len(agent.options))
+        values = {"steps": len(demonstrations), "share_options": float(options.float().mean())}
         write_json(run.summary, {"method": CLONING_METHOD, "variant": variant, "results": values})
     close_fabric(fabric)
-    return ended.status
+    return result.status
 
 
 def train_arm(
-    shared: SharedInputs, variant: str, seed: int, begin_with: Path | None, folder: Path, console: Console
+    shared: SharedInputs, variant: str, seed: int, initial_run: Path | None, folder: Path, console: Console
 ) -> tuple[int, EpisodeOutcomes | None]:
-    """Trains one policy, or goes on, or takes the one that is there; the exit status, and its tries of held-out tasks.
+    """Trains the policy of one variant and seed by reinforcement learning, and evaluates it.
 
     Args:
-        begin_with: run of `taught`; None to begin from scratch.
+        shared: inputs of both variants.
+        variant: one of VARIANTS.
+        seed: of the training.
+        initial_run: run of `fine_tune_by_imitation` to start from; None to start from scratch.
+        folder: run to write; a finished one is only evaluated again, an unfinished one is resumed.
+        console: for progress.
+    Returns:
+        The exit status, and the outcomes on the held-out tasks if it is 0.
     """
     config = dataclasses.replace(shared.config, trainer=dataclasses.replace(shared.config.trainer, seed=seed))
     run = RunFolder(folder)
     fabric = open_fabric(config.device.name, "float32")
-    agent = shared.agent(variant, seed)
+    agent = shared.make_agent(variant, seed)
     trainer = Trainer(config, agent, shared.sets, run, fabric)
 
     def begin() -> None:
-        if begin_with is not None:
-            trainer.init_from(load_checkpoint(begin_with, CLONING_METHOD, fabric.device))
+        if initial_run is not None:
+            trainer.init_from(load_checkpoint(initial_run, CLONING_METHOD, fabric.device))
 
-    ended = _train_or_resume(trainer, METHOD, begin, run, fabric, f"{variant}, seed {seed}", console)
-    if ended.status:
-        return ended.status, None
+    result = _train_or_resume(trainer, METHOD, begin, run, fabric, f"{variant}, seed {seed}", console)
+    if result.status:
+        return result.status, None
     trainer.load(load_checkpoint(run.path, METHOD, fabric.device))
-    tried = evaluate_greedy(agent, shared.sets.held_out, config.env)
+    outcomes = evaluate_greedy(agent, shared.sets.held_out, config.env)
     if fabric.is_global_zero:
         write_json(
-            run.summary, {"method": METHOD, "variant": variant, "seed": seed, "results": summarize_decisions(tried)}
+            run.summary, {"method": METHOD, "variant": variant, "seed": seed, "results": summarize_decisions(outcomes)}
         )
     close_fabric(fabric)
-    return 0, tried
+    return 0, outcomes
 
 
 def _train_or_resume(
     trainer: Trainer | CloningTrainer, method: str, begin: Callable[[], None], run: RunFolder, fabric: Fabric,
     name: str, console: Console,
 ) -> TrainingResult:  # fmt: skip
-    """Begins or goes on where a checkpoint is, up to the end or a signal."""
+    """Trains to the end or a signal, from the newest checkpoint if there is one.
+
+    Args:
+        trainer: what is trained.
+        method: of the checkpoints.
+        begin: called before the first step of a new run, to load what it starts from.
+        run: folder of the run.
+        fabric: processes and device.
+        name: of the progress line.
+        console: for progress.
+    """
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    found = latest_valid_checkpoint(run.checkpoints, method)
-    if found is not None:
-        check_resumable(found[0], config_to_dict(trainer.config), trainer.sets.fingerprint)
-        trainer.load(found[0])
+    latest = latest_valid_checkpoint(run.checkpoints, method)
+    if latest is not None:
+        check_resumable(latest[0], config_to_dict(trainer.config), trainer.sets.fingerprint)
+        trainer.load(latest[0])
     else:
         write_text(run.config, config_to_yaml(trainer.config, method))
         begin()
@@ -128,7 +158,7 @@ def _train_or_resume(
         return TrainingResult(trainer.step, 0)
     progress = Progress(console, trainer.total_steps, name, trainer.step)
     failure = RunFailure("the device ran out of memory; try a smaller trainer.episodes_per_iter or cloning.batch_size")
-    ended = train_to_end(trainer.train, progress, fabric, run, failure)
-    if ended.status:
-        console.print(ended.message, soft_wrap=True)
-    return ended
+    result = train_to_end(trainer.train, progress, fabric, run, failure)
+    if result.status:
+        console.print(result.message, soft_wrap=True)
+    return result

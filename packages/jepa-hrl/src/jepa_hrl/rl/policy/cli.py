@@ -25,7 +25,7 @@ from jepa_hrl.rl.policy.rollouts import EPISODES_AT_ONCE, Header, Trace, roll_ou
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `rollout-latent-env`."""
+    """Runs the command `rollout-latent-env`; returns its exit status."""
     parser = argparse.ArgumentParser(
         "rollout-latent-env",
         description="Let a trained policy act on tasks and write what it did, one episode a line.",
@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"))
     args = parser.parse_args(argv)
-    return run_command(lambda: _roll(args, Console(emoji=False)))
+    return run_command(lambda: _roll_out(args, Console(emoji=False)))
 
 
-def _roll(args: argparse.Namespace, console: Console) -> int:
+def _roll_out(args: argparse.Namespace, console: Console) -> int:
     if args.episodes < 1:
         raise InputError(f"--episodes must be 1 or more; got {args.episodes}")
     newest = newest_run(workspace_folder() / "runs", METHOD)
@@ -70,8 +70,8 @@ def _roll(args: argparse.Namespace, console: Console) -> int:
     with Progress(console, args.episodes, "episodes") as progress:
         while len(traces) < args.episodes:
             first = len(traces)
-            some = [problems[n % len(problems)] for n in range(first, min(first + EPISODES_AT_ONCE, args.episodes))]
-            traces += roll_out(agent, some, env, first, args.seed, args.greedy)
+            batch = [problems[n % len(problems)] for n in range(first, min(first + EPISODES_AT_ONCE, args.episodes))]
+            traces += roll_out(agent, batch, env, first, args.seed, args.greedy)
             progress.update(len(traces), f"{sum(trace.grounded for trace in traces)} solved")
     output.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(asdict(header)), *(json.dumps(asdict(trace)) for trace in traces)]

@@ -1,4 +1,4 @@
-"""What a policy achieves on problems: every problem tried once, always with the action that it thinks best."""
+"""Greedy evaluation: every problem is tried once, always with the policy's likeliest choice. P problems."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,27 +14,27 @@ from jepa_hrl.rl.environment.problems import Problem
 from jepa_hrl.rl.policy.actor_critic import Batch, OneStepLookahead
 from jepa_hrl.rl.policy.agent import Agent
 
-_AT_ONCE = 256
-_REMEMBERED = 100_000  # grids that one measurement leaves for the next, of the same problems
+_EPISODES_AT_ONCE = 256
+_MAX_CACHED_GRIDS = 100_000  # kept for the next evaluation, which is of the same problems
 
 
 @dataclass(frozen=True)
 class EpisodeOutcomes:
-    """What became of P problems, (P,) each.
+    """How the episodes of P problems ended, (P,) each.
 
     Attributes:
         grounded: the real grids became the goals.
-        claimed: the latents called it solved.
-        actions, decisions: done and chosen, those in vain among them; options are one decision each.
-        wanted: actions of the program that made the problem.
-        reward: sum of the episode.
+        latent_success: the environment paid the bonus, which with model dynamics depends on latents alone.
+        actions, decisions: actions done and choices made, also those without effect; an option is one decision.
+        program_length: actions of the program that made the problem.
+        reward: undiscounted sum over the episode.
     """
 
     grounded: npt.NDArray[np.bool_]
-    claimed: npt.NDArray[np.bool_]
+    latent_success: npt.NDArray[np.bool_]
     actions: npt.NDArray[np.int64]
     decisions: npt.NDArray[np.int64]
-    wanted: npt.NDArray[np.int64]
+    program_length: npt.NDArray[np.int64]
     reward: npt.NDArray[np.float64]
 
 
@@ -43,12 +43,13 @@ class EvalMetrics:
     """Shares and means over problems.
 
     Attributes:
-        success: share whose real grids became the goals.
-        latent_only: share that latents called solved and the real grids did not bear out.
-        length, decisions: mean actions and choices of the grounded successes.
-        length_ratio: of their length to the mean length of the programs that the same problems were made by.
-        reward: mean sum of an episode.
-        by_length: success by the length of the problem's program.
+        problems: P.
+        success: share of problems whose real grids became the goals.
+        latent_only: share of problems solved according to the latents but not on the real grids.
+        length, decisions: mean actions and mean choices of the solved problems.
+        length_ratio: their mean length over the mean length of the programs that made the same problems.
+        reward: mean undiscounted sum of an episode.
+        by_length: success by the length of the program that made the problem.
     """
 
     problems: int
@@ -61,57 +62,80 @@ class EvalMetrics:
     by_length: dict[str, float]
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """The numbers as metrics."""
+        """Returns the numbers as metrics named `prefix/...`."""
         values = asdict(self)
         lengths = values.pop("by_length")
-        values.pop("puzzles")
+        values.pop("problems")
         return {f"{prefix}/{name}": value for name, value in values.items()} | {
             f"{prefix}/success_length_{length}": value for length, value in lengths.items()
         }
 
 
-def summarize(tried: EpisodeOutcomes) -> EvalMetrics:
-    """The shares and means of tries."""
-    solved, wanted = tried.grounded, tried.wanted
+def summarize(outcomes: EpisodeOutcomes) -> EvalMetrics:
+    """Returns the shares and means of episodes' outcomes."""
+    solved, program_length = outcomes.grounded, outcomes.program_length
 
-    def mean(values: npt.NDArray[np.int64]) -> float:
+    def mean_of_solved(values: npt.NDArray[np.int64]) -> float:
         return float(values[solved].mean()) if solved.any() else 0.0
 
-    by_length = {str(n): float(solved[wanted == n].mean()) for n in np.unique(wanted).tolist()}
+    length = mean_of_solved(outcomes.actions)
+    by_length = {str(n): float(solved[program_length == n].mean()) for n in np.unique(program_length).tolist()}
     return EvalMetrics(
-        len(solved), float(solved.mean()), float((tried.claimed & ~solved).mean()), mean(tried.actions),
-        mean(tried.decisions), mean(tried.actions) / max(mean(wanted), 1e-9), float(tried.reward.mean()), by_length,
-    )  # fmt: skip
+        problems=len(solved),
+        success=float(solved.mean()),
+        latent_only=float((outcomes.latent_success & ~solved).mean()),
+        length=length,
+        decisions=mean_of_solved(outcomes.decisions),
+        length_ratio=length / max(mean_of_solved(program_length), 1e-9),
+        reward=float(outcomes.reward.mean()),
+        by_length=by_length,
+    )
 
 
 def make_batch(observation: Observation, lookahead: OneStepLookahead | None, device: torch.device) -> Batch:
-    """Observations on a device, with what is foreseen."""
+    """Moves observations to a device and adds the look-ahead scores.
+
+    Args:
+        observation: of N episodes, as the environment gives it.
+        lookahead: what scores the actions; None for a policy without look-ahead.
+        device: that of the policy.
+    """
     current, goal, step = (torch.from_numpy(observation[name]).to(device) for name in ("current", "goal", "step"))
     mask = torch.from_numpy(observation["action_mask"]).to(device).bool()
-    lookahead_scores = current.new_zeros(len(current), 0) if lookahead is None else lookahead(current, goal, mask)
-    return Batch(current, goal, step, mask, lookahead_scores)
+    scores = current.new_zeros(len(current), 0) if lookahead is None else lookahead(current, goal, mask)
+    return Batch(current, goal, step, mask, scores)
 
 
 @torch.no_grad()
 def evaluate_greedy(agent: Agent, problems: Sequence[Problem], config: EnvConfig) -> EpisodeOutcomes:
-    """Tries every problem once."""
-    parts = [_evaluate_batch(agent, problems[n : n + _AT_ONCE], config) for n in range(0, len(problems), _AT_ONCE)]
+    """Plays one episode of every problem with the policy's likeliest choices.
+
+    Args:
+        agent: policy and world model.
+        problems: P problems.
+        config: environment of the episodes.
+    """
+    parts = [
+        _evaluate_batch(agent, problems[first : first + _EPISODES_AT_ONCE], config)
+        for first in range(0, len(problems), _EPISODES_AT_ONCE)
+    ]
     return EpisodeOutcomes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def evaluate_policy(agent: Agent, problems: Sequence[Problem], config: EnvConfig) -> EvalMetrics:
-    """Returns the metrics of a policy that always takes its likeliest choice, on every problem once."""
+    """Returns the metrics of `evaluate_greedy`, whose arguments it takes."""
     return summarize(evaluate_greedy(agent, problems, config))
 
 
 def _evaluate_batch(agent: Agent, problems: Sequence[Problem], config: EnvConfig) -> tuple[npt.NDArray[Any], ...]:
+    """Returns the columns of `EpisodeOutcomes` for problems that are played side by side."""
     count = len(problems)
-    if len(agent.cache) > _REMEMBERED:
+    if len(agent.cache) > _MAX_CACHED_GRIDS:
         agent.cache.forget()
     episodes = BatchedEpisodes(agent.cache, problems, config, count, agent.options)
     episodes.reset(range(count), np.arange(count))
-    grounded, claimed, reward = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.zeros(count)
-    decisions, actions = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    grounded, latent_success = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+    decisions, actions, reward = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64), np.zeros(count)
 
     def choose(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         batch = make_batch(episodes.observation(rows), agent.lookahead, agent.cache.device)
@@ -122,6 +146,6 @@ def _evaluate_batch(agent: Agent, problems: Sequence[Problem], config: EnvConfig
         decisions += running & (result.duration > 0)
         actions += result.duration * running
         reward += result.reward * running
-        grounded[ended], claimed[ended] = result.grounded[ended], result.success[ended]
-    wanted = np.array([problem.length for problem in problems], dtype=np.int64)
-    return grounded, claimed, actions, decisions, wanted, reward
+        grounded[ended], latent_success[ended] = result.grounded[ended], result.success[ended]
+    program_length = np.array([problem.length for problem in problems], dtype=np.int64)
+    return grounded, latent_success, actions, decisions, program_length, reward

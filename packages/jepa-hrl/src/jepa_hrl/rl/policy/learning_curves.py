@@ -1,4 +1,4 @@
-"""Learning curves as a picture."""
+"""Plots of learning curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,12 @@ Curve = Sequence[tuple[int, float]]
 
 
 def write_curve(path: Path, curves: Sequence[Curve], cloned: Curve = ()) -> None:
-    """Held-out success over environment steps: every run's, and their mean where there are several.
+    """Plots held-out success over environment steps, of every run, and their mean where there are several.
 
     Args:
-        curves: (steps, success) points of each run; runs to be averaged have the same steps.
-        cloned: (optimiser steps, success) points of the cloning that they began with, drawn beside.
+        path: PNG to write.
+        curves: (steps, success) points of each run; several runs must have the same steps.
+        cloned: (optimiser steps, success) points of the imitation that the runs started from, plotted beside.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""`rollout-latent-env`: episodes of a trained policy, one JSON object a line after a first line about them all."""
+"""Rollouts of a trained policy, and their files: a header line about all episodes, then one JSON object a line."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from jepa_hrl.rl.policy.evaluation import make_batch
 from jepa_hrl.world_model.actions import ActionSet, make_action_set
 
 EPISODES_AT_ONCE = 256
-Ended = Literal["success", "stopped", "truncated"]
+EndReason = Literal["success", "stopped", "truncated"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,12 @@ class Header:
     """What all traces of a file share.
 
     Attributes:
-        steps: names of the steps that they are of.
+        checkpoint: of the policy.
+        manifest: tasks that it acted on.
+        dynamics: of the environment; see `EnvConfig`.
+        seed: of the choices.
+        greedy: whether the likeliest choice was always made, instead of sampling.
+        steps: names of the steps whose actions the traces consist of.
     """
 
     checkpoint: str
@@ -43,20 +48,23 @@ class Header:
     steps: tuple[str, ...]
 
     def action_set(self) -> ActionSet:
-        """The actions."""
+        """Returns the actions that the traces' names refer to."""
         return make_action_set(self.steps, 10 * len(self.steps))
 
 
 @dataclass(frozen=True)
 class Trace:
-    """An episode.
+    """The record of an episode.
 
     Attributes:
-        actions: names of those done and not taken back.
-        ended: how.
-        grounded: the real grids became the goals.
-        reward: sum, undiscounted.
-        distance: of the last latents from the goals'.
+        episode: index among all episodes.
+        task_id, phase: the task and its phase of the curriculum.
+        length: steps of the program that made the task; 0 where that is not known.
+        actions: names of the actions that were done and not undone.
+        ended: how the episode ended.
+        grounded: whether the real grids became the goals.
+        reward: undiscounted sum.
+        distance: of the last latents from the goals', mean over demonstrations.
     """
 
     episode: int
@@ -64,7 +72,7 @@ class Trace:
     phase: str
     length: int
     actions: tuple[str, ...]
-    ended: Ended
+    ended: EndReason
     grounded: bool
     reward: float
     distance: float
@@ -74,10 +82,10 @@ Record = TypeVar("Record", Header, Trace)
 
 
 def read_traces(path: Path) -> tuple[Header, list[Trace]]:
-    """What `rollout-latent-env` wrote.
+    """Reads a file that `rollout-latent-env` wrote.
 
     Raises:
-        InputError: it is no such file.
+        InputError: the file cannot be read, or a line is malformed.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -85,29 +93,46 @@ def read_traces(path: Path) -> tuple[Header, list[Trace]]:
         raise InputError(f"traces must be a file that rollout-latent-env wrote; {path}: {error}") from None
     if not lines:
         raise InputError(f"{show_path(path)} is empty; write it with rollout-latent-env")
-    header = _record(Header, lines[0], f"{show_path(path)}, line 1 (the first, about all episodes)")
-    traces = [_record(Trace, line, f"{show_path(path)}, line {number}") for number, line in enumerate(lines[1:], 2)]
+    header = _parse_record(Header, lines[0], f"{show_path(path)}, line 1 (the first, about all episodes)")
+    traces = [_parse_record(Trace, text, f"{show_path(path)}, line {line}") for line, text in enumerate(lines[1:], 2)]
     return header, traces
 
 
-def _record(kind: type[Record], line: str, place: str) -> Record:
-    """A line's record, every field of it checked."""
+def _parse_record(kind: type[Record], line: str, source: str) -> Record:
+    """Parses a line and checks every field.
+
+    Args:
+        kind: class of the record.
+        line: JSON text.
+        source: where the line is, for messages.
+    """
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
-        raise InputError(f"{place}: must be JSON that rollout-latent-env wrote; got {line[:40]!a}") from None
+        raise InputError(f"{source}: must be JSON that rollout-latent-env wrote; got {line[:40]!a}") from None
     names = [field.name for field in fields(kind)]
     if not isinstance(value, dict) or value.keys() != set(names):
         got = ", ".join(value) if isinstance(value, dict) else describe(value)
-        raise InputError(f"{place}: must have {', '.join(names)}; got {got:.100}")
-    return build_config(kind, value, place)[0]
+        raise InputError(f"{source}: must have {', '.join(names)}; got {got:.100}")
+    return build_config(kind, value, source)[0]
 
 
 @torch.no_grad()
 def roll_out(
     agent: Agent, problems: Sequence[Problem], config: EnvConfig, first: int, seed: int, greedy: bool
 ) -> list[Trace]:
-    """An episode of each problem, numbered from `first`."""
+    """Plays one episode of each problem.
+
+    Args:
+        agent: policy and world model.
+        problems: problems, one an episode.
+        config: environment.
+        first: index of the first episode, which names the random streams.
+        seed: of the sampled choices.
+        greedy: whether to make the likeliest choice instead of sampling one.
+    Returns:
+        The episodes' traces, in the problems' order.
+    """
     agent.cache.forget()
     episodes = BatchedEpisodes(agent.cache, problems, config, len(problems))
     episodes.reset(range(len(problems)), np.arange(len(problems)))
@@ -125,14 +150,16 @@ def roll_out(
         choices: npt.NDArray[np.int64] = log_probabilities.argmax(dim=1).cpu().numpy()
         return choices
 
-    for running, _, result, done in episodes.play(choose):
+    for running, _, result, just_ended in episodes.play(choose):
         rewards += result.reward * running
-        for row in np.flatnonzero(done).tolist():
+        for row in np.flatnonzero(just_ended).tolist():
             problem = problems[row]
-            ended: Ended = "success" if result.success[row] else "stopped" if result.terminated[row] else "truncated"
+            reason: EndReason = (
+                "success" if result.success[row] else "stopped" if result.terminated[row] else "truncated"
+            )
             names = tuple(agent.jepa.actions.names[action] for action in episodes.actions_taken[row])
             traces[row] = Trace(
-                first + row, problem.name, problem.phase, problem.length, names, ended, bool(result.grounded[row]),
+                first + row, problem.name, problem.phase, problem.length, names, reason, bool(result.grounded[row]),
                 round(float(rewards[row]), 6), round(float(result.distance[row]), 6),
             )  # fmt: skip
     return [traces[row] for row in range(len(problems))]

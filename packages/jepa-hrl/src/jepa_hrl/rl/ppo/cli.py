@@ -1,4 +1,4 @@
-"""`train-active-reasoner`: trains the policy that reasons in latents, and whatever it stands on that is missing."""
+"""`train-active-reasoner`: trains the policy that reasons in latents, and the runs it requires that are missing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ _REASONER = TrainedMethod(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `train-active-reasoner`."""
+    """Runs the command `train-active-reasoner`; returns its exit status."""
     return run_command(lambda: _train(argv))
 
 
@@ -40,8 +40,8 @@ def _train(argv: Sequence[str] | None) -> int:
         path = ensure_program_jepa(config.program_checkpoint, console)
         jepa = load_program_jepa(path, fabric.device)
         if session.start.checkpoint is None and session.initial is None and config.cloning.epochs:
-            cloned = ensure_cloned_policy(config, jepa, console)
-            session.initial = load_checkpoint(cloned, CLONING_METHOD)
+            cloned_run = ensure_cloned_policy(config, jepa, console)
+            session.initial = load_checkpoint(cloned_run, CLONING_METHOD)
         sets = load_problem_sets(config.tasks, config.env, jepa.actions, practice_seed(config), console)
     run = session.begin(sets.fingerprint)
     trainer = Trainer(config, Agent(jepa, config.policy, config.trainer.seed, undo=config.env.undo), sets, run, fabric)
@@ -74,20 +74,20 @@ def _out_of_memory(config: ReasonerConfig) -> RunFailure:
 
 
 def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
-    """Measures the best checkpoint, writes summary.json and the curve, says what comes next."""
+    """Evaluates the best checkpoint, writes summary.json and the curve, and prints the next commands."""
     run = trainer.run
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
     curve = trainer.curve
     trainer.load(best)
-    found = trainer.score()
+    metrics = trainer.evaluate()
     write_curve(run.path / "curve.png", [curve])
-    results = {"held-out tasks": found.metrics("eval")}
-    more = {"dynamics": trainer.config.env.dynamics, "curve": [list(point) for point in curve]}
-    write_summary(run, best, ended, seconds, trainer.config.trainer.seed, results, more)
-    lengths = ", ".join(f"{success:.2f} of {length} steps" for length, success in found.by_length.items())
+    results = {"held-out tasks": metrics.metrics("eval")}
+    details = {"dynamics": trainer.config.env.dynamics, "curve": [list(point) for point in curve]}
+    write_summary(run, best, ended, seconds, trainer.config.trainer.seed, results, details)
+    lengths = ", ".join(f"{success:.2f} of {length} steps" for length, success in metrics.by_length.items())
     console.print(
-        f"held-out tasks: grounded success {found.success:.3f} ({lengths}), latent only {found.latent_only:.3f}, "
-        f"mean length {found.length:.2f}, {found.length_ratio:.2f} times the generator's\n"
+        f"held-out tasks: grounded success {metrics.success:.3f} ({lengths}), latent only {metrics.latent_only:.3f}, "
+        f"mean length {metrics.length:.2f}, {metrics.length_ratio:.2f} times the generator's\n"
         f"trained for {seconds:.0f} s; run in {show_path(run.path)}; curve in {show_path(run.path / 'curve.png')}\n"
         f"next: uv run eval compare --methods dsl active-reasoner --data arc1:train --limit 40      "
         f"uv run rollout-latent-env --checkpoint {show_path(run.path)}",

@@ -9,21 +9,23 @@ from jepa_hrl.rl.config import TrainerConfig
 
 
 def compute_gae(
-    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, ended: Tensor, gamma: float, decay: float,
-    durations: Tensor | None = None,
+    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, ended: Tensor, gamma: float,
+    gae_lambda: float, durations: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Generalised advantage estimates and what values should be, both (T, N), not normalised.
+    """Computes advantages by generalised advantage estimation (GAE), and the returns as the critic's targets.
 
     Args:
         rewards: (T, N) received for the action of step t.
         values: (T, N) of the observations that the actions were chosen on.
         next_values: (T, N) of the observations that the actions led to: for an episode's last step that of its last
             observation, not of the next episode's first.
-        terminated: (T, N) bool; what follows is worth nothing.
+        terminated: (T, N) bool; the value after such a step is 0.
         ended: (T, N) bool, terminated or truncated; after a truncation the next value still counts.
-        gamma: discount.
-        decay: lambda; 1 gives whole returns, 0 one step's surprise.
+        gamma: discount, 0..1.
+        gae_lambda: 0..1; 1 gives Monte Carlo returns, 0 the temporal-difference error of one step.
         durations: (T, N) actions that each choice took, so that what follows is discounted as often; 1 by default.
+    Returns:
+        advantages, returns: both (T, N), not normalised.
     Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16; durations as in Sutton, Precup and Singh 1999.
     """
     discounts = torch.full_like(rewards, gamma) if durations is None else gamma ** durations.to(rewards.dtype)
@@ -31,19 +33,19 @@ def compute_gae(
     advantages = torch.zeros_like(rewards)
     following = torch.zeros_like(rewards[0])
     for step in range(len(rewards) - 1, -1, -1):
-        following = td_errors[step] + discounts[step] * decay * following * ~ended[step]
+        following = td_errors[step] + discounts[step] * gae_lambda * following * ~ended[step]
         advantages[step] = following
     return advantages, advantages + values
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Parts of a minibatch's loss, one number a step, to be averaged: (n,) each.
+    """The parts of a minibatch's loss, (n,) each, to be averaged.
 
     Attributes:
         policy, value: as they are minimised, before weights.
-        clipped: whether the ratio was at its limit.
-        kl: estimate of how far the policy is from the one that acted, r - 1 - log r.
+        clipped: 1 where the probability ratio was outside the clip range, else 0.
+        kl: estimate of the divergence from the policy that acted, r - 1 - log r.
     """
 
     policy: Tensor
@@ -53,29 +55,30 @@ class Losses:
 
 
 def policy_losses(
-    config: TrainerConfig, log_probability: Tensor, acted: Tensor, advantage: Tensor, value: Tensor, valued: Tensor,
-    wanted: Tensor,
+    config: TrainerConfig, log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, values: Tensor,
+    old_values: Tensor, returns: Tensor,
 ) -> Losses:  # fmt: skip
-    """Losses of steps, (n,) each.
+    """Computes the losses of n steps.
 
     Args:
-        log_probability: of the actions taken, now.
-        acted: the same when they were taken.
-        advantage: normalised.
-        value, valued: of the observations, now and then.
-        wanted: returns.
-    Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7; values clipped alike as an option.
+        config: algorithm and clip range.
+        log_prob: (n,) log-probabilities of the actions taken, by the policy as it is now.
+        old_log_prob: (n,) the same by the policy that acted.
+        advantages: (n,) normalised.
+        values, old_values: (n,) of the observations, now and when the policy acted.
+        returns: (n,) targets of the values.
+    Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7; the values are optionally clipped in the same way.
     """
-    difference = log_probability - acted
-    ratio = difference.exp()
+    log_ratio = log_prob - old_log_prob
+    ratio = log_ratio.exp()
     if config.algorithm == "reinforce":
-        policy, clipped = -log_probability * advantage, torch.zeros_like(ratio)
+        policy, clipped = -log_prob * advantages, torch.zeros_like(ratio)
     else:
-        limited = ratio.clamp(1 - config.clip, 1 + config.clip)
-        policy = -torch.minimum(ratio * advantage, limited * advantage)
+        clipped_ratio = ratio.clamp(1 - config.clip, 1 + config.clip)
+        policy = -torch.minimum(ratio * advantages, clipped_ratio * advantages)
         clipped = ((ratio - 1).abs() > config.clip).float()
-    error = (value - wanted).square()
+    error = (values - returns).square()
     if config.clip_values:
-        near = valued + (value - valued).clamp(-config.clip, config.clip)
-        error = torch.maximum(error, (near - wanted).square())
-    return Losses(policy, 0.5 * error, clipped, (ratio - 1 - difference).detach())
+        clipped_values = old_values + (values - old_values).clamp(-config.clip, config.clip)
+        error = torch.maximum(error, (clipped_values - returns).square())
+    return Losses(policy, 0.5 * error, clipped, (ratio - 1 - log_ratio).detach())
