@@ -18,7 +18,7 @@ class InputError(ValueError):
 
 
 class ConfigError(InputError):
-    """An invalid configuration."""
+    """A config that cannot be used, because of an unknown key or a value out of range, for example."""
 
 
 class RunFailure(RuntimeError):

@@ -57,31 +57,39 @@ def _add_budget(command: argparse.ArgumentParser) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("eval", description=__doc__, epilog="example: uv run eval compare --limit 40")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    one = _add(commands, "compare", "score every installed method under one protocol", _COMPARE, compare)
-    one.add_argument("--data", default="arc1:eval", metavar="SPEC", help="evaluation set (default arc1:eval)")
-    one.add_argument("--limit", type=int, metavar="N", help="only the first N tasks by id")
-    one.add_argument(
+    compare_command = _add(commands, "compare", "score every installed method under one protocol", _COMPARE, compare)
+    compare_command.add_argument(
+        "--data", default="arc1:eval", metavar="SPEC", help="evaluation set (default arc1:eval)"
+    )
+    compare_command.add_argument("--limit", type=int, metavar="N", help="only the first N tasks by id")
+    compare_command.add_argument(
         "--methods", nargs="+", metavar="METHOD",
         help="NAME, NAME=CHECKPOINT, NAME=RECIPE or submission:FILE (default: all installed, newest runs)",
     )  # fmt: skip
-    _add_budget(one)
-    one.add_argument("--out", metavar="DIR", help="default results/<data>-<protocol>")
-    one.add_argument("--fresh", action="store_true", help="solve again what is stored of these methods")
-    one.add_argument(
+    _add_budget(compare_command)
+    compare_command.add_argument("--out", metavar="DIR", help="default results/<data>-<protocol>")
+    compare_command.add_argument("--fresh", action="store_true", help="solve again what is stored of these methods")
+    compare_command.add_argument(
         "--allow-overlap", action="store_true", help="score tasks that a method was trained on, and mark the result"
     )
-    two = _add(commands, "score", "score stored answers, or submissions in Kaggle's format", _SCORE, score)
-    two.add_argument("paths", nargs="+", metavar="PATH", help="a folder of eval compare, or submission files")
-    two.add_argument("--data", default="arc1:eval", metavar="SPEC", help="of submissions (default arc1:eval)")
-    three = _add(commands, "report", "write the report of a stored comparison", _REPORT, report)
-    three.add_argument("folder", metavar="DIR", help="of eval compare")
-    three.add_argument("--out", metavar="FILE", help="default report.html in DIR")
-    four = _add(commands, "submission", "write a submission in Kaggle's format", _SUBMISSION, submission)
-    four.add_argument("folder", nargs="?", metavar="DIR", help="of eval compare; without it the method is asked now")
-    four.add_argument("--data", default="arc1:eval", metavar="SPEC", help="without DIR (default arc1:eval)")
-    four.add_argument("--method", required=True, help="label in DIR; without DIR as in eval compare --methods")
-    four.add_argument("--out", metavar="FILE", help="default submission.json, with DIR <method>.json")
-    _add_budget(four)
+    score_command = _add(commands, "score", "score stored answers, or submissions in Kaggle's format", _SCORE, score)
+    score_command.add_argument("paths", nargs="+", metavar="PATH", help="a folder of eval compare, or submission files")
+    score_command.add_argument("--data", default="arc1:eval", metavar="SPEC", help="of submissions (default arc1:eval)")
+    report_command = _add(commands, "report", "write the report of a stored comparison", _REPORT, report)
+    report_command.add_argument("folder", metavar="DIR", help="of eval compare")
+    report_command.add_argument("--out", metavar="FILE", help="default report.html in DIR")
+    submission_command = _add(commands, "submission", "write a submission in Kaggle's format", _SUBMISSION, submission)
+    submission_command.add_argument(
+        "folder", nargs="?", metavar="DIR", help="of eval compare; without it the method is asked now"
+    )
+    submission_command.add_argument(
+        "--data", default="arc1:eval", metavar="SPEC", help="without DIR (default arc1:eval)"
+    )
+    submission_command.add_argument(
+        "--method", required=True, help="label in DIR; without DIR as in eval compare --methods"
+    )
+    submission_command.add_argument("--out", metavar="FILE", help="default submission.json, with DIR <method>.json")
+    _add_budget(submission_command)
     return parser
 
 

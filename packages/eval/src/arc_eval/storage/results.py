@@ -68,7 +68,7 @@ class Comparison:
         return {
             "schema": SCHEMA, **self.header, "tasks_scored": len(self.tasks),
             "methods": methods + [asdict(info) | {"scores": None} for info in self.unscored],
-            "pairs": self._pairs(bootstrap, solved), "solved_sets": self._solved_sets(solved),
+            "pairs": self._pairs(bootstrap, solved), "solved_sets": self._count_solved_sets(solved),
         }  # fmt: skip
 
     def _bootstrap(self) -> PairedBootstrap:
@@ -92,7 +92,7 @@ class Comparison:
             pair["p_holm"] = adjusted
         return pairs
 
-    def _solved_sets(self, solved: Sequence[np.ndarray]) -> dict[str, Any]:
+    def _count_solved_sets(self, solved: Sequence[np.ndarray]) -> dict[str, Any]:
         """Counts tasks by the methods that solve them, the vote left out."""
         rows = [
             (method.info.label, is_solved)
