@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.jepa.data.augment import Tokens
 from jepa_hrl.jepa.model.encoder import Encoder
-from jepa_hrl.jepa.model.packed_attention import rows_of, transform
+from jepa_hrl.jepa.model.packed_attention import assign_rows, transform
 from jepa_hrl.objects.tokens import GRID_FIELDS, OBJECT_FIELDS
 
 
@@ -22,7 +22,7 @@ def test_packed_sequences_come_out_as_padded_ones_and_so_do_gradients() -> None:
     padded = torch.randn(*seen.shape, 12, dtype=torch.float64, requires_grad=True)
     wanted = transformer(padded, src_key_padding_mask=~seen)[seen]
     packed = padded.detach()[seen].requires_grad_()
-    found = transform(transformer, packed, rows_of(lengths))
+    found = transform(transformer, packed, assign_rows(lengths))
     torch.testing.assert_close(found, wanted)
 
     weights = torch.randn_like(found)
@@ -40,17 +40,17 @@ def test_packed_sequences_come_out_as_padded_ones_and_so_do_gradients() -> None:
     "lengths", [[], [0], [0, 0, 5], [64], [63, 1, 1], [64, 64, 0, 2], [200, 3, 130, 90], [1] * 200]
 )
 def test_every_sequence_lies_whole_in_one_row_and_alone_in_its_places(lengths: list[int]) -> None:
-    rows = rows_of(torch.tensor(lengths, dtype=torch.long))
-    assert len(rows.places) == sum(lengths) == len(set(rows.places.tolist()))
+    rows = assign_rows(torch.tensor(lengths, dtype=torch.long))
+    assert len(rows.positions) == sum(lengths) == len(set(rows.positions.tolist()))
     owners = [number for number, length in enumerate(lengths) for _ in range(length)]
-    assert rows.sequences.flatten()[rows.places].tolist() == owners
+    assert rows.sequences.flatten()[rows.positions].tolist() == owners
     assert int((rows.sequences >= 0).sum()) == sum(lengths)
     for number, length in enumerate(lengths):
         there = torch.nonzero(rows.sequences == number)
         assert len(there) == length and len(set(there[:, 0].tolist())) <= 1
         assert not length or int(there[-1, 1] - there[0, 1]) == length - 1
     tokens = torch.randn(sum(lengths), 3)
-    assert torch.equal(rows.gather(rows.spread(tokens)), tokens)
+    assert torch.equal(rows.pack(rows.unpack(tokens)), tokens)
 
 
 def test_a_grids_latent_is_its_own_whatever_it_lies_beside() -> None:

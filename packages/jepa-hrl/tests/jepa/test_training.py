@@ -25,8 +25,8 @@ from jepa_hrl.jepa.cli import train_jepa as main
 from jepa_hrl.jepa.config import AugmentationConfig, JepaConfig
 from jepa_hrl.jepa.data import shards as shards_module
 from jepa_hrl.jepa.data.batches import DeviceTable, draw_pairs, make_batch
-from jepa_hrl.jepa.data.shards import content_draws, read_shards
-from jepa_hrl.jepa.data.token_table import build_table, joined
+from jepa_hrl.jepa.data.shards import content_fractions, read_shards
+from jepa_hrl.jepa.data.token_table import build_table, concatenate_tables
 from jepa_hrl.objects.tokens import tokenize
 
 Make = Callable[..., Task]
@@ -92,7 +92,7 @@ def test_a_table_gives_back_every_grids_tokens(tasks: list[Task]) -> None:
         found = tokens.objects[tokens.owners == row]
         torch.testing.assert_close(found, torch.from_numpy(wanted.objects), atol=1e-3, rtol=0)
         torch.testing.assert_close(tokens.grids[row], torch.from_numpy(wanted.grids[0]), atol=1e-3, rtol=0)
-    halves = joined([build_table(tasks[:10]), build_table(tasks[10:])], table.fingerprint)
+    halves = concatenate_tables([build_table(tasks[:10]), build_table(tasks[10:])], table.fingerprint)
     for name in ("objects", "grids", "starts", "tasks"):
         assert np.array_equal(getattr(table, name), getattr(halves, name))
 
@@ -107,9 +107,9 @@ def test_two_shares_of_a_batch_are_the_whole(tasks: list[Task], augmentations: A
         for share in (slice(None), slice(0, None, 2), slice(1, None, 2))
     )
     for half in halves:
-        assert torch.equal(half.tokens.grids, whole.tokens.grids[torch.from_numpy(half.places)])
-        ours = np.isin(whole.owner_places.numpy(), half.places)
-        assert torch.equal(half.owner_places, whole.owner_places[torch.from_numpy(ours)])
+        assert torch.equal(half.tokens.grids, whole.tokens.grids[torch.from_numpy(half.grid_indices)])
+        ours = np.isin(whole.global_owners.numpy(), half.grid_indices)
+        assert torch.equal(half.global_owners, whole.global_owners[torch.from_numpy(ours)])
         assert torch.equal(half.tokens.objects, whole.tokens.objects[torch.from_numpy(ours)])
     plain = table.tokens(np.concatenate([2 * drawn.pairs, 2 * drawn.pairs + 1]))
     outputs = len(drawn.pairs)
@@ -117,7 +117,8 @@ def test_two_shares_of_a_batch_are_the_whole(tasks: list[Task], augmentations: A
     assert left[0] < 0.8 * left[1] if augmentations else left[0] == left[1]
     assert torch.equal(whole.tokens.owners[left[0] :], plain.owners[left[1] :])  # nothing of an output is hidden
     assert [len(half.tasks) for half in halves] == [6, 6]
-    assert sorted(np.concatenate([halves[0].places, halves[1].places]).tolist()) == list(range(whole.total))
+    indices = np.concatenate([half.grid_indices for half in halves])
+    assert sorted(indices.tolist()) == list(range(whole.num_grids))
 
 
 def test_a_run_writes_what_the_guide_lists_and_a_resumed_one_is_the_same(
@@ -221,7 +222,7 @@ def test_shards_give_the_same_run_and_stale_or_damaged_ones_are_refused(
                 patch.setattr(shards_module, "training_tasks", None)
             table, draws = read_shards(shards, config, Console(quiet=True))
         assert np.array_equal(table.objects, build_table(tasks).objects)
-        assert np.array_equal(draws, content_draws(tasks)) and table.fingerprint == fingerprint(tasks)
+        assert np.array_equal(draws, content_fractions(tasks)) and table.fingerprint == fingerprint(tasks)
         if not changed:
             manifest.write_text(manifest.read_text() + "\n")
     for arguments, problem in (

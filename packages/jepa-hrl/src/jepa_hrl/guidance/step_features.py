@@ -32,7 +32,7 @@ class TargetFeatures:
     def __init__(self, outputs: Sequence[Array]) -> None:
         self._aligners = [OutputAligner(output) for output in outputs]
         self._canvas, self._sizes = _stack_on_canvas(outputs, max(max(output.shape) for output in outputs))
-        self._output_features = _fixed_point_features(outputs)
+        self._output_features = _idempotence_features(outputs)
 
     def features(self, values: Sequence[Sequence[Array]]) -> Floats:
         """Computes the (B, F) features of B values, each of which has a grid for every output, in their order."""
@@ -63,7 +63,7 @@ class TargetFeatures:
         return shares, aligned
 
 
-def _fixed_point_features(outputs: Sequence[Array]) -> Floats:
+def _idempotence_features(outputs: Sequence[Array]) -> Floats:
     """Returns, for each step, the share of outputs that it leaves unchanged and the share that it refuses."""
     counts = []
     for move in _PLAIN_MOVES:

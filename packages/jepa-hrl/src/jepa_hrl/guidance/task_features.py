@@ -36,7 +36,7 @@ def _pair_features(grid: Array, output: Array) -> list[float]:
         min(_count_objects(output), 10) / 5, _count_objects(grid) == _count_objects(output),
         _count_objects(output) == 1,
         *_symmetries(grid), *_symmetries(output), *_black_borders(grid), *_black_borders(output),
-        *_unchanged_shares(grid, output), *_equal_line_shares(grid, output),
+        *_equal_cell_shares(grid, output), *_equal_line_shares(grid, output),
     ]  # fmt: skip
     return [float(feature) for feature in features]
 
@@ -63,7 +63,7 @@ def _black_borders(grid: Array) -> list[bool]:
     return [not edge.any() for edge in (grid[0], grid[-1], grid[:, 0], grid[:, -1])]
 
 
-def _unchanged_shares(grid: Array, output: Array) -> list[float]:
+def _equal_cell_shares(grid: Array, output: Array) -> list[float]:
     """Returns shares of cells that stay, among all, coloured and black ones; -1 where the sizes differ."""
     if grid.shape != output.shape:
         return [-1.0] * 6

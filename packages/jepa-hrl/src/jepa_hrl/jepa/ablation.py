@@ -1,7 +1,7 @@
-"""`run-jepa-ablation`: the same training with one part of the objective after another switched on.
+"""An ablation of the objective: the same training with one loss after another switched on.
 
-Variants share data, seed, epochs and all else. Each trains in a run folder of its own; a finished one is not trained
-again, an interrupted one goes on.
+Variants share data, seed, epochs and all else. Each trains in a run folder of its own; a finished variant is not
+trained again, and an interrupted one is resumed.
 """
 
 import json
@@ -25,13 +25,14 @@ from jepa_hrl.jepa.config import METHOD, JepaConfig
 from jepa_hrl.jepa.data.dataset import JepaData
 from jepa_hrl.jepa.trainer import Trainer, out_of_memory_advice
 
-_SIGREG = 0.1  # where the recipe itself has none
+# Weights of losses that the recipe itself switches off.
+_SIGREG = 0.1
 _INVARIANCE = 0.02
 _RELATIONAL = 0.05
 
 
 def variants_of(config: JepaConfig) -> dict[str, JepaConfig]:
-    """A recipe's variants, each with a part of the objective more than the one before."""
+    """Returns a recipe's variants by name, each with one more part of the objective than the one before."""
     loss = config.loss
     bare = replace(loss, relational_weight=0.0, color_weight=0.0, translation_weight=0.0, symmetry_weight=0.0)
     with_relations = replace(bare, relational_weight=loss.relational_weight or _RELATIONAL)
@@ -59,7 +60,18 @@ def variants_of(config: JepaConfig) -> dict[str, JepaConfig]:
 def train_variant(
     name: str, config: JepaConfig, data: JepaData, folder: Path, fabric: Fabric, console: Console
 ) -> tuple[TrainingResult, dict[str, float]]:
-    """Trains a variant, or what is left of it, and scores its last weights on the held-out tasks."""
+    """Trains a variant, or resumes its training, and scores its last weights on the held-out tasks.
+
+    Args:
+        name: of the variant.
+        config: its recipe.
+        data: the tasks that all variants share.
+        folder: of the variants' run folders.
+        fabric: the device.
+        console: shows the progress.
+    Returns:
+        How training ended, and the results; without results if it was stopped.
+    """
     run = RunFolder(folder / name)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     if run.summary.exists():
@@ -67,20 +79,20 @@ def train_variant(
         console.print(f"{name}: trained before", highlight=False)
         return TrainingResult(stored["steps"], 0), dict(stored["results"])
     trainer = Trainer(config, data, run, fabric)
-    found = latest_valid_checkpoint(run.checkpoints, METHOD)
-    if found is not None:
-        check_resumable(found[0], config_to_dict(config), data.table.fingerprint)
-        trainer.load(found[0])
+    newest = latest_valid_checkpoint(run.checkpoints, METHOD)
+    if newest is not None:
+        check_resumable(newest[0], config_to_dict(config), data.table.fingerprint)
+        trainer.load(newest[0])
     write_text(run.config, config_to_yaml(config, METHOD))
     began = time.perf_counter()
     progress = Progress(console, trainer.total_steps, name, trainer.step)
     ended = train_to_end(trainer.train, progress, fabric, run, out_of_memory_advice(config))
     if ended.status:
         return ended, {}
-    scored = trainer.score()
+    metrics = trainer.score()
     results = {
-        "success_rate": scored["val/retrieval_top1"], "avg_loss": scored["val/loss"],
-        "isotropy": scored["diagnostics/context/isotropy"], "seconds": round(time.perf_counter() - began, 1),
+        "success_rate": metrics["val/retrieval_top1"], "avg_loss": metrics["val/loss"],
+        "isotropy": metrics["diagnostics/context/isotropy"], "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip
     if trainer.model.encoder.quantizer is not None:
         results["usage_ratio"] = float(trainer.model.encoder.quantizer.usage)
@@ -89,12 +101,12 @@ def train_variant(
 
 
 def variant_label(name: str) -> str:
-    """A variant by the part that it adds."""
+    """Names a variant by the part that it adds."""
     return "infonce alone" if name == "infonce_only" else f"+ {name.rpartition('_')[2]}"
 
 
 def draw_variants(variants: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Success rate and isotropy of each variant as bars, as a PNG."""
+    """Draws the success rate and isotropy of each variant as bars, as a PNG."""
     # Imported here: matplotlib takes most of a second.
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""A trained JEPA, opened to encode tasks. T tasks, B pairs, D channels."""
+"""A trained JEPA, loaded to encode tasks. T tasks, B pairs, D channels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +17,24 @@ from jepa_hrl.jepa.config import METHOD, TRAIN_COMMAND, JepaConfig
 from jepa_hrl.jepa.data.augment import Tokens
 from jepa_hrl.jepa.data.batches import DeviceTable
 from jepa_hrl.jepa.data.token_table import build_table
-from jepa_hrl.jepa.model.encoder import Encoded, Encoder
+from jepa_hrl.jepa.model.encoder import Encoder, EncoderOutput
 from jepa_hrl.jepa.model.jepa import Jepa
-from jepa_hrl.jepa.validation import Latents, latents_of
+from jepa_hrl.jepa.validation import PairLatents, encode_pairs
 from jepa_hrl.objects.tokens import tokenize
 
 
 @dataclass(frozen=True)
 class LoadedJepa:
-    """Attributes:
-    file: the checkpoint.
-    step: training steps of it.
-    target: the encoder of outputs; None where it is the model's own.
-    training_data: specs of what was learnt.
+    """A trained JEPA with what its checkpoint declares.
+
+    Attributes:
+        file: the checkpoint.
+        step: optimiser steps of the checkpoint.
+        config: that it was trained with.
+        model: context encoder and predictor, in evaluation mode.
+        target: the encoder of outputs; None if it is the model's own.
+        training_data: data specs of what it learned from.
+        device: that the networks lie on.
     """
 
     file: Path
@@ -40,30 +45,32 @@ class LoadedJepa:
     training_data: tuple[str, ...]
     device: torch.device
 
-    def latents(self, tasks: Sequence[Task], workers: int = 1, tests_are_demonstrations: bool = True) -> Latents:
-        """Of all pairs of tasks whose tests have outputs, in order.
+    def latents(self, tasks: Sequence[Task], workers: int = 1, tests_are_demonstrations: bool = True) -> PairLatents:
+        """Encodes and predicts all pairs of tasks, in their order.
 
         Args:
-            tests_are_demonstrations: a task's last pair is a demonstration to its others.
+            tasks: T tasks, whose tests have outputs.
+            workers: processes that compute tokens; -1 for one for each core.
+            tests_are_demonstrations: whether a task's last pair, a test, is a demonstration to its others.
         """
         encoder = self.config.object_encoder
         table = build_table(tasks, encoder.connectivity == 8, encoder.one_color, workers)
-        numbers = torch.arange(len(tasks)).numpy()
-        return latents_of(self.model, self.target, DeviceTable(table, self.device), numbers, tests_are_demonstrations)
+        indices = np.arange(len(tasks))
+        return encode_pairs(self.model, self.target, DeviceTable(table, self.device), indices, tests_are_demonstrations)
 
     @torch.no_grad()
     def grid_latents(self, grids: Sequence[Grid]) -> Tensor:
-        """(B, D) latents of grids as outputs."""
+        """Encodes grids as outputs: (B, D) latents."""
         encoder = self.config.object_encoder
         tokens = tokenize(grids, encoder.connectivity == 8, encoder.one_color)
         owners = np.repeat(np.arange(len(grids)), tokens.counts)
         parts = (torch.from_numpy(part).to(self.device) for part in (tokens.objects, owners, tokens.grids))
-        encoded: Encoded = (self.target or self.model.encoder)(Tokens(*parts))
+        encoded: EncoderOutput = (self.target or self.model.encoder)(Tokens(*parts))
         return encoded.latents
 
 
 def load_jepa(path: Path | None, device: torch.device) -> LoadedJepa:
-    """The JEPA of a checkpoint or run folder.
+    """Loads the JEPA of a checkpoint or run folder.
 
     Raises:
         InputError: there is none, or it cannot be read.

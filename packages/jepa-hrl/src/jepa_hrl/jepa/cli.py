@@ -1,4 +1,4 @@
-"""`train-jepa`, `pretokenize-jepa`, `run-jepa-ablation` and `validate-jepa-correlation`."""
+"""The commands `train-jepa`, `pretokenize-jepa`, `run-jepa-ablation` and `validate-jepa-correlation`."""
 
 import argparse
 import time
@@ -11,7 +11,7 @@ from rich.table import Table
 from arc_core.checkpoint import CheckpointError, load_checkpoint
 from arc_core.config import load_config, workspace_folder
 from arc_core.datasets import evenly_spaced, fingerprint, load_tasks, overlap
-from arc_core.device import solving_device
+from arc_core.device import count_parameters, solving_device
 from arc_core.errors import InputError, run_command
 from arc_core.files import show_path, write_json
 from arc_core.loop import TrainingResult, open_fabric
@@ -24,7 +24,7 @@ from jepa_hrl.jepa.checkpoint import load_jepa
 from jepa_hrl.jepa.config import METHOD, OLD_KEYS, TRAIN_COMMAND, JepaConfig
 from jepa_hrl.jepa.correlation import DEFAULT_PROGRAMS, correlate, draw_histograms
 from jepa_hrl.jepa.data.dataset import load_data
-from jepa_hrl.jepa.data.search_labels import solved_by_search
+from jepa_hrl.jepa.data.search_labels import label_by_search
 from jepa_hrl.jepa.data.shards import write_shards
 from jepa_hrl.jepa.data.tasks import curriculum_manifest
 from jepa_hrl.jepa.distances import latent_distances, pixel_distances
@@ -37,7 +37,7 @@ _JEPA = TrainedMethod(
 
 
 def train_jepa(argv: Sequence[str] | None = None) -> int:
-    """The command `train-jepa`."""
+    """Runs `train-jepa` and returns its exit status."""
     return run_command(lambda: _train(argv))
 
 
@@ -53,16 +53,15 @@ def _train(argv: Sequence[str] | None) -> int:
     session.take_over(trainer)
     _announce(console, trainer)
     return session.train(
-        trainer, run, out_of_memory_advice(config), lambda ended, seconds: _conclude(console, trainer, ended, seconds)
+        trainer, run, out_of_memory_advice(config), lambda ended, seconds: _report(console, trainer, ended, seconds)
     )
 
 
 def _announce(console: Console, trainer: Trainer) -> None:
-    config, data = trainer.config, trainer.data
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    table = data.table
+    """Says what is trained on what, and where the run is written."""
+    config, data, table = trainer.config, trainer.data, trainer.data.table
     console.print(
-        f"object-centric JEPA, {parameters:,} parameters on {trainer.fabric.device}\n"
+        f"object-centric JEPA, {count_parameters(trainer.model):,} parameters on {trainer.fabric.device}\n"
         f"{len(table):,} tasks of {data.spec} with {len(table.objects):,} objects: {len(data.learnt):,} learnt, "
         f"{len(data.held_out):,} held out; {config.training.epochs} epochs of {trainer.steps_per_epoch} steps of "
         f"{config.training.batch_size}\nwriting to {show_path(trainer.run.path)}",
@@ -70,22 +69,22 @@ def _announce(console: Console, trainer: Trainer) -> None:
     )  # fmt: skip
 
 
-def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
-    """Scores the best checkpoint, writes summary.json, says what comes next."""
+def _report(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
+    """Scores the best checkpoint, writes summary.json and says what to do next."""
     run, config = trainer.run, trainer.config
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
     trainer.load(best)
-    found = trainer.score()
+    metrics = trainer.score()
     quantizer = trainer.model.encoder.quantizer
     if quantizer is not None:
-        found["diagnostics/vq/usage_ratio"] = float(quantizer.usage)
-    write_summary(run, best, ended, seconds, config.training.seed, {"held-out tasks": found}, {})
-    if found:
+        metrics["diagnostics/vq/usage_ratio"] = float(quantizer.usage)
+    write_summary(run, best, ended, seconds, config.training.seed, {"held-out tasks": metrics}, {})
+    if "val/loss" in metrics:  # there are held-out tasks
         console.print(
-            f"held-out tasks: loss {found['val/loss']:.3f}, the right output is nearest in "
-            f"{found['val/retrieval_top1']:.3f}, "
-            f"isotropy {found['diagnostics/context/isotropy']:.2f}"
-            + (f", codes used {found['diagnostics/vq/usage_ratio']:.2f}" if quantizer is not None else ""),
+            f"held-out tasks: loss {metrics['val/loss']:.3f}, the right output is nearest in "
+            f"{metrics['val/retrieval_top1']:.3f}, "
+            f"isotropy {metrics['diagnostics/context/isotropy']:.2f}"
+            + (f", codes used {metrics['diagnostics/vq/usage_ratio']:.2f}" if quantizer is not None else ""),
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     console.print(
@@ -97,7 +96,7 @@ def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds
 
 
 def pretokenize_jepa(argv: Sequence[str] | None = None) -> int:
-    """The command `pretokenize-jepa`."""
+    """Runs `pretokenize-jepa` and returns its exit status."""
     default = workspace_folder() / "configs" / METHOD / "quick.yaml"
     parser = argparse.ArgumentParser(
         "pretokenize-jepa",
@@ -124,7 +123,7 @@ def _pretokenize(args: argparse.Namespace, console: Console) -> int:
 
 
 def run_jepa_ablation(argv: Sequence[str] | None = None) -> int:
-    """The command `run-jepa-ablation`."""
+    """Runs `run-jepa-ablation` and returns its exit status."""
     default = workspace_folder() / "configs" / METHOD / "ablation.yaml"
     parser = argparse.ArgumentParser(
         "run-jepa-ablation",
@@ -143,8 +142,8 @@ def run_jepa_ablation(argv: Sequence[str] | None = None) -> int:
 
 
 def _ablate(args: argparse.Namespace, console: Console) -> int:
-    given = {"training.epochs": args.epochs, "device.name": args.device}
-    overrides: dict[str, object] = {key: value for key, value in given.items() if value is not None}
+    flags = {"training.epochs": args.epochs, "device.name": args.device}
+    overrides: dict[str, object] = {key: value for key, value in flags.items() if value is not None}
     if args.tasks is not None:
         overrides["data.tasks"] = f"manifest:{args.tasks}"
     config, _ = load_config(JepaConfig, METHOD, training_commands(), args.config, overrides, OLD_KEYS)
@@ -154,27 +153,26 @@ def _ablate(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"data.held_out must leave two tasks to compare variants on; it leaves {len(data.held_out)}")
     folder = args.output.parent / f"{args.output.stem}_runs"
     console.print(f"writing to {show_path(folder)}", highlight=False, soft_wrap=True)
-    found: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
     for name, variant in variants_of(config).items():
-        ended, results = train_variant(name, variant, data, folder, fabric, console)
+        ended, results[name] = train_variant(name, variant, data, folder, fabric, console)
         if ended.status:
             console.print(f"{ended.message}; the same command goes on", highlight=False)
             return ended.status
-        found[name] = results
     write_json(
         args.output,
         {
-            "variants": found, "data": data.spec, "data_fingerprint": data.table.fingerprint,
+            "variants": results, "data": data.spec, "data_fingerprint": data.table.fingerprint,
             "epochs": config.training.epochs, "seed": config.training.seed, "held_out": len(data.held_out),
             "commit": git_commit(),
         },
     )  # fmt: skip
     picture = args.output.with_suffix(".png")
-    draw_variants(found, picture)
+    draw_variants(results, picture)
     table = Table("", "right", "loss", "isotropy", "codes used", title=f"{len(data.held_out)} held-out tasks")
-    for name, results in found.items():
-        usage = f"{results['usage_ratio']:.2f}" if "usage_ratio" in results else "-"
-        cells = (f"{results['success_rate']:.3f}", f"{results['avg_loss']:.3f}", f"{results['isotropy']:.2f}", usage)
+    for name, row in results.items():
+        usage = f"{row['usage_ratio']:.2f}" if "usage_ratio" in row else "-"
+        cells = (f"{row['success_rate']:.3f}", f"{row['avg_loss']:.3f}", f"{row['isotropy']:.2f}", usage)
         table.add_row(variant_label(name), *cells)
     console.print(table)
     console.print(
@@ -186,7 +184,7 @@ def _ablate(args: argparse.Namespace, console: Console) -> int:
 
 
 def validate_jepa_correlation(argv: Sequence[str] | None = None) -> int:
-    """The command `validate-jepa-correlation`."""
+    """Runs `validate-jepa-correlation` and returns its exit status."""
     parser = argparse.ArgumentParser(
         "validate-jepa-correlation",
         description="Correlate the JEPA's distance on tasks with whether a short program search solves them.",
@@ -205,16 +203,16 @@ def validate_jepa_correlation(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=-1, help="processes (default: one a core)")
     parser.add_argument("--jepa-config", type=Path, help="accepted and not needed: a checkpoint holds its config")
     args = parser.parse_args(argv)
-    return run_command(lambda: _validate(args, Console(emoji=False)))
+    return run_command(lambda: _correlate(args, Console(emoji=False)))
 
 
-def _validate(args: argparse.Namespace, console: Console) -> int:
+def _correlate(args: argparse.Namespace, console: Console) -> int:
     newest = newest_run(workspace_folder() / "runs", METHOD)
     path = args.checkpoints or (newest.path if newest else None)
     if path is None:
         raise CheckpointError(f"no JEPA is trained yet; train one with {TRAIN_COMMAND}")
     jepa = load_jepa(path, solving_device(args.device))
-    tasks, spec = _correlation_tasks(args, console)
+    tasks, spec = _load_tasks(args, console)
     shared = overlap(tasks, [task for term in jepa.training_data for task in load_tasks(term)]).by_content
     if shared:
         console.print(f"left out, as the JEPA learnt from them: {len(shared)} of {len(tasks)} tasks", highlight=False)
@@ -222,30 +220,30 @@ def _validate(args: argparse.Namespace, console: Console) -> int:
     if len(tasks) < 3:
         raise InputError(f"{spec} must have at least three tasks that the JEPA did not learn from; got {len(tasks)}")
     distances, pixels = latent_distances(jepa, tasks), pixel_distances(tasks)
-    solved = solved_by_search(tasks, args.max_programs, args.workers, console)
-    found, plain = correlate(distances, solved), correlate(pixels, solved)
+    solved = label_by_search(tasks, args.max_programs, args.workers, console)
+    latent, pixel = correlate(distances, solved), correlate(pixels, solved)
     output = args.output or (path if path.is_dir() else path.parent.parent) / "jepa_correlation.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(
         output,
         {
-            "pearson_correlation": found.pearson, "p_value": found.p_value,
-            "mean_distance_solved": found.mean_solved, "mean_distance_failed": found.mean_failed,
-            "threshold_95_recall": found.threshold_95_recall,
-            "pixel_difference": {"pearson_correlation": plain.pearson, "p_value": plain.p_value},
+            "pearson_correlation": latent.pearson, "p_value": latent.p_value,
+            "mean_distance_solved": latent.mean_solved, "mean_distance_failed": latent.mean_failed,
+            "threshold_95_recall": latent.threshold_95_recall,
+            "pixel_difference": {"pearson_correlation": pixel.pearson, "p_value": pixel.p_value},
             "tasks": len(tasks), "solved": int(solved.sum()), "left_out": list(shared), "data": spec,
             "fingerprint": fingerprint(tasks), "max_programs": args.max_programs, "checkpoint": str(jepa.file),
             "training_data": list(jepa.training_data), "commit": git_commit(),
         },
     )  # fmt: skip
     picture = output.with_suffix(".png")
-    measured = [("latent distance", distances, found), ("share of cells that differ", pixels, plain)]
-    draw_histograms(measured, solved, picture)
+    series = [("latent distance", distances, latent), ("share of cells that differ", pixels, pixel)]
+    draw_histograms(series, solved, picture)
     console.print(
         f"{len(tasks)} tasks, {int(solved.sum())} solved with {args.max_programs} programs\n"
-        f"latent distance: Pearson {found.pearson:.3f} (p {found.p_value:.1e}), solved {found.mean_solved:.3f}, "
-        f"not solved {found.mean_failed:.3f}\n"
-        f"share of cells that differ: Pearson {plain.pearson:.3f} (p {plain.p_value:.1e})\n"
+        f"latent distance: Pearson {latent.pearson:.3f} (p {latent.p_value:.1e}), solved {latent.mean_solved:.3f}, "
+        f"not solved {latent.mean_failed:.3f}\n"
+        f"share of cells that differ: Pearson {pixel.pearson:.3f} (p {pixel.p_value:.1e})\n"
         f"written to {show_path(output)}, drawn in {show_path(picture)}\n"
         f"next: uv run evaluate-arc --tasks {spec.removeprefix('manifest:')} --latent-config {show_path(path)} "
         "--output runs/search/guided.json --limit 200",
@@ -254,7 +252,8 @@ def _validate(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _correlation_tasks(args: argparse.Namespace, console: Console) -> tuple[list[Task], str]:
+def _load_tasks(args: argparse.Namespace, console: Console) -> tuple[list[Task], str]:
+    """Loads the tasks to correlate on, and returns them with their data spec."""
     manifest = args.tasks or show_path(curriculum_manifest("pilot_held_out", console))
     spec = f"manifest:{manifest}"
     tasks = load_tasks(spec)

@@ -1,4 +1,4 @@
-"""Whether latents fill their space, and what to do when they do not. B vectors, D channels."""
+"""Measures of collapse: whether latents fill their space, and what to change if not. B vectors, D channels."""
 
 from collections.abc import Mapping
 
@@ -7,11 +7,13 @@ from torch import Tensor
 
 from jepa_hrl.jepa.config import JepaConfig
 
-ISOTROPY_FLOOR, USAGE_FLOOR = 0.3, 0.2  # below which the training guide speaks of collapse
+ISOTROPY_FLOOR, USAGE_FLOOR = 0.3, 0.2  # values below which the training guide speaks of collapse
 
 
 def isotropy(vectors: Tensor) -> float:
-    """exp(entropy of the covariance's normalised eigenvalues) / D: 1 for equal variance everywhere, 1 / D on a line.
+    """Computes exp(entropy of the covariance's normalised eigenvalues) / D.
+
+    It is 1 for equal variance in all directions, and 1 / D for vectors on a line.
 
     Args:
         vectors: (B, D), B at least 2.
@@ -28,7 +30,7 @@ def isotropy(vectors: Tensor) -> float:
 
 
 def latent_statistics(vectors: Tensor) -> dict[str, float]:
-    """Isotropy, mean norm and mean variance of a channel."""
+    """Returns the isotropy, the mean norm and the mean variance of a channel of (B, D) vectors."""
     return {
         "isotropy": isotropy(vectors),
         "norm": float(vectors.norm(dim=1).mean()),
@@ -36,18 +38,19 @@ def latent_statistics(vectors: Tensor) -> dict[str, float]:
     }
 
 
-def collapse_advice(config: JepaConfig, found: Mapping[str, float]) -> str:
-    """What to change when embeddings collapse; empty where they do not.
+def collapse_advice(config: JepaConfig, metrics: Mapping[str, float]) -> str:
+    """Says what to change when embeddings collapse; empty if they do not.
 
     Args:
-        found: "isotropy" and, with a quantiser, "usage_ratio".
+        config: of the run; remedies that it already has are not named.
+        metrics: "isotropy" and, with a quantiser, "usage_ratio".
     Source: the training guide, "Embedding Collapse".
     """
     signs = []
-    if found["isotropy"] < ISOTROPY_FLOOR:
-        signs.append(f"isotropy is {found['isotropy']:.2f}, below {ISOTROPY_FLOOR}")
-    if found.get("usage_ratio", 1.0) < USAGE_FLOOR:
-        signs.append(f"{found['usage_ratio']:.0%} of the codes are used, below {USAGE_FLOOR:.0%}")
+    if metrics["isotropy"] < ISOTROPY_FLOOR:
+        signs.append(f"isotropy is {metrics['isotropy']:.2f}, below {ISOTROPY_FLOOR}")
+    if metrics.get("usage_ratio", 1.0) < USAGE_FLOOR:
+        signs.append(f"{metrics['usage_ratio']:.0%} of the codes are used, below {USAGE_FLOOR:.0%}")
     if not signs:
         return ""
     remedies = []

@@ -1,4 +1,4 @@
-"""How far apart grids are: by latents, and plainly by cells. T tasks, B pairs, D channels."""
+"""Distances of tasks: between predicted and actual latents, and between the cells of inputs and outputs. T tasks."""
 
 from collections.abc import Sequence
 
@@ -15,24 +15,30 @@ _COLORINGS = 8
 
 
 def latent_distances(jepa: LoadedJepa, tasks: Sequence[Task], colorings: int = _COLORINGS) -> Floats:
-    """(T,) mean distance of predicted and actual latents of outputs, each pair predicted from its task's other pairs.
+    """Computes the mean cosine distance between predicted and actual latents of each task's outputs.
 
-    Tests are pairs like the others, so their outputs must be known: a figure for reports, not for solvers.
+    Each output is predicted from its input and the task's other pairs. Tests are pairs like the others, so their
+    outputs must be known: this is a figure for reports, not for solvers.
 
     Args:
-        colorings: whose mean it is: a task is as hard whatever its colours are called, so what the names do is noise.
+        jepa: that encodes and predicts.
+        tasks: T tasks with the outputs of their tests.
+        colorings: permutations of the colours that the distance is averaged over. A task is as hard whatever its
+            colours are, so that what differs between permutations is noise.
+    Returns:
+        (T,) distances in 0..2.
     """
     counts = [len(task.train) + len(task.test) for task in tasks]
     sums = np.zeros(sum(counts))
     for view in voting_views(1, colorings, 0):
-        found = jepa.latents([view.apply_to_task(task) for task in tasks], workers=-1)
-        sums += cosine_distance(found.predictions, found.outputs).double().cpu().numpy()
+        latents = jepa.latents([view.apply_to_task(task) for task in tasks], workers=-1)
+        sums += cosine_distance(latents.predictions, latents.outputs).double().cpu().numpy()
     return np.array([part.mean() for part in np.split(sums / colorings, np.cumsum(counts)[:-1])])
 
 
 def pixel_distances(tasks: Sequence[Task]) -> Floats:
-    """(T,) mean share of cells that differ between a pair's input and output; 1 where sizes do."""
-    found = []
+    """Computes the (T,) mean share of cells that differ between a pair's input and output; 1 where the sizes differ."""
+    distances = []
     for task in tasks:
         shares = [
             float((pair.input != pair.output).mean())
@@ -40,5 +46,5 @@ def pixel_distances(tasks: Sequence[Task]) -> Floats:
             else 1.0
             for pair in task.train + task.test
         ]
-        found.append(sum(shares) / len(shares))
-    return np.array(found)
+        distances.append(sum(shares) / len(shares))
+    return np.array(distances)

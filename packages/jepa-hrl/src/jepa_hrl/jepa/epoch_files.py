@@ -1,4 +1,4 @@
-"""Files that the training guide promises after each epoch: metrics.json and embedding_metrics.jsonl."""
+"""Files that a run updates after each epoch: metrics.json and embedding_metrics.jsonl."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def write_epoch_files(
         run: folder to write to.
         config: of the run.
         record: losses of the epochs so far.
-        epoch: number of the epoch that ended, from 1.
+        epoch: epochs done.
         step: optimiser steps done.
         metrics: validation metrics; those below `diagnostics/` go into embedding_metrics.jsonl.
         codebook: usage of the quantiser's codes; empty without a quantiser.
@@ -39,9 +39,9 @@ def write_epoch_files(
     )  # fmt: skip
     line: dict[str, object] = {"epoch": epoch, "step": step}
     for name, value in metrics.items():
-        _, _, place = name.partition("diagnostics/")
-        if place:
-            part, _, measure = place.partition("/")
+        _, _, diagnostic = name.partition("diagnostics/")
+        if diagnostic:
+            part, _, measure = diagnostic.partition("/")
             cast("dict[str, float]", line.setdefault(part, {}))[measure] = value
     if codebook:
         line["vq"] = dict(codebook)

@@ -1,4 +1,4 @@
-"""Training loop of the JEPA. B pairs of this process's share of a batch, D latent channels."""
+"""The training loop of the JEPA. B pairs of this process's share of a batch, D latent channels."""
 
 import copy
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
 from jepa_hrl.jepa.collapse import collapse_advice
 from jepa_hrl.jepa.config import METHOD, JepaConfig
-from jepa_hrl.jepa.data.batches import DeviceTable, draw_pairs, epoch_order, make_batch
+from jepa_hrl.jepa.data.batches import DeviceTable, Integers, draw_pairs, epoch_order, make_batch
 from jepa_hrl.jepa.data.dataset import JepaData
 from jepa_hrl.jepa.epoch_files import write_epoch_files
 from jepa_hrl.jepa.losses.objective import Objective
@@ -28,7 +28,7 @@ from jepa_hrl.jepa.validation import Validation
 
 
 class Trainer(EpochTrainer):
-    """Everything that one run holds on to; a checkpoint has all that changes."""
+    """The state of one run and its optimiser steps; a checkpoint holds all of the state that changes."""
 
     unit = "tasks"
     loss_metric, accuracy_metric = "loss/total", "train/retrieval_top1"
@@ -70,7 +70,7 @@ class Trainer(EpochTrainer):
         self.step, self.record = 0, EpochRecord()
 
     def state(self) -> Checkpoint:
-        """All that a resumed run needs."""
+        """Returns the checkpoint of the current step, with all that a resumed run needs."""
         return Checkpoint(
             method=METHOD,
             step=self.step,
@@ -90,7 +90,7 @@ class Trainer(EpochTrainer):
         )
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Continues from a checkpoint of the same config and data."""
+        """Restores a checkpoint of the same config and data."""
         self.model.load_state_dict(dict(checkpoint.model))
         self.target.load_state_dict(dict(checkpoint.ema))
         self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
@@ -100,10 +100,10 @@ class Trainer(EpochTrainer):
         self.step, self.training_data = checkpoint.step, checkpoint.training_data
 
     def init_from(self, checkpoint: Checkpoint) -> None:
-        """Takes over another run's weights, with an empty queue.
+        """Starts from another run's weights, with an empty queue.
 
         Raises:
-            InputError: they are of networks of other sizes.
+            InputError: the weights are of networks of other sizes.
         """
         weights = {name: value for name, value in checkpoint.model.items() if not name.startswith("queue")}
         try:
@@ -115,14 +115,14 @@ class Trainer(EpochTrainer):
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
 
     def early_stop_reason(self) -> str:
-        """Says so once the validation loss has not improved for as many epochs as the config allows."""
+        """Returns why training should end early: no better validation loss for as long as the config allows."""
         stopping, stale = self.config.training.early_stopping, self.record.stale
         if stopping.enabled and stale >= stopping.patience:
             return f"no better validation in {stale} epochs; stopping early"
         return ""
 
     def training_step(self) -> dict[str, float]:
-        """One optimiser step; means over its parts and all processes.
+        """Takes one optimiser step and returns its metrics, means over its parts and all processes.
 
         Raises:
             RunFailure: the loss is not finite.
@@ -133,17 +133,18 @@ class Trainer(EpochTrainer):
             group["lr"] = rate
         epoch, within = divmod(self.step, self.steps_per_epoch)
         order = self.data.learnt[epoch_order(config.training.seed, epoch, len(self.data.learnt))]
-        parts, found = config.training.grad_accum_steps, []
+        parts, part_metrics = config.training.grad_accum_steps, []
         for part in range(parts):
             first = within * config.training.batch_size + part * self.micro_batch
             with fabric.no_backward_sync(self.forward, enabled=part < parts - 1):
-                found.append(self._part(order[first : first + self.micro_batch], self.step * parts + part, parts))
+                tasks = order[first : first + self.micro_batch]
+                part_metrics.append(self._backward_part(tasks, self.step * parts + part, parts))
         if config.optimizer.gradient_clip:
             limit = config.optimizer.gradient_clip
             fabric.clip_gradients(self.forward, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._follow()
+        self._update_target()
         self.step += 1
         quantizer, encoder = self.model.encoder.quantizer, config.object_encoder
         refreshed = 0
@@ -151,74 +152,80 @@ class Trainer(EpochTrainer):
             choice = torch.Generator().manual_seed(seed_for(config.training.seed, "refresh", self.step))
             threshold = encoder.vq_refresh_usage_threshold if encoder.vq_refresh_enabled else None
             refreshed = quantizer.close_window(all_gather_ordered(*self._objects), threshold, choice)
-        stacked = torch.stack([torch.stack([metrics[name].detach().double() for name in metrics]) for metrics in found])
-        means = cast(Tensor, fabric.all_reduce(stacked.mean(dim=0))).tolist()
-        values = dict(zip(found[0], means, strict=True))
-        self.record.add(values["loss/total"])
+        rows = [torch.stack([value.detach().double() for value in values.values()]) for values in part_metrics]
+        means = cast(Tensor, fabric.all_reduce(torch.stack(rows).mean(dim=0))).tolist()
+        metrics = dict(zip(part_metrics[0], means, strict=True))
+        self.record.add(metrics["loss/total"])
         if quantizer is not None:
-            values |= {"diagnostics/vq/usage_ratio": float(quantizer.usage), "diagnostics/vq/refreshed": refreshed}
-        return values | {"optimizer/lr": rate, "loss/temperature": float(self.model.temperature.detach())}
+            metrics |= {"diagnostics/vq/usage_ratio": float(quantizer.usage), "diagnostics/vq/refreshed": refreshed}
+        return metrics | {"optimizer/lr": rate, "loss/temperature": float(self.model.temperature.detach())}
 
-    def _part(self, tasks: object, micro_step: int, parts: int) -> dict[str, Tensor]:
-        """Forward and backward of one part of a batch."""
+    def _backward_part(self, tasks: Integers, micro_step: int, parts: int) -> dict[str, Tensor]:
+        """Computes one part of a batch, forward and backward, and returns its metrics.
+
+        Args:
+            tasks: indices of the part's tasks, over all processes.
+            micro_step: index of the part among those of all steps.
+            parts: of a step, by which the gradient is divided.
+        """
         config, fabric, seed = self.config, self.fabric, self.config.training.seed
         rng = generator_for(seed, "jepa batch", micro_step)
-        drawn = draw_pairs(self.data.table, tasks, config.training.pairs_per_task, rng)  # type: ignore[arg-type]
+        sample = draw_pairs(self.data.table, tasks, config.training.pairs_per_task, rng)
         share = slice(fabric.global_rank, None, fabric.world_size)
-        batch = make_batch(self.table, drawn, config.augmentations, rng, share)
+        batch = make_batch(self.table, sample, config.augmentations, rng, share)
         predicted = cast(Jepa, self.forward)(batch.tokens, batch.tasks)
         with torch.no_grad():
-            targets = predicted.outputs.detach()
+            latents = predicted.outputs.detach()
             if config.loss.target == "ema":
                 with fabric.autocast():
-                    targets = self.target(batch.targets).latents
-        keys, places = all_gather_blocks(targets, block=int((drawn.tasks == 0).sum()))
-        value = self.objective(self.model, batch, predicted, keys, places, micro_step)
+                    latents = self.target(batch.targets).latents
+        keys, targets = all_gather_blocks(latents, block=int((sample.tasks == 0).sum()))
+        value = self.objective(self.model, batch, predicted, keys, targets, micro_step)
         check_finite(value.total.item(), self.step + 1, float(self.optimizer.param_groups[0]["lr"]))
         fabric.backward(value.total / parts)
         self.model.enqueue(keys)
-        self._objects = predicted.encoded.objects.detach(), batch.owner_places
-        losses = {f"loss/{name}": loss for name, loss in (value.parts | {"total": value.total}).items()}
-        return losses | {"train/retrieval_top1": value.right}
+        self._objects = predicted.encoded.objects.detach(), batch.global_owners
+        losses = {f"loss/{name}": loss for name, loss in (value.terms | {"total": value.total}).items()}
+        return losses | {"train/retrieval_top1": value.retrieval_top1}
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        """Moves the target encoder towards the context encoder; its codes are the latter's."""
+    def _update_target(self) -> None:
+        """Moves the target encoder's weights towards the context encoder's and copies its buffers."""
         decay = self.config.loss.target_decay if self.config.loss.target == "ema" else 0.0
-        ours: list[Tensor] = list(self.target.parameters())
-        theirs: list[Tensor] = list(self.model.encoder.parameters())
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
-        for mine, other in zip(self.target.buffers(), self.model.encoder.buffers(), strict=True):
-            mine.copy_(other)
+        averages: list[Tensor] = list(self.target.parameters())
+        weights: list[Tensor] = list(self.model.encoder.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for copy_buffer, buffer in zip(self.target.buffers(), self.model.encoder.buffers(), strict=True):
+            copy_buffer.copy_(buffer)
 
     def score(self) -> dict[str, float]:
-        """Figures of the held-out tasks; see `Validation.score`."""
+        """Computes the metrics of the held-out tasks; see `Validation.score`."""
         return self.validation.score(self.model, self.target, self.config.loss.target == "ema", self.fabric)
 
     def end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
-        """Validates, logs, advises where latents collapse, and saves."""
+        """Validates, logs, warns where latents collapse, and saves."""
         config = self.config
         epoch = self.step // self.steps_per_epoch
-        found = self.score()
-        is_best = self.record.end_epoch(found.get("val/loss"), config.training.early_stopping.min_delta)
+        metrics = self.score()
+        is_best = self.record.end_epoch(metrics.get("val/loss"), config.training.early_stopping.min_delta)
         quantizer = self.model.encoder.quantizer
         usage = {} if quantizer is None else {"usage_ratio": float(quantizer.usage)}
         if log is not None:
-            log.log(self.step, found)
-        shown = f"epoch {epoch}/{config.training.epochs}  loss {self.record.losses[-1]:.4f}"
-        isotropy = found.get("diagnostics/context/isotropy")
+            log.log(self.step, metrics)
+        line = f"epoch {epoch}/{config.training.epochs}  loss {self.record.losses[-1]:.4f}"
+        isotropy = metrics.get("diagnostics/context/isotropy")
         if isotropy is not None:
-            top1 = found["val/retrieval_top1"]
-            shown += f"  validation {found['val/loss']:.4f}  top-1 {top1:.3f}  isotropy {isotropy:.2f}"
+            top1 = metrics["val/retrieval_top1"]
+            line += f"  validation {metrics['val/loss']:.4f}  top-1 {top1:.3f}  isotropy {isotropy:.2f}"
         if usage:
-            shown += f"  codes used {usage['usage_ratio']:.2f}"
-        progress.say(shown)
+            line += f"  codes used {usage['usage_ratio']:.2f}"
+        progress.say(line)
         if isotropy is not None and 4 * epoch >= config.training.epochs:  # new weights are not spread out yet
             advice = collapse_advice(config, {"isotropy": isotropy} | usage)
             if advice:
                 progress.say(advice)
         if self.fabric.is_global_zero:
-            write_epoch_files(self.run, config, self.record, epoch, self.step, found, usage)
+            write_epoch_files(self.run, config, self.record, epoch, self.step, metrics, usage)
         self.save(is_best)
         if self.fabric.is_global_zero:
             link_epoch(self.run, self.step, epoch)
@@ -231,7 +238,10 @@ class Trainer(EpochTrainer):
 
 
 def out_of_memory_advice(config: JepaConfig) -> RunFailure:
-    """What to do when a batch does not fit. Source: the training guide, "CUDA Out of Memory"."""
+    """Returns the failure that says what to change when a batch does not fit.
+
+    Source: the training guide, "CUDA Out of Memory".
+    """
     training, steps = config.training, config.training.grad_accum_steps
     remedies: Iterable[str] = (
         f"training.grad_accum_steps {2 * steps} (it is {steps})", f"training.batch_size {training.batch_size // 2}",

@@ -1,4 +1,4 @@
-"""Scores on held-out tasks: the last pair's output predicted from its input and the other pairs. T tasks."""
+"""Validation on held-out tasks: the last pair's output is predicted from its input and the other pairs. T tasks."""
 
 from typing import NamedTuple
 
@@ -8,19 +8,22 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from jepa_hrl.jepa.collapse import latent_statistics
-from jepa_hrl.jepa.data.batches import DeviceTable, Drawn, Integers, make_batch
+from jepa_hrl.jepa.data.batches import DeviceTable, Integers, PairSample, make_batch
 from jepa_hrl.jepa.losses.similarity import info_nce
 from jepa_hrl.jepa.model.encoder import Encoder
 from jepa_hrl.jepa.model.jepa import Jepa
 
-_TASKS_AT_ONCE = 64
+_TASKS_PER_BATCH = 64
 
 
-class Latents(NamedTuple):
-    """Attributes:
-    inputs, predictions, outputs: (B, D) of every pair, each output predicted with the task's other pairs as
-        demonstrations.
-    last: (B,) bool, each task's last pair, a test.
+class PairLatents(NamedTuple):
+    """Latents of the pairs of some tasks, task after task. B pairs, D channels.
+
+    Attributes:
+        inputs: (B, D) latents of the inputs.
+        predictions: (B, D) predicted latents of the outputs, with the task's other pairs as demonstrations.
+        outputs: (B, D) actual latents of the outputs.
+        last: (B,) bool, each task's last pair, which is a test.
     """
 
     inputs: Tensor
@@ -30,55 +33,64 @@ class Latents(NamedTuple):
 
 
 @torch.no_grad()
-def latents_of(
-    model: Jepa, target: Encoder | None, table: DeviceTable, tasks: Integers, shown_last: bool = True
-) -> Latents:
-    """The latents of all pairs of some tasks, in their order.
+def encode_pairs(
+    model: Jepa, target: Encoder | None, table: DeviceTable, tasks: Integers, last_is_demonstration: bool = True
+) -> PairLatents:
+    """Encodes all pairs of some tasks and predicts their outputs.
 
     Args:
+        model: is left in the mode that it was in.
         target: encoder of the actual outputs; the model's own if None.
-        shown_last: a task's last pair is a demonstration to its others.
+        table: tokens of the tasks.
+        tasks: (T,) indices of the tasks in the table.
+        last_is_demonstration: whether a task's last pair is a demonstration to its others.
     """
     training = model.training
     model.eval()
-    found = []
+    batches = []
     starts = table.table.tasks
-    for first in range(0, len(tasks), _TASKS_AT_ONCE):
-        some = tasks[first : first + _TASKS_AT_ONCE]
-        pairs = np.concatenate([np.arange(starts[task], starts[task + 1]) for task in some])
-        owners = np.repeat(np.arange(len(some)), np.diff(starts)[some])
+    for first in range(0, len(tasks), _TASKS_PER_BATCH):
+        part = tasks[first : first + _TASKS_PER_BATCH]
+        pairs = np.concatenate([np.arange(starts[task], starts[task + 1]) for task in part])
+        owners = np.repeat(np.arange(len(part)), np.diff(starts)[part])
         last = torch.from_numpy(np.append(owners[1:] != owners[:-1], True)).to(table.device)
-        batch = make_batch(table, Drawn(pairs, owners), None, np.random.default_rng(0), slice(None))
-        predicted = model(batch.tokens, batch.tasks, None if shown_last else ~last)
+        batch = make_batch(table, PairSample(pairs, owners), None, np.random.default_rng(0), slice(None))
+        predicted = model(batch.tokens, batch.tasks, None if last_is_demonstration else ~last)
         actual = predicted.outputs
         if target is not None:
             actual = target(batch.targets).latents
-        found.append((predicted.inputs, predicted.predictions, actual, last))
+        batches.append((predicted.inputs, predicted.predictions, actual, last))
     model.train(training)
-    return Latents(*(torch.cat(part) for part in zip(*found, strict=True)))
+    return PairLatents(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
 
 class Validation:
-    """Held-out tasks."""
+    """Scores a model on held-out tasks."""
 
     def __init__(self, table: DeviceTable, tasks: Integers) -> None:
         self._table, self._tasks = table, tasks
 
     def score(self, model: Jepa, target: Encoder, averaged: bool, fabric: Fabric) -> dict[str, float]:
-        """Contrastive loss, share of outputs whose prediction is nearest, and latent statistics; nothing without tasks.
+        """Computes the metrics of the held-out tasks.
 
         Args:
-            averaged: the target encoder is what predictions are compared with.
+            model: context encoder and predictor.
+            target: the target encoder.
+            averaged: whether predictions are compared with the latents of the target encoder, or with the model's own.
+            fabric: whose autocast is used.
+        Returns:
+            val/loss, val/retrieval_top1 and the statistics of latents; nothing if there are fewer than two tasks.
         """
         if len(self._tasks) < 2:
             return {}
         with fabric.autocast():
-            found = latents_of(model, target if averaged else None, self._table, self._tasks)
-        outputs = found.outputs[found.last]
-        places = torch.arange(len(outputs), device=outputs.device)
+            latents = encode_pairs(model, target if averaged else None, self._table, self._tasks)
+        outputs = latents.outputs[latents.last]
+        targets = torch.arange(len(outputs), device=outputs.device)
         temperature = model.temperature.detach()
-        loss, right = info_nce(found.predictions[found.last], outputs, places, model.filled_queue, temperature)
-        values = {"val/loss": float(loss), "val/retrieval_top1": float(right)}
-        for name, latents in (("context", found.inputs), ("target", found.outputs)):
-            values |= {f"diagnostics/{name}/{key}": value for key, value in latent_statistics(latents).items()}
-        return values
+        predictions = latents.predictions[latents.last]
+        loss, top1 = info_nce(predictions, outputs, targets, model.filled_queue, temperature)
+        metrics = {"val/loss": float(loss), "val/retrieval_top1": float(top1)}
+        for name, vectors in (("context", latents.inputs), ("target", latents.outputs)):
+            metrics |= {f"diagnostics/{name}/{key}": value for key, value in latent_statistics(vectors).items()}
+        return metrics

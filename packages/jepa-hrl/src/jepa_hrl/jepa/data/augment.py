@@ -10,11 +10,11 @@ from jepa_hrl.objects.tokens import BORDER, BOX, CENTER, COLORS, GROUND, PALETTE
 
 
 class Tokens(NamedTuple):
-    """Tokens of grids.
+    """Tokens of grids as tensors.
 
     Attributes:
         objects: (M, OBJECT_FIELDS) float32, grid after grid.
-        owners: (M,) which grid each object is of, ascending.
+        owners: (M,) index of the grid that each object is of, ascending.
         grids: (G, GRID_FIELDS) float32.
     """
 
@@ -23,46 +23,52 @@ class Tokens(NamedTuple):
     grids: Tensor
 
 
-def recolor(tokens: Tokens, names: Tensor) -> Tokens:
-    """Colours renamed.
+def recolor(tokens: Tokens, permutations: Tensor) -> Tokens:
+    """Permutes the colours of grids.
 
     Args:
-        names: (G, 10) a permutation each: colour c becomes names[c].
+        tokens: of G grids.
+        permutations: (G, 10) int64, one for each grid: colour c becomes permutations[c].
     """
-    old = names.argsort(dim=1)  # the new colour's old name
+    old_colors = permutations.argsort(dim=1)  # the inverse permutations
     objects, grids = tokens.objects.clone(), tokens.grids.clone()
-    objects[:, COLORS] = objects[:, COLORS].gather(1, old[tokens.owners])
+    objects[:, COLORS] = objects[:, COLORS].gather(1, old_colors[tokens.owners])
     for field in (PALETTE, GROUND):
-        grids[:, field] = grids[:, field].gather(1, old)
+        grids[:, field] = grids[:, field].gather(1, old_colors)
     return Tokens(objects, tokens.owners, grids)
 
 
 def translate(tokens: Tokens, share: Tensor) -> Tokens:
-    """All objects of a grid moved together by whole cells, none over the border.
+    """Moves all objects of a grid together by whole cells, so that none crosses the border.
 
     Args:
-        share: (G, 2) in 0..1: where between as far up (left) and as far down (right) as there is room.
+        tokens: of G grids.
+        share: (G, 2) in 0..1 for rows and columns: 0 moves as far up (left) as there is room, 1 as far down (right).
     """
     objects, size = tokens.objects.clone(), tokens.grids[:, SIZE]
     first, after = objects[:, BOX].chunk(2, dim=1)
     owners = tokens.owners[:, None].expand_as(first)
-    least = -torch.ones_like(size).scatter_reduce(0, owners, first, "amin")
-    most = (size - torch.zeros_like(size).scatter_reduce(0, owners, after, "amax")).maximum(least)
-    cells = ((least + share * (most - least)) * MAX_SIDE).round().clamp(least * MAX_SIDE, most * MAX_SIDE)
-    step = cells[tokens.owners] / MAX_SIDE
-    objects[:, BOX] += torch.cat([step, step], dim=1)
-    objects[:, CENTER] += step
+    min_shift = -torch.ones_like(size).scatter_reduce(0, owners, first, "amin")
+    max_shift = (size - torch.zeros_like(size).scatter_reduce(0, owners, after, "amax")).maximum(min_shift)
+    cells = ((min_shift + share * (max_shift - min_shift)) * MAX_SIDE).round()
+    shift = cells.clamp(min_shift * MAX_SIDE, max_shift * MAX_SIDE)[tokens.owners] / MAX_SIDE
+    objects[:, BOX] += torch.cat([shift, shift], dim=1)
+    objects[:, CENTER] += shift
     first, after = objects[:, BOX].chunk(2, dim=1)
-    near = 0.5 / MAX_SIDE
-    objects[:, BORDER] = torch.cat([first < near, after > size[tokens.owners] - near], dim=1).to(objects.dtype)
+    half_cell = 0.5 / MAX_SIDE
+    touches = torch.cat([first < half_cell, after > size[tokens.owners] - half_cell], dim=1)
+    objects[:, BORDER] = touches.to(objects.dtype)
     return Tokens(objects, tokens.owners, tokens.grids)
 
 
 def rotate(tokens: Tokens, transpose: Tensor, up_down: Tensor, left_right: Tensor) -> Tokens:
-    """Grids turned and mirrored: transposed first, then flipped.
+    """Applies an element of D4 to each grid: transposes it first, then flips it.
 
     Args:
-        transpose, up_down, left_right: (G,) bool each.
+        tokens: of G grids.
+        transpose: (G,) bool, which grids are transposed.
+        up_down: (G,) bool, which grids are then flipped upside down.
+        left_right: (G,) bool, which grids are then flipped from left to right.
     """
     objects, grids, owners = tokens.objects.clone(), tokens.grids.clone(), tokens.owners
     swap, flips = transpose[owners, None], (up_down[owners, None], left_right[owners, None])
@@ -75,28 +81,30 @@ def rotate(tokens: Tokens, transpose: Tensor, up_down: Tensor, left_right: Tenso
     box = torch.where(swap, box[:, [1, 0, 3, 2]], box)
     center = torch.where(swap, center[:, [1, 0]], center)
     border = torch.where(swap, border[:, [1, 0, 3, 2]], border)
-    flags = objects[:, SYMMETRY]
-    flags = torch.where(swap, flags[:, [1, 0, 2, 3]], flags)
-    objects[:, SYMMETRY] = torch.where(flips[0] ^ flips[1], flags[:, [0, 1, 3, 2]], flags)
+    symmetry = objects[:, SYMMETRY]
+    symmetry = torch.where(swap, symmetry[:, [1, 0, 2, 3]], symmetry)
+    objects[:, SYMMETRY] = torch.where(flips[0] ^ flips[1], symmetry[:, [0, 1, 3, 2]], symmetry)
     grids[:, SIZE] = torch.where(transpose[:, None], grids[:, SIZE].flip(1), grids[:, SIZE])
     size = grids[owners, SIZE]
     for axis, flip in enumerate(flips):
         mirrored = size[:, axis, None] - box[:, [axis + 2, axis]]
         box[:, [axis, axis + 2]] = torch.where(flip, mirrored, box[:, [axis, axis + 2]])
         center[:, axis] = torch.where(flip[:, 0], size[:, axis] - center[:, axis], center[:, axis])
-        border = torch.where(flip, _exchanged(border, axis), border)
+        border = torch.where(flip, _swap_borders(border, axis), border)
     objects[:, BOX], objects[:, CENTER], objects[:, BORDER] = box, center, border
     return Tokens(objects, owners, grids)
 
 
-def _exchanged(border: Tensor, axis: int) -> Tensor:
+def _swap_borders(border: Tensor, axis: int) -> Tensor:
+    """Exchanges the flags of the top and bottom border (axis 0), or of the left and right one (axis 1)."""
     return border[:, [2, 1, 0, 3] if axis == 0 else [0, 3, 2, 1]]
 
 
 def mask(tokens: Tokens, keep: Tensor) -> Tokens:
-    """Some objects left out.
+    """Removes objects.
 
     Args:
-        keep: (M,) bool.
+        tokens: of any number of grids.
+        keep: (M,) bool, which objects stay.
     """
     return Tokens(tokens.objects[keep], tokens.owners[keep], tokens.grids)

@@ -18,7 +18,7 @@ Integers = npt.NDArray[np.int64]
 
 
 class DeviceTable:
-    """A token table on a device."""
+    """A token table whose tokens lie on a device."""
 
     def __init__(self, table: TokenTable, device: torch.device) -> None:
         self.table, self.device = table, device
@@ -27,36 +27,43 @@ class DeviceTable:
         self._counts = np.diff(table.starts)
 
     def tokens(self, grids: Integers) -> Tokens:
-        """The tokens of some grids."""
+        """Returns the tokens of the grids with some indices."""
         counts = self._counts[grids]
         shifts = self.table.starts[grids] - (counts.cumsum() - counts)
         rows = torch.from_numpy(np.arange(counts.sum()) + np.repeat(shifts, counts)).to(self.device)
         owners = torch.from_numpy(np.repeat(np.arange(len(grids)), counts)).to(self.device)
-        chosen = torch.from_numpy(grids).to(self.device)
-        return Tokens(self._objects.index_select(0, rows).float(), owners, self._grids.index_select(0, chosen).float())
+        indices = torch.from_numpy(grids).to(self.device)
+        return Tokens(self._objects.index_select(0, rows).float(), owners, self._grids.index_select(0, indices).float())
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What a step's batch is made of, for the whole batch.
+class PairSample:
+    """The pairs of a batch, over all processes.
 
     Attributes:
-        pairs: (B,) pair numbers, a task's one after another.
-        tasks: (B,) which of the batch's tasks each is of.
+        pairs: (B,) indices of pairs in the token table, those of a task one after another.
+        tasks: (B,) index within the batch of the task that each pair is of.
     """
 
     pairs: Integers
     tasks: Integers
 
 
-def draw_pairs(table: TokenTable, tasks: Integers, most: int, rng: np.random.Generator) -> Drawn:
-    """Random pairs of tasks, as many of each: `most`, or what the task with fewest has."""
+def draw_pairs(table: TokenTable, tasks: Integers, max_pairs: int, rng: np.random.Generator) -> PairSample:
+    """Draws the same number of random pairs from each of some tasks.
+
+    Args:
+        table: that the tasks are in.
+        tasks: (n,) indices of tasks.
+        max_pairs: pairs of a task, or as many as the task with the fewest pairs has.
+        rng: what the pairs are drawn with.
+    """
     starts, counts = table.tasks[tasks], np.diff(table.tasks)[tasks]
-    number = min(most, int(counts.min()))
+    per_task = min(max_pairs, int(counts.min()))
     ranks = rng.random((len(tasks), int(counts.max())))
     ranks[np.arange(ranks.shape[1]) >= counts[:, None]] = 2.0
-    chosen = np.sort(ranks.argsort(axis=1)[:, :number], axis=1)
-    return Drawn((starts[:, None] + chosen).ravel(), np.repeat(np.arange(len(tasks)), number))
+    within = np.sort(ranks.argsort(axis=1)[:, :per_task], axis=1)
+    return PairSample((starts[:, None] + within).ravel(), np.repeat(np.arange(len(tasks)), per_task))
 
 
 @dataclass(frozen=True)
@@ -65,81 +72,100 @@ class Batch:
 
     Attributes:
         tokens: of the inputs followed by the outputs, as the context encoder sees them.
-        tasks: (B,) which task each pair is of.
+        tasks: (B,) index of the task that each pair is of.
         targets: the outputs' tokens as the target encoder sees them.
-        places: (G,) of the grids among those of all processes, of which there are `total`.
+        grid_indices: (G,) indices of the grids among those of all processes.
+        num_grids: grids of all processes.
     """
 
     tokens: Tokens
     tasks: Tensor
     targets: Tokens
-    places: Integers
-    total: int
+    grid_indices: Integers
+    num_grids: int
 
     @property
-    def owner_places(self) -> Tensor:
-        """(M,) the grid of each object among those of all processes."""
+    def global_owners(self) -> Tensor:
+        """(M,) index of each object's grid among those of all processes."""
         owners = self.tokens.owners
-        return torch.from_numpy(self.places).to(owners.device)[owners]
+        return torch.from_numpy(self.grid_indices).to(owners.device)[owners]
 
 
 def make_batch(
-    table: DeviceTable, drawn: Drawn, augmentations: AugmentationConfig | None, rng: np.random.Generator, share: slice
-) -> Batch:
-    """This process's share of a batch.
+    table: DeviceTable, sample: PairSample, augmentations: AugmentationConfig | None, rng: np.random.Generator,
+    share: slice,
+) -> Batch:  # fmt: skip
+    """Builds this process's share of a batch.
 
     Args:
-        augmentations: None for none.
-        rng: draws for the whole batch, so that every process sees what one alone would.
-        share: of the batch's tasks.
+        table: tokens of all grids.
+        sample: the pairs of the whole batch.
+        augmentations: what is changed at random; None for nothing.
+        rng: draws for the whole batch, so that every process sees what a single one would.
+        share: of the batch's tasks, which this process computes on.
     """
-    number, count = len(drawn.pairs), int(drawn.tasks.max()) + 1
-    names = _renamings(rng.random((count, 10)))[drawn.tasks]
-    keep = rng.random((number, MAX_OBJECTS))
-    mine = np.isin(drawn.tasks, np.arange(count)[share])
-    pairs, tasks = drawn.pairs[mine], np.unique(drawn.tasks[mine], return_inverse=True)[1]
+    num_pairs, num_tasks = len(sample.pairs), int(sample.tasks.max()) + 1
+    permutations = _color_permutations(rng.random((num_tasks, 10)))[sample.tasks]
+    draws = rng.random((num_pairs, MAX_OBJECTS))
+    mine = np.isin(sample.tasks, np.arange(num_tasks)[share])
+    pairs, tasks = sample.pairs[mine], np.unique(sample.tasks[mine], return_inverse=True)[1]
     tokens, targets = table.tokens(np.concatenate([2 * pairs, 2 * pairs + 1])), table.tokens(2 * pairs + 1)
     if augmentations is not None and augmentations.palette_permutation:
-        own = torch.from_numpy(names[mine]).to(table.device)
+        own = torch.from_numpy(permutations[mine]).to(table.device)
         tokens, targets = recolor(tokens, torch.cat([own, own])), recolor(targets, own)
     if augmentations is not None and augmentations.mask_ratio:
-        tokens = mask(tokens, _kept(tokens, keep[mine] >= augmentations.mask_ratio))
+        tokens = mask(tokens, _keep_flags(tokens, draws[mine] >= augmentations.mask_ratio))
     first = np.flatnonzero(mine)
-    return Batch(
-        tokens, torch.from_numpy(tasks).to(table.device), targets, np.concatenate([first, first + number]), 2 * number
-    )
+    grid_indices = np.concatenate([first, first + num_pairs])
+    return Batch(tokens, torch.from_numpy(tasks).to(table.device), targets, grid_indices, 2 * num_pairs)
 
 
-def _kept(tokens: Tokens, inputs: npt.NDArray[np.bool_]) -> Tensor:
-    """(M,) which objects are kept, all those of outputs among them.
+def _keep_flags(tokens: Tokens, keep_inputs: npt.NDArray[np.bool_]) -> Tensor:
+    """Returns (M,) which objects are kept: all objects of outputs, and some of inputs.
 
     Args:
-        inputs: (B, MAX_OBJECTS) which objects of the inputs are.
+        tokens: of the B inputs followed by the outputs.
+        keep_inputs: (B, MAX_OBJECTS) which objects of the inputs are kept.
     """
     owners = tokens.owners.cpu().numpy()
-    numbers = np.arange(len(owners)) - np.searchsorted(owners, owners)
-    kept = np.concatenate([inputs, np.ones_like(inputs)])[owners, numbers]
-    return torch.from_numpy(kept).to(tokens.owners.device)
+    within = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    keep = np.concatenate([keep_inputs, np.ones_like(keep_inputs)])[owners, within]
+    return torch.from_numpy(keep).to(tokens.owners.device)
 
 
-def _renamings(draws: npt.NDArray[np.float64]) -> Integers:
-    """(n, 10) permutations of the colours that leave black, which is the ground of most grids, as it is."""
+def _color_permutations(draws: npt.NDArray[np.float64]) -> Integers:
+    """Turns (n, 10) draws into permutations of the colours that leave black, the ground of most grids, as it is."""
     draws[:, 0] = -1.0
     return draws.argsort(axis=1)
 
 
-def changed(batch: Batch, change: str, rng: np.random.Generator) -> Tokens:
-    """A batch's tokens with every grid changed at random: "color", "translation" or "symmetry"."""
-    draws = rng.random((batch.total, 10))[batch.places]  # for the grids of all processes
+def augment(batch: Batch, kind: str, rng: np.random.Generator) -> Tokens:
+    """Changes every grid of a batch at random.
+
+    Args:
+        batch: what is changed.
+        kind: "color", "translation" or "symmetry".
+        rng: draws for the grids of all processes.
+    Returns:
+        The tokens of the changed grids, inputs first.
+    """
+    draws = rng.random((batch.num_grids, 10))[batch.grid_indices]
     tokens, device = batch.tokens, batch.tokens.grids.device
-    if change == "color":
-        return recolor(tokens, torch.from_numpy(_renamings(draws)).to(device))
-    if change == "translation":
+    if kind == "color":
+        return recolor(tokens, torch.from_numpy(_color_permutations(draws)).to(device))
+    if kind == "translation":
         return translate(tokens, torch.from_numpy(draws[:, :2].astype(np.float32)).to(device))
     return rotate(tokens, *torch.from_numpy(draws[:, :3].T < 0.5).to(device))
 
 
 @lru_cache(maxsize=1)  # every step asks for its epoch's
 def epoch_order(seed: int, epoch: int, count: int, purpose: str = "jepa epoch") -> Integers:
-    """(count,) the order of an epoch, to be read only."""
+    """Returns a random order of an epoch's units, which must not be written to.
+
+    Args:
+        seed: of the run.
+        epoch: index of the epoch.
+        count: units of an epoch.
+        purpose: tells the random stream from those of other uses of the seed.
+    """
     return generator_for(seed, purpose, epoch).permutation(count)

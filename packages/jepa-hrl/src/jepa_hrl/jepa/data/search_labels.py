@@ -1,4 +1,4 @@
-"""Which tasks a short search of programs solves that is told nothing of latents."""
+"""Labels of tasks: whether a short program search, which knows nothing of latents, solves them."""
 
 import json
 from collections.abc import Sequence
@@ -19,39 +19,55 @@ from jepa_hrl.search.parallel import search_tasks
 from jepa_hrl.search.results import score_outcome
 
 
-def solved_by_search(tasks: Sequence[Task], programs: int, workers: int, console: Console) -> npt.NDArray[np.bool_]:
-    """(T,) which tasks a search of so many programs solves in two attempts."""
+def label_by_search(tasks: Sequence[Task], programs: int, workers: int, console: Console) -> npt.NDArray[np.bool_]:
+    """Searches for programs of tasks and tells which tasks are solved in two attempts.
+
+    Args:
+        tasks: T tasks, whose test outputs are only used to score the answers.
+        programs: that a task's search may test.
+        workers: processes; -1 for one for each core.
+        console: shows the progress.
+    Returns:
+        (T,) bool, whether each task is solved.
+    """
     solved = np.zeros(len(tasks), dtype=bool)
     limits = Limits(seconds=None, programs=programs)
     with Progress(console, len(tasks), "searches") as progress:
-        for done, (number, outcome) in enumerate(search_tasks(tasks, limits, None, workers), 1):
-            solved[number] = score_outcome(tasks[number], outcome).solved
+        for done, (index, outcome) in enumerate(search_tasks(tasks, limits, None, workers), 1):
+            solved[index] = score_outcome(tasks[index], outcome).solved
             progress.update(done, f"{int(solved.sum())} solved")
     return solved
 
 
-def tasks_solved_within(programs: int, tasks: Sequence[Task], console: Console) -> list[Task]:
-    """Those of some tasks that a search of so many programs solves; searched once, then remembered in data/.
+def select_solved_tasks(programs: int, tasks: Sequence[Task], console: Console) -> list[Task]:
+    """Selects the tasks that a search solves; the labels are computed once and then kept in data/.
 
+    Args:
+        programs: that a task's search may test.
+        tasks: to select from.
+        console: shows the progress and the file with the labels.
     Raises:
-        InputError: there are none, or what is remembered cannot be read.
+        InputError: no task is solved, or the stored labels cannot be read.
     """
     file = workspace_folder() / "data" / "solved_by_search" / f"{fingerprint(tasks)}-{programs}.json"
     if not file.exists():
         console.print(f"which of {len(tasks):,} tasks does a search of {programs} programs solve?", highlight=False)
-        solved = solved_by_search(tasks, programs, -1, console)
+        solved = label_by_search(tasks, programs, -1, console)
         file.parent.mkdir(parents=True, exist_ok=True)
-        known = [task.content_hash for task, is_solved in zip(tasks, solved, strict=True) if is_solved]
-        write_json(file, {"programs": programs, "tasks": len(tasks), "solved": known})
-    solvable = _read(file)
-    kept = [task for task in tasks if task.content_hash in solvable]
-    if not kept:
+        hashes = [task.content_hash for task, is_solved in zip(tasks, solved, strict=True) if is_solved]
+        write_json(file, {"programs": programs, "tasks": len(tasks), "solved": hashes})
+    solved_hashes = _read_hashes(file)
+    selected = [task for task in tasks if task.content_hash in solved_hashes]
+    if not selected:
         raise InputError(f"data.solved_within: no task is solved within {programs} programs; give more")
-    console.print(f"learning from the {len(kept):,} of {len(tasks):,} that {show_path(file)} names", highlight=False)
-    return kept
+    console.print(
+        f"learning from the {len(selected):,} of {len(tasks):,} that {show_path(file)} names", highlight=False
+    )
+    return selected
 
 
-def _read(file: Path) -> frozenset[str]:
+def _read_hashes(file: Path) -> frozenset[str]:
+    """Reads the content hashes of the solved tasks."""
     try:
         return frozenset(json.loads(file.read_text(encoding="utf-8"))["solved"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What the JEPA minimises: the contrastive loss plus weighted others. B pairs, M objects, D channels."""
+"""The training objective: the contrastive loss plus weighted other losses. B pairs, M objects, D channels."""
 
 from dataclasses import dataclass
 
@@ -8,66 +8,73 @@ from torch import Tensor
 
 from arc_core.randomness import generator_for
 from jepa_hrl.jepa.config import JepaConfig
-from jepa_hrl.jepa.data.batches import Batch, changed
+from jepa_hrl.jepa.data.batches import Batch, augment
 from jepa_hrl.jepa.losses.sigreg import draw_slices, epps_pulley, quadrature_rule
 from jepa_hrl.jepa.losses.similarity import info_nce, invariance, relational
-from jepa_hrl.jepa.model.jepa import Jepa, Predicted
+from jepa_hrl.jepa.model.jepa import Jepa, JepaOutput
 
 
 @dataclass(frozen=True)
-class Value:
-    """Attributes:
-    total: what is minimised.
-    parts: its parts before weighting, by name.
-    right: share of predictions whose own output is the nearest of the batch.
+class ObjectiveValue:
+    """The objective of a batch.
+
+    Attributes:
+        total: scalar, what is minimised.
+        terms: its terms before weighting, by name.
+        retrieval_top1: share of predictions whose own output is the nearest of the batch.
     """
 
     total: Tensor
-    parts: dict[str, Tensor]
-    right: Tensor
+    terms: dict[str, Tensor]
+    retrieval_top1: Tensor
 
 
 class Objective:
-    """The loss of a config; parts of weight 0 are not computed."""
+    """The weighted losses of a config; terms of weight 0 are not computed."""
 
     def __init__(self, config: JepaConfig, fabric: Fabric) -> None:
         self._config, self._fabric = config, fabric
         rule = quadrature_rule(config.sigreg.num_points, config.sigreg.integration)
         self._rule = tuple(part.to(fabric.device) for part in rule)
-        self._changes = {
+        self._invariance_weights = {
             "color": config.loss.color_weight, "translation": config.loss.translation_weight,
             "symmetry": config.loss.symmetry_weight,
         }  # fmt: skip
-        self._weights = self._changes | {
+        self._weights = self._invariance_weights | {
             "info_nce": 1.0, "sigreg": config.sigreg.weight, "relational": config.loss.relational_weight,
             "commitment": config.object_encoder.vq_commitment if config.object_encoder.vq_enabled else 0.0,
         }  # fmt: skip
 
     def __call__(
-        self, model: Jepa, batch: Batch, predicted: Predicted, keys: Tensor, places: Tensor, micro_step: int
-    ) -> Value:
-        """The value for a batch.
+        self, model: Jepa, batch: Batch, predicted: JepaOutput, keys: Tensor, targets: Tensor, micro_step: int
+    ) -> ObjectiveValue:
+        """Computes the objective of a batch.
 
         Args:
-            keys, places: see `info_nce`.
+            model: whose queue and temperature are used, and which encodes the augmented grids.
+            batch: this process's share of the pairs.
+            predicted: the model's output for the batch.
+            keys: (K, D) latents of the outputs of all processes by the target encoder.
+            targets: (B,) index among the keys of each pair's own output.
+            micro_step: index of the batch, which random draws depend on beside the seed.
         """
-        parts, encoded = {}, predicted.encoded
-        parts["info_nce"], right = info_nce(predicted.predictions, keys, places, model.filled_queue, model.temperature)
+        terms, encoded = {}, predicted.encoded
+        terms["info_nce"], top1 = info_nce(predicted.predictions, keys, targets, model.filled_queue, model.temperature)
         seed = self._config.training.seed
         if self._weights["sigreg"]:
             rng = generator_for(seed, "slices", micro_step)
             slices = draw_slices(keys.shape[1], self._config.sigreg.num_slices, rng).to(keys.device)
             # Inputs and outputs apart: an output near its input is no second sample.
-            tests = [epps_pulley(latents, slices, *self._rule) for latents in (predicted.inputs, predicted.outputs)]
-            parts["sigreg"] = torch.stack(tests).mean()
+            samples = (predicted.inputs, predicted.outputs)
+            terms["sigreg"] = torch.stack([epps_pulley(sample, slices, *self._rule) for sample in samples]).mean()
         if self._weights["relational"]:
-            parts["relational"] = relational(encoded.quantized, batch.tokens.objects, batch.tokens.owners)
+            terms["relational"] = relational(encoded.quantized, batch.tokens.objects, batch.tokens.owners)
         if self._weights["commitment"]:
-            parts["commitment"] = encoded.commitment
-        for name, weight in self._changes.items():
+            terms["commitment"] = encoded.commitment
+        for kind, weight in self._invariance_weights.items():
             if weight:
-                others = changed(batch, name, generator_for(seed, name, micro_step))
+                augmented = augment(batch, kind, generator_for(seed, kind, micro_step))
                 with self._fabric.autocast():
-                    parts[name] = invariance(encoded.latents, model.encoder(others).latents)
-        total = torch.stack([self._weights[name] * part.float() for name, part in parts.items()]).sum()
-        return Value(total, parts, right)
+                    terms[kind] = invariance(encoded.latents, model.encoder(augmented).latents)
+        total = torch.stack([self._weights[name] * term.float() for name, term in terms.items()]).sum()
+        return ObjectiveValue(total, terms, top1)

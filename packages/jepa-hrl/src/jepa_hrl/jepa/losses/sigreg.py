@@ -1,4 +1,4 @@
-"""Sketched isotropic Gaussian regularisation: random one-dimensional shadows of the latents tested against N(0, 1).
+"""Sketched isotropic Gaussian regularisation: random one-dimensional projections of latents tested against N(0, 1).
 
 B vectors, D channels, S slices, Q nodes of the integral.
 """
@@ -11,31 +11,39 @@ import torch.distributed
 from torch import Tensor
 from torch.nn import functional
 
-_REACH = 3.0  # of the integral; doubled by symmetry
-# Components of vectors along slices, so that memory is this times Q: what a CPU's cache holds, what keeps a GPU busy.
-_AT_ONCE_ON_CPU, _AT_ONCE_ELSEWHERE = 2**14, 2**20
+_UPPER_LIMIT = 3.0  # of the integral, which symmetry doubles
+# Projections of vectors computed at once; memory is this times Q: what a CPU's cache holds, what keeps a GPU busy.
+_CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 2**14, 2**20
 
 
 def draw_slices(channels: int, slices: int, rng: np.random.Generator) -> Tensor:
-    """(D, S) float32 random unit directions."""
+    """Draws random unit directions.
+
+    Args:
+        channels: D.
+        slices: S.
+        rng: what they are drawn with.
+    Returns:
+        (D, S) float32, of unit norm over D.
+    """
     directions = torch.from_numpy(rng.standard_normal((channels, slices), dtype=np.float32))
     return functional.normalize(directions, dim=0)
 
 
 def quadrature_rule(points: int, integration: Literal["trapezoid", "gauss_legendre"]) -> tuple[Tensor, Tensor]:
-    """(Q,) nodes in 0..3 and the weights of twice the integral from 0 to 3."""
+    """Returns (Q,) nodes in 0..3, and (Q,) weights that give twice the integral from 0 to 3."""
     if integration == "trapezoid":
-        nodes = np.linspace(0.0, _REACH, points)
-        weights = np.full(points, 2 * _REACH / (points - 1))
+        nodes = np.linspace(0.0, _UPPER_LIMIT, points)
+        weights = np.full(points, 2 * _UPPER_LIMIT / (points - 1))
         weights[[0, -1]] /= 2
     else:
         nodes, weights = np.polynomial.legendre.leggauss(points)
-        nodes, weights = (nodes + 1) * _REACH / 2, weights * _REACH
+        nodes, weights = (nodes + 1) * _UPPER_LIMIT / 2, weights * _UPPER_LIMIT
     return torch.from_numpy(nodes).float(), torch.from_numpy(weights).float()
 
 
 class _EppsPulley(torch.autograd.Function):
-    """The statistic with its gradient in closed form, both computed slice by slice in one pass.
+    """The Epps-Pulley statistic with its gradient in closed form, computed together in chunks of slices.
 
     Automatic differentiation would keep every angle's sine and cosine, B x S x Q of them, for the backward pass.
     """
@@ -49,9 +57,9 @@ class _EppsPulley(torch.autograd.Function):
         slope = 2 * weights * nodes[:, None] / len(vectors)
         scale = len(vectors) * world / slices.shape[1]
         total, gradient = vectors.new_zeros(()), torch.zeros_like(vectors)
-        at_once = _AT_ONCE_ON_CPU if vectors.device.type == "cpu" else _AT_ONCE_ELSEWHERE
-        for some in torch.split(slices, max(1, at_once // len(vectors)), dim=1):
-            angles = (vectors @ some) * nodes[:, None, None]  # (Q, B, slices): nodes last would be slow to sum over
+        chunk_size = _CHUNK_ON_CPU if vectors.device.type == "cpu" else _CHUNK_ELSEWHERE
+        for chunk in torch.split(slices, max(1, chunk_size // len(vectors)), dim=1):
+            angles = (vectors @ chunk) * nodes[:, None, None]  # (Q, B, slices): nodes last would be slow to sum over
             cosines, sines = angles.cos(), angles.sin_()
             means = torch.stack([cosines.mean(dim=1), sines.mean(dim=1)])
             if world > 1:
@@ -61,7 +69,7 @@ class _EppsPulley(torch.autograd.Function):
             total += ((real.square() + imaginary.square()) * weights).sum()
             if ctx.needs_input_grad[0]:
                 change = cosines.mul_((imaginary * slope)[:, None]).addcmul_(sines, (real * slope)[:, None], value=-1)
-                gradient.addmm_(change.sum(dim=0), some.T)
+                gradient.addmm_(change.sum(dim=0), chunk.T)
         ctx.save_for_backward(gradient * scale)
         return total * scale
 
@@ -72,15 +80,18 @@ class _EppsPulley(torch.autograd.Function):
 
 
 def epps_pulley(vectors: Tensor, slices: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
-    """The mean over slices of B times the integral of |phi(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt.
+    """Computes the mean over slices of B times the integral of |phi(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt.
 
-    phi is the empirical characteristic function of the vectors' components along a slice. Over several processes B
+    phi is the empirical characteristic function of the vectors' projections onto a slice. Over several processes B
     counts all their vectors and phi is the mean over them, taken before the difference.
 
     Args:
         vectors: (B, D), as many in each process.
         slices: (D, S) unit directions, the same in each process.
-        nodes, weights: see `quadrature_rule`.
+        nodes: (Q,) of the integral, see `quadrature_rule`.
+        weights: (Q,) of the nodes.
+    Returns:
+        Scalar, the smaller the nearer the projections are to N(0, 1).
     Source: Epps and Pulley 1983; Balestriero and LeCun 2025, LeJEPA (arXiv:2511.08544), section 4.
     """
     statistic: Tensor = _EppsPulley.apply(vectors.float(), slices, nodes, weights)

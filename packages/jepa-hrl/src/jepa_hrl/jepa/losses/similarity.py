@@ -1,61 +1,65 @@
-"""Contrastive, relational and invariance losses. B pairs, D channels, Q keys in the queue, M objects."""
+"""Losses of cosine similarities: contrastive, relational, invariance. B pairs, D channels, Q queued keys, M objects."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from arc_core.distributed import global_mean
-from jepa_hrl.jepa.model.packed_attention import Rows, rows_of
+from jepa_hrl.jepa.model.packed_attention import PackedRows, assign_rows
 
 
 def cosine_distance(latents: Tensor, others: Tensor) -> Tensor:
-    """(...,) one minus the cosine of (..., D) latents: 0 where they point the same way, 2 where they are opposite."""
+    """Returns (...,) one minus the cosine of (..., D) latents: 0 for the same direction, 2 for the opposite one."""
     return 1 - functional.cosine_similarity(latents, others, dim=-1)
 
 
 def info_nce(
-    queries: Tensor, keys: Tensor, places: Tensor, queue: Tensor, temperature: Tensor
+    queries: Tensor, keys: Tensor, targets: Tensor, queue: Tensor, temperature: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of telling each query's key from all others, and how often the right key is nearest.
+    """Computes the cross-entropy of telling each query's key from all others.
 
     Args:
         queries: (B, D).
         keys: (K, D) of the whole batch.
-        places: (B,) each query's own key.
-        queue: (Q, D) earlier keys, all of them wrong.
-        temperature: scalar; similarities are cosines over it.
+        targets: (B,) index of each query's own key.
+        queue: (Q, D) earlier keys, all of them negatives.
+        temperature: scalar; logits are cosines divided by it.
+    Returns:
+        loss: scalar, the mean over queries.
+        top1: scalar, the share of queries whose own key is the nearest of the batch's keys.
     Source: van den Oord et al. 2018, arXiv:1807.03748, eq. 4; the queue as in He et al. 2019 (MoCo), arXiv:1911.05722.
     """
-    others = functional.normalize(torch.cat([keys, queue]).float(), dim=1)
-    logits = functional.normalize(queries.float(), dim=1) @ others.T / temperature
-    right = (logits[:, : len(keys)].argmax(dim=1) == places).float().mean()
-    return functional.cross_entropy(logits, places), right
+    candidates = functional.normalize(torch.cat([keys, queue]).float(), dim=1)
+    logits = functional.normalize(queries.float(), dim=1) @ candidates.T / temperature
+    top1 = (logits[:, : len(keys)].argmax(dim=1) == targets).float().mean()
+    return functional.cross_entropy(logits, targets), top1
 
 
 def relational(embedded: Tensor, fields: Tensor, grids: Tensor) -> Tensor:
-    """How far cosine similarities among a grid's objects differ from those of their token fields: mean square.
+    """Computes how far cosine similarities among a grid's objects differ from those of their token fields.
 
     Args:
         embedded: (M, H) embeddings of all objects.
         fields: (M, OBJECT_FIELDS) their tokens.
-        grids: (M,) which grid each is of, ascending.
+        grids: (M,) index of the grid that each object is of, ascending.
     Returns:
-        The mean over all pairs of different objects of one grid, of all processes; 0 if there are none.
+        The mean squared difference over all pairs of different objects of one grid, of all processes; 0 if there are
+        no such pairs.
     Source: Park et al. 2019, Relational knowledge distillation, arXiv:1904.05068, with cosines for distances.
     """
-    rows = rows_of(torch.bincount(grids))
+    rows = assign_rows(torch.bincount(grids))
     gaps = _cosines(embedded, rows) - _cosines(fields, rows)
     later = torch.ones(gaps.shape[1:], dtype=torch.bool, device=gaps.device).triu(1)
-    pairs = rows.together & (rows.sequences >= 0)[..., None] & later
+    pairs = rows.same_sequence & (rows.sequences >= 0)[..., None] & later
     return global_mean(gaps.masked_select(pairs).square())
 
 
-def _cosines(vectors: Tensor, rows: Rows) -> Tensor:
-    """(R, L, L) cosines of the vectors of a row."""
-    spread = rows.spread(functional.normalize(vectors.float(), dim=1))
-    return spread @ spread.mT
+def _cosines(vectors: Tensor, rows: PackedRows) -> Tensor:
+    """Returns the (R, L, L) cosines of the vectors of each row."""
+    unpacked = rows.unpack(functional.normalize(vectors.float(), dim=1))
+    return unpacked @ unpacked.mT
 
 
-def invariance(latents: Tensor, changed: Tensor) -> Tensor:
-    """Mean of 1 - cosine between latents of grids and of their changed selves, both (B, D)."""
-    return cosine_distance(latents.float(), changed.float()).mean()
+def invariance(latents: Tensor, augmented: Tensor) -> Tensor:
+    """Returns the mean cosine distance between latents of grids and of their augmentations, both (B, D)."""
+    return cosine_distance(latents.float(), augmented.float()).mean()

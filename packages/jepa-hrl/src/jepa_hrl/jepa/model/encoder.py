@@ -1,4 +1,4 @@
-"""Tokens to a latent. B grids, N objects, M objects of all grids, H hidden channels, D latent channels."""
+"""The encoder from tokens to a latent. B grids, M objects of all grids, H hidden channels, D latent channels."""
 
 from typing import NamedTuple
 
@@ -7,17 +7,19 @@ from torch import Tensor, nn
 
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.jepa.data.augment import Tokens
-from jepa_hrl.jepa.model.packed_attention import rows_of, transform
+from jepa_hrl.jepa.model.packed_attention import assign_rows, transform
 from jepa_hrl.jepa.model.quantizer import VectorQuantizer
 from jepa_hrl.objects.tokens import GRID_FIELDS, OBJECT_FIELDS
 
 
-class Encoded(NamedTuple):
-    """Attributes:
-    latents: (B, D) float32.
-    objects: (M, H) embeddings of all objects, before quantisation.
-    quantized: (M, H) what the latents are made of.
-    commitment: of the quantiser, 0 without one.
+class EncoderOutput(NamedTuple):
+    """Latents of grids, and what they are made of.
+
+    Attributes:
+        latents: (B, D) float32.
+        objects: (M, H) embeddings of all objects, before quantisation.
+        quantized: (M, H) what is pooled into the latents: codes, or the embeddings themselves without a quantiser.
+        commitment: scalar commitment loss of the quantiser, 0 without one.
     """
 
     latents: Tensor
@@ -27,7 +29,7 @@ class Encoded(NamedTuple):
 
 
 class Standardize(nn.Module):
-    """Fields to mean 0 and variance 1 over the training data; fields that never change become 0."""
+    """Scales fields to mean 0 and variance 1 over the training data; fields that never vary become 0."""
 
     def __init__(self, fields: int) -> None:
         super().__init__()
@@ -37,13 +39,13 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(fields))
 
     def fit(self, values: Tensor) -> None:
-        """Takes mean and deviation from (n, fields) values."""
+        """Estimates mean and standard deviation from (n, fields) values."""
         self.mean.copy_(values.float().mean(dim=0))
         deviation = values.float().std(dim=0, correction=0)
         self.scale.copy_(torch.where(deviation > 0, 1 / deviation.clamp_min(0.02), 0.0))
 
     def forward(self, values: Tensor) -> Tensor:
-        """(..., fields)."""
+        """Standardises (..., fields) values."""
         return (values - self.mean) * self.scale
 
 
@@ -65,27 +67,29 @@ class Encoder(nn.Module):
         )
 
     def fit_inputs(self, objects: Tensor, grids: Tensor) -> None:
-        """Takes the scales of the token fields from all tokens of the training data."""
+        """Fits the standardisation of token fields to all (N, OBJECT_FIELDS) and (G, GRID_FIELDS) training tokens."""
         for embed, values in ((self.embed_object, objects), (self.embed_grid, grids)):
             standardize = embed[0]
             assert isinstance(standardize, Standardize)
             standardize.fit(values)
 
-    def forward(self, tokens: Tokens) -> Encoded:
-        """Encodes grids."""
+    def forward(self, tokens: Tokens) -> EncoderOutput:
+        """Encodes the grids that some tokens are of."""
         counts = torch.bincount(tokens.owners, minlength=len(tokens.grids))
         before = counts.cumsum(0) - counts
-        owns = torch.arange(len(counts), device=counts.device) + before
-        others = torch.arange(len(tokens.owners), device=counts.device) + tokens.owners + 1
+        # A sequence is a grid's own token followed by its objects'.
+        grid_positions = torch.arange(len(counts), device=counts.device) + before
+        object_positions = torch.arange(len(tokens.owners), device=counts.device) + tokens.owners + 1
         grids, objects = self.embed_grid(tokens.grids), self.embed_object(tokens.objects)
-        embedded = grids.new_empty(len(grids) + len(objects), grids.shape[1])
-        embedded = embedded.index_copy(0, owns, grids).index_copy(0, others, objects)
-        found = transform(self.transformer, embedded, rows_of(counts + 1))
-        own, flat = found.index_select(0, owns), found.index_select(0, others).float()
-        quantized, commitment = flat, flat.new_zeros(())
+        sequences = grids.new_empty(len(grids) + len(objects), grids.shape[1])
+        sequences = sequences.index_copy(0, grid_positions, grids).index_copy(0, object_positions, objects)
+        hidden = transform(self.transformer, sequences, assign_rows(counts + 1))
+        grid_hidden = hidden.index_select(0, grid_positions)
+        embeddings = hidden.index_select(0, object_positions).float()
+        quantized, commitment = embeddings, embeddings.new_zeros(())
         if self.quantizer is not None:
-            quantized, _, commitment = self.quantizer(flat)
-        total = torch.zeros_like(own, dtype=torch.float32).index_add(0, tokens.owners, quantized)
+            quantized, _, commitment = self.quantizer(embeddings)
+        total = torch.zeros_like(grid_hidden, dtype=torch.float32).index_add(0, tokens.owners, quantized)
         # The sum says how many objects there are, the mean what they are like.
-        pooled = torch.cat([own.float(), total / counts.clamp_min(1)[:, None], total / 8], dim=1)
-        return Encoded(self.pool(pooled).float(), flat, quantized, commitment)
+        pooled = torch.cat([grid_hidden.float(), total / counts.clamp_min(1)[:, None], total / 8], dim=1)
+        return EncoderOutput(self.pool(pooled).float(), embeddings, quantized, commitment)

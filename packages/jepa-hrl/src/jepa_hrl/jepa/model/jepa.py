@@ -1,4 +1,4 @@
-"""Predicting the latent of an output from its input and the task's other pairs. B pairs of T tasks, D channels."""
+"""Predicts the latent of an output from its input and the task's other pairs. B pairs of T tasks, D channels."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,18 @@ from torch import Tensor, nn
 
 from jepa_hrl.jepa.config import JepaConfig
 from jepa_hrl.jepa.data.augment import Tokens
-from jepa_hrl.jepa.model.encoder import Encoded, Encoder
+from jepa_hrl.jepa.model.encoder import Encoder, EncoderOutput
 
 
 class Predictor(nn.Module):
-    """An input's latent and the change that demonstrations show to the output's latent.
+    """Maps an input's latent and the changes that demonstrations show to the output's latent.
 
-    A demonstration's change is read off both its latents; the mean over the demonstrations is added to what the
-    prediction starts from, so that their order and number do not matter.
+    The change of a demonstration is computed from both its latents. The mean change of the demonstrations is what the
+    prediction is conditioned on, so that their order and number do not matter.
+
+    Args:
+        latent: D, channels of a latent.
+        hidden: width of the hidden layers.
     """
 
     def __init__(self, latent: int, hidden: int) -> None:
@@ -25,41 +29,50 @@ class Predictor(nn.Module):
             nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Linear(hidden, latent),
         )  # fmt: skip
 
-    def forward(self, inputs: Tensor, outputs: Tensor, tasks: Tensor, shown: Tensor | None = None) -> Tensor:
-        """(B, D) predicted output latents, each from its input and its task's other shown pairs.
+    def forward(self, inputs: Tensor, outputs: Tensor, tasks: Tensor, is_demonstration: Tensor | None = None) -> Tensor:
+        """Predicts each output's latent from its input and the other demonstrations of its task.
 
         Args:
-            inputs, outputs: (B, D) latents.
-            tasks: (B,) which task each pair is of, from 0.
-            shown: (B,) bool, which pairs serve as demonstrations; all by default.
+            inputs: (B, D) latents.
+            outputs: (B, D) latents.
+            tasks: (B,) index of the task that each pair is of, from 0.
+            is_demonstration: (B,) bool, which pairs serve as demonstrations to the others; all by default.
+        Returns:
+            (B, D) predicted latents.
         """
         changes = self.read_change(torch.cat([inputs, outputs], dim=1))
-        weight = torch.ones_like(changes[:, :1]) if shown is None else shown[:, None].to(changes.dtype)
-        count = int(tasks.max()) + 1
-        total = changes.new_zeros(count, changes.shape[1]).index_add(0, tasks, changes * weight)
-        number = weight.new_zeros(count, 1).index_add(0, tasks, weight)
-        others = (total[tasks] - changes * weight) / (number[tasks] - weight).clamp_min(1)
-        change: Tensor = self.predict(torch.cat([inputs, others], dim=1))
+        if is_demonstration is None:
+            weight = torch.ones_like(changes[:, :1])
+        else:
+            weight = is_demonstration[:, None].to(changes.dtype)
+        num_tasks = int(tasks.max()) + 1
+        total = changes.new_zeros(num_tasks, changes.shape[1]).index_add(0, tasks, changes * weight)
+        count = weight.new_zeros(num_tasks, 1).index_add(0, tasks, weight)
+        mean_change = (total[tasks] - changes * weight) / (count[tasks] - weight).clamp_min(1)
+        change: Tensor = self.predict(torch.cat([inputs, mean_change], dim=1))
         return inputs + change
 
 
-class Predicted(NamedTuple):
-    """Attributes:
-    inputs, outputs: (B, D) latents of the context encoder.
-    predictions: (B, D) of the outputs' latents.
-    encoded: of all grids, inputs first.
+class JepaOutput(NamedTuple):
+    """Latents and predictions of a batch of pairs.
+
+    Attributes:
+        inputs: (B, D) latents of the inputs by the context encoder.
+        outputs: (B, D) latents of the outputs by the context encoder.
+        predictions: (B, D) predicted latents of the outputs.
+        encoded: the encoder's output for all grids, inputs first.
     """
 
     inputs: Tensor
     outputs: Tensor
     predictions: Tensor
-    encoded: Encoded
+    encoded: EncoderOutput
 
 
 class Jepa(nn.Module):
-    """Context encoder, predictor, temperature, and the queue of earlier targets.
+    """The context encoder, the predictor, the temperature, and a queue of earlier targets.
 
-    The target encoder is no part of it: it has no gradients (see `trainer`).
+    The target encoder has no gradients and belongs to the trainer (see `trainer`).
     """
 
     def __init__(self, config: JepaConfig) -> None:
@@ -67,29 +80,31 @@ class Jepa(nn.Module):
         width = config.object_encoder.latent_dim
         self.encoder = Encoder(config.object_encoder)
         self.predictor = Predictor(width, config.object_encoder.hidden_dim)
-        start = torch.tensor(config.loss.temperature).log()
-        self.log_temperature = nn.Parameter(start, requires_grad=config.loss.learnable_temperature)
+        log_temperature = torch.tensor(config.loss.temperature).log()
+        self.log_temperature = nn.Parameter(log_temperature, requires_grad=config.loss.learnable_temperature)
         self.queue: Tensor
-        self.queue_place: Tensor
+        self.queue_place: Tensor  # the number of keys enqueued so far; the name is that of stored checkpoints
         self.register_buffer("queue", torch.zeros(config.loss.queue_size, width))
-        self.register_buffer("queue_place", torch.zeros((), dtype=torch.long))  # keys ever put in
+        self.register_buffer("queue_place", torch.zeros((), dtype=torch.long))
 
     @property
     def temperature(self) -> Tensor:
-        """Within 0.01..1 where it is learnt; as given otherwise."""
+        """Scalar by which cosines are divided; within 0.01..1 if it is learned."""
         temperature = self.log_temperature.exp()
         return temperature.clamp(0.01, 1.0) if self.log_temperature.requires_grad else temperature
 
-    def forward(self, tokens: Tokens, tasks: Tensor, shown: Tensor | None = None) -> Predicted:
-        """Encodes inputs and outputs and predicts each pair's output.
+    def forward(self, tokens: Tokens, tasks: Tensor, is_demonstration: Tensor | None = None) -> JepaOutput:
+        """Encodes inputs and outputs and predicts the latent of each pair's output.
 
         Args:
             tokens: of the B inputs followed by the outputs.
-            tasks, shown: (B,) see `Predictor`.
+            tasks: (B,) index of the task that each pair is of, from 0.
+            is_demonstration: (B,) bool, which pairs serve as demonstrations; all by default.
         """
         encoded = self.encoder(tokens)
         inputs, outputs = encoded.latents.chunk(2)
-        return Predicted(inputs, outputs, self.predictor(inputs, outputs, tasks, shown), encoded)
+        predictions = self.predictor(inputs, outputs, tasks, is_demonstration)
+        return JepaOutput(inputs, outputs, predictions, encoded)
 
     @property
     def filled_queue(self) -> Tensor:
@@ -98,9 +113,9 @@ class Jepa(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Puts (K, D) keys in, in order; the oldest make room."""
+        """Puts (K, D) keys into the queue in order; they replace the oldest ones."""
         size = len(self.queue)
         if size:
-            places = (int(self.queue_place) + torch.arange(len(keys), device=keys.device)) % size
-            self.queue[places[-size:]] = keys[-size:].to(self.queue.dtype)
+            positions = (int(self.queue_place) + torch.arange(len(keys), device=keys.device)) % size
+            self.queue[positions[-size:]] = keys[-size:].to(self.queue.dtype)
             self.queue_place += len(keys)

@@ -1,4 +1,4 @@
-"""Vector quantisation whose codes are running means of what is assigned to them. M vectors, K codes, H channels."""
+"""Vector quantisation whose codes are running means of the vectors assigned to them. M vectors, K codes, H channels."""
 
 import torch
 import torch.distributed
@@ -10,12 +10,14 @@ _EPSILON = 1e-5
 
 
 class VectorQuantizer(nn.Module):
-    """Nearest codes, straight-through gradients, codes by exponential averages, unused codes refreshed.
+    """Quantises vectors to their nearest codes, with straight-through gradients.
+
+    Codes follow exponential moving averages of their vectors; unused codes are moved onto vectors of the batch.
 
     Args:
-        codes: K.
-        channels: H.
-        decay: of the averages, a step.
+        codes: K, the number of codes.
+        channels: H, channels of a code.
+        decay: of the moving averages, for each step.
     Source: van den Oord et al. 2017, arXiv:1711.00937, appendix A.1; refreshing as in Dhariwal et al. 2020 (Jukebox).
     """
 
@@ -31,30 +33,35 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("codes", start)
         self.register_buffer("sizes", torch.ones(codes))
         self.register_buffer("sums", start.clone())
-        self.register_buffer("window", torch.zeros(codes))  # assignments since it began
+        self.register_buffer("window", torch.zeros(codes))  # assignments to each code since the window began
         self.register_buffer("last_usage", torch.tensor(-1.0))
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(M, H) vectors to their codes with the vectors' gradients, (M,) which codes, and the commitment loss.
+        """Quantises vectors; in training the moving averages are updated, over all processes.
 
-        The loss is the mean over vectors of the squared distance to the code, over H. In training the averages take
-        the vectors in; over several processes, all of theirs.
+        Args:
+            vectors: (M, H).
+        Returns:
+            quantized: (M, H) the nearest codes, with the vectors' gradients.
+            indices: (M,) int64 of the codes.
+            commitment: scalar, the mean over vectors and channels of the squared distance to the code.
         """
         vectors = vectors.float()
         with torch.no_grad():
             # |v - c|^2 without |v|^2, which does not matter to the nearest.
-            chosen = (self.codes.square().sum(dim=1) - 2 * vectors @ self.codes.T).argmin(dim=1)
-            near = self.codes[chosen]
+            indices = (self.codes.square().sum(dim=1) - 2 * vectors @ self.codes.T).argmin(dim=1)
+            nearest = self.codes[indices]
             if self.training:
-                self._take_in(vectors, chosen)
-        distances = (vectors - near).square().mean(dim=1)
+                self._update_codes(vectors, indices)
+        distances = (vectors - nearest).square().mean(dim=1)
         # Outside training processes need not keep step: the first one validates alone at the end.
         commitment = global_mean(distances) if self.training else distances.sum() / max(len(distances), 1)
-        return vectors + (near - vectors).detach(), chosen, commitment
+        return vectors + (nearest - vectors).detach(), indices, commitment
 
-    def _take_in(self, vectors: Tensor, chosen: Tensor) -> None:
-        counts = torch.zeros_like(self.sizes).index_add_(0, chosen, torch.ones_like(chosen, dtype=self.sizes.dtype))
-        sums = torch.zeros_like(self.sums).index_add_(0, chosen, vectors)
+    def _update_codes(self, vectors: Tensor, indices: Tensor) -> None:
+        """Moves the averages towards the vectors that were assigned to each code."""
+        counts = torch.zeros_like(self.sizes).index_add_(0, indices, torch.ones_like(indices, dtype=self.sizes.dtype))
+        sums = torch.zeros_like(self.sums).index_add_(0, indices, vectors)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(counts)
             torch.distributed.all_reduce(sums)
@@ -67,17 +74,17 @@ class VectorQuantizer(nn.Module):
 
     @property
     def usage(self) -> Tensor:
-        """Share of the codes used in the last whole window; in the first one so far."""
+        """Share of the codes used in the last whole window; in the first window, of those used so far."""
         return (self.window > 0).float().mean() if self.last_usage < 0 else self.last_usage
 
     @torch.no_grad()
     def close_window(self, vectors: Tensor, threshold: float | None, choice: torch.Generator) -> int:
-        """Reads the usage, moves little used codes onto some of the given vectors and begins a new window.
+        """Records the usage, moves little used codes onto random vectors and begins a new window.
 
         Args:
             vectors: (M, H), the same in every process.
             threshold: codes used less than this share of the mean code's use are moved; None moves none.
-            choice: on the CPU.
+            choice: generator on the CPU that draws the vectors.
         Returns:
             How many codes were moved.
         """
@@ -85,7 +92,7 @@ class VectorQuantizer(nn.Module):
         unused = torch.nonzero(self.window < (threshold or 0.0) * self.window.mean()).squeeze(1)
         if len(unused) and len(vectors):
             rows = torch.randint(len(vectors), (len(unused),), generator=choice).to(vectors.device)
-            moved, size = vectors[rows].float(), self.sizes.mean()
-            self.codes[unused], self.sizes[unused], self.sums[unused] = moved, size, moved * size
+            new_codes, size = vectors[rows].float(), self.sizes.mean()
+            self.codes[unused], self.sizes[unused], self.sums[unused] = new_codes, size, new_codes * size
         self.window.zero_()
         return len(unused)
