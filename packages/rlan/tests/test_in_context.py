@@ -1,4 +1,4 @@
-"""A short form of tools/check_in_context.py: rules that the demonstrations alone tell."""
+"""A short run of tools/check_in_context.py, on rules that only the demonstrations show."""
 
 import os
 import re

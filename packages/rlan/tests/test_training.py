@@ -103,34 +103,34 @@ def assert_same_checkpoints(one: Path, other: Path) -> None:
 @pytest.mark.slow
 def test_killed_at_random_steps_and_resumed_equals_uninterrupted_exactly(tmp_path: Path, tasks_folder: Path) -> None:
     path = write_config(tmp_path, tasks_folder, ema_decay=0.9, grad_accumulation_steps=2, max_epochs=10)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    process = start(path, whole)
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    process = start(path, uninterrupted)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
-    steps = last_step(whole)
+    steps = last_step(uninterrupted)
     for target in sorted(random.Random(os.getpid()).sample(range(1, steps - 1), 3)):
-        process = start(path, broken, "--resume", "auto")
-        wait_for_step(process, broken, target)
+        process = start(path, resumed, "--resume", "auto")
+        wait_for_step(process, resumed, target)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    process = start(path, broken, "--resume", "auto")
+    process = start(path, resumed, "--resume", "auto")
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
-    assert comparable(broken) == comparable(whole)
-    assert_same_checkpoints(broken, whole)
+    assert comparable(resumed) == comparable(uninterrupted)
+    assert_same_checkpoints(resumed, uninterrupted)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_finishes_the_step_saves_and_has_its_own_status(
-    tmp_path: Path, tasks_folder: Path, number: signal.Signals, status: int
+    tmp_path: Path, tasks_folder: Path, sent: signal.Signals, status: int
 ) -> None:
     path = write_config(tmp_path, tasks_folder, max_epochs=2000)
     run = tmp_path / "run"
     process = start(path, run)
     wait_for_step(process, run, 3)
-    process.send_signal(number)
+    process.send_signal(sent)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == status, output
     assert "continue with: uv run --package rlan train --resume" in output

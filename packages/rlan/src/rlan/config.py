@@ -124,7 +124,7 @@ class TrainingConfig:
         clue_cost: cost of each expected clue in the sparsity loss. Higher uses fewer clues; 0.01 to 0.1.
         ema_decay: decay of the exponential average of the weights, which validation and solving then use; null for
             none. Higher averages over more steps; 0.99 to 0.9999.
-        seed: seed of the initial weights, queries and augmentation.
+        seed: seed of the initial weights, queries and augmentation; any whole number, and each gives another run.
     """
 
     max_epochs: Count = 1000
@@ -157,7 +157,7 @@ class AugmentationConfig:
 
     Attributes:
         dihedral: rotate and reflect each query by a random one of the 8 symmetries of a square. True gives more variety
-            and takes longer to learn.
+            and needs longer training.
         color_permutation: permute the colours of a query, except colour 0. True keeps rules from being tied to colours.
         color_permutation_prob: share of queries whose colours are permuted. Higher leaves fewer colours to memorise;
             0.5 to 1.
@@ -185,10 +185,10 @@ class DataConfig:
             uniform in size; 1 to 20.
         cache_samples: draw the queries once and repeat them in every epoch. True loses variety unless samples_per_task
             is about 500.
-        max_demonstrations: N, the most demonstrations shown, in training and in solving. More inform better and cost
-            memory; 3 to 5.
-        vary_demonstrations: show a random number of demonstrations in half of the training queries. True learns to do
-            with fewer, false trains as is solved.
+        max_demonstrations: N, the most demonstrations shown, in training and in solving. More show the rule better and
+            cost memory; 3 to 5.
+        vary_demonstrations: show a random number of demonstrations in half of the training queries. True also
+            teaches the model to answer from fewer, false trains on as many as solving shows.
         augmentation: augmentation of training queries.
     """
 
@@ -228,7 +228,7 @@ class LooConfig:
     """Leave-one-out training: the other demonstrations must predict one of them.
 
     Attributes:
-        enabled: train on left-out demonstrations too. True takes about twice as long a step.
+        enabled: train on left-out demonstrations too. True makes a step take about twice as long.
         loss_weight: weight of their task loss. Higher values generalisation over fitting the queries; 0.1 to 1.
         min_pairs_for_loo: queries that show fewer demonstrations are skipped. Higher skips more; 2 or 3.
     """
@@ -243,7 +243,7 @@ class EquivarianceConfig:
     """Equivariance training: a task and its rotated or reflected copies should get the same weight changes and answers.
 
     Attributes:
-        enabled: train on agreement with transformed copies too; needs `model.use_hyperlora`. True takes longer a step.
+        enabled: train on agreement with transformed copies too; needs `model.use_hyperlora`. True makes steps slower.
         loss_weight: weight of the disagreement. Higher regularises more and may dominate the task loss; 0.05 to 0.2.
         num_augmentations: transformed copies of each query, of which the answer of the first is compared and the weight
             changes of all. More average better and take longer; 1 to 7, usually 4.

@@ -109,7 +109,7 @@ class HealthMonitor:
             ),
             "equivariance": (
                 epoch > 10 and training.get("equiv_delta_norm", 0.0) > 1,
-                "equiv_delta_norm above 1: changes depend on how a task is turned; raise "
+                "equiv_delta_norm above 1: changes depend on the orientation of a task; raise "
                 "equivariance_training.loss_weight",
             ),
         }
