@@ -129,8 +129,8 @@ class TrainingConfig:
             it averages over more steps. Usually 0.99 to 0.9999.
         early_stopping: validations without a better score after which training stops; 0 for never. Raising it waits
             longer. Usually 0 to 20.
-        seed: of weights, views, order of examples, translation and exploration; any whole number. Runs of one seed
-            are equal.
+        seed: seed of weights, views, order of examples, translation and exploration; any whole number. Runs with the
+            same seed are equal.
     """
 
     max_steps: Count = 100_000

@@ -38,7 +38,7 @@ def draw_unique_views(task: Task, num_aug: int, seed: int) -> tuple[Ints, Bytes]
 
     Args:
         task: a symmetric task has fewer views than asked for.
-        num_aug: most views beside the task's own.
+        num_aug: largest number of views beside the task's own.
         seed: of the views.
     Returns:
         (V,) dihedral elements and (V, 10) colour tables, the task's own view first.

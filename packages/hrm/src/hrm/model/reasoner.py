@@ -139,7 +139,7 @@ class Reasoner(nn.Module):
         z_H, z_L = state
         if config.architecture == "transformer":  # one pass, no recursion
             return LatentState(self._update(self.L_level, z_H, inputs, cos_sin), z_L)
-        H_level = self.H_level or self.L_level  # TRM has one module for both levels
+        H_level = self.L_level if self.H_level is None else self.H_level  # TRM has one module for both levels
         updates_with_gradient = config.L_cycles if self.H_level is None else 1
         with torch.no_grad():  # gradient cut 1, see the top of this file
             for update in range(1, config.H_cycles * config.L_cycles - updates_with_gradient + 1):

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--teacher-steps", type=int, default=600)
     parser.add_argument("--student-steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--latent-weight", type=float, default=0.01, help="of matching the teacher's latent means")
+    parser.add_argument("--latent-weight", type=float, default=0.01, help="weight of the latent means' distance")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"))
     parser.add_argument("--out", type=Path, help="folder; default results/tinyvae")
