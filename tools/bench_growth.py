@@ -1,9 +1,9 @@
-"""How time and memory grow with the number of tasks, canvas, views, batch and length of programs.
+"""Measures how time and memory grow with the number of tasks, the canvas, the views, the batch and the program length.
 
     uv run tools/bench_growth.py --out docs/growth.png        about ten minutes on two cores
 
-Each point is a process of its own on one thread, so that its peak memory is its own; times are medians of three. Tasks
-are synthetic and all alike, so that only what is counted grows.
+Each point is measured in a process of its own with one thread, so that its peak memory is its own. Times are medians of
+three runs. The tasks of a series are of one kind, so that only the quantity on the x axis grows.
 """
 
 import argparse
@@ -52,15 +52,21 @@ THREADS = {"OMP_NUM_THREADS": "1"}
 PILOT = workspace_folder() / "configs" / "data" / "pilot_curriculum.yaml"
 
 
-def synthetic(count: int, length: int = 2, side: int = 8) -> list[Task]:
-    """Tasks of the pilot curriculum's steps in programs of one length, on grids of one side."""
+def make_synthetic_tasks(count: int, length: int = 2, side: int = 8) -> list[Task]:
+    """Makes tasks of the pilot curriculum's steps.
+
+    Args:
+        count: number of tasks.
+        length: steps of each program.
+        side: height and width of each input, in cells.
+    """
     phase = build_plans(read_config(PILOT))[-1][0]
     plan = PhasePlan("growth", phase.steps, (length,), (1.0,), GridConfig(side, side), (3, 3))
-    return [make_practice_task(plan, number, 0).task for number in range(count)]
+    return [make_practice_task(plan, index, 0).task for index in range(count)]
 
 
-def square(count: int, side: int) -> list[Task]:
-    """Tasks of random squares of one side."""
+def make_square_tasks(count: int, side: int) -> list[Task]:
+    """Makes tasks whose grids are random squares of one side."""
     rng = np.random.default_rng(0)
 
     def pair() -> Pair:
@@ -69,40 +75,40 @@ def square(count: int, side: int) -> list[Task]:
     return [Task(f"t{n}", tuple(pair() for _ in range(3)), (pair(),)) for n in range(count)]
 
 
-def scoring(count: int) -> Callable[[], object]:
-    """Two methods' stored answers to so many tasks compared, every interval included."""
-    tasks = square(count, 10)
-    rows = [MethodInfo("one", "one"), MethodInfo("two", "two")]
+def prepare_scoring(count: int) -> Callable[[], object]:
+    """Prepares the comparison of two methods' stored answers to `count` tasks, with every interval."""
+    tasks = make_square_tasks(count, 10)
+    infos = [MethodInfo("one", "one"), MethodInfo("two", "two")]
     answers = {
-        row.label: {
+        info.label: {
             task.task_id: prediction_record(
-                row.label, "none",
+                info.label, "none",
                 TaskPrediction(task.task_id, ((Candidate(task.test[0].input, 1, 0.5, ""),),), 1.0),
             )
             for task in tasks
         }
-        for row in rows
+        for info in infos
     }  # fmt: skip
     header = make_header(make_protocol(EvaluationSet("manifest:none", None, tasks), Budget()), [], False, "cpu")
-    return lambda: compare_methods(header, rows, answers, tasks).results
+    return lambda: compare_methods(header, infos, answers, tasks).results
 
 
-def searching(count: int) -> Callable[[], object]:
-    """2,000 programs searched for each of so many tasks."""
-    base, limits = synthetic(10), Limits(seconds=None, programs=2_000)
+def prepare_searching(count: int) -> Callable[[], object]:
+    """Prepares searches of 2,000 programs for each of `count` tasks."""
+    base, limits = make_synthetic_tasks(10), Limits(seconds=None, programs=2_000)
     tasks = [replace(base[n % 10], task_id=f"t{n}") for n in range(count)]
     return lambda: list(search_tasks(tasks, limits, None, 1))
 
 
-def generating(count: int) -> Callable[[], object]:
-    """So many accepted tasks of the pilot curriculum's last phase."""
+def prepare_generating(count: int) -> Callable[[], object]:
+    """Prepares the generation of `count` accepted tasks of the pilot curriculum's last phase."""
     phase = build_plans(read_config(PILOT))[-1][0]
-    return lambda: [manifest_line(make_task(phase, number, 0)) for number in range(count)]
+    return lambda: [manifest_line(make_task(phase, index, 0)) for index in range(count)]
 
 
-def rlan_step(side: int, batch: int) -> Callable[[], object]:
-    """A training step of RLAN on grids of one side."""
-    tensors = TaskTensors.from_tasks(square(batch, side), torch.device("cpu"))
+def prepare_rlan(side: int, batch: int) -> Callable[[], object]:
+    """Prepares a training step of RLAN on grids of one side."""
+    tensors = TaskTensors.from_tasks(make_square_tasks(batch, side), torch.device("cpu"))
     sampler = QuerySampler(tensors, DataConfig(max_demonstrations=3, samples_per_task=1), batch, seed=0)
     model = Rlan(ModelConfig(96, 3, num_heads=3, context_layers=1))
     _, rows = sampler.plan.batch(0)
@@ -116,9 +122,9 @@ def rlan_step(side: int, batch: int) -> Callable[[], object]:
     return run
 
 
-def hrm_step(side: int, batch: int) -> Callable[[], object]:
-    """A segment of HRM, forward and backward, on the bucketed canvas of grids of one side."""
-    tasks = square(batch, side)
+def prepare_hrm(side: int, batch: int) -> Callable[[], object]:
+    """Prepares a segment of HRM, forward and backward, on the bucketed canvas of grids of one side."""
+    tasks = make_square_tasks(batch, side)
     tensors = TaskTensors.from_tasks(tasks)
     identities = Identities.from_task_ids([task.task_id for task in tasks], 0, 0)
     config = HrmModel(hidden_size=128, num_heads=4, H_layers=2, L_layers=2, puzzle_emb_ndim=128)
@@ -136,80 +142,80 @@ def hrm_step(side: int, batch: int) -> Callable[[], object]:
     return run
 
 
-def solving(views: int) -> Callable[[], object]:
-    """RLAN's answers to four tasks, voted over so many views."""
+def prepare_solving(views: int) -> Callable[[], object]:
+    """Prepares RLAN's solutions of four tasks with a vote over `views` views."""
     model = Rlan(ModelConfig(96, 3, num_heads=3, context_layers=1)).eval()
     solver = RlanSolver(model, RlanConfig(), torch.device("cpu"))
-    tasks = [task.without_answers() for task in square(4, 12)]
+    tasks = [task.without_answers() for task in make_square_tasks(4, 12)]
     dihedral = min(views, 8)
     return lambda: list(solver.solve(tasks, Budget(dihedral_views=dihedral, color_views=views // dihedral)))
 
 
-def solved_programs(length: int) -> Callable[[], object]:
-    """Searches to their end for ten programs of so many steps; gives the programs tested."""
-    tasks, limits = synthetic(10, length), Limits(seconds=None, programs=20_000)
+def prepare_full_search(length: int) -> Callable[[], object]:
+    """Prepares full searches for ten programs of `length` steps; the work returns the number of programs tested."""
+    tasks, limits = make_synthetic_tasks(10, length), Limits(seconds=None, programs=20_000)
     return lambda: sum(outcome.tested for _, outcome in search_tasks(tasks, limits, None, 1))
 
 
 @dataclass(frozen=True)
 class Series:
-    """What grows.
+    """A series of measurements over one growing quantity.
 
     Attributes:
         title: of the plot.
-        over: what the sizes count.
-        sizes: measured.
-        unit: what a size is divided by to give the time of one: "each" for the size itself, "" for no division.
-        make: gives the work of a size.
+        quantity: the name of the quantity on the x axis.
+        sizes: the values of the quantity that are measured.
+        unit: the thing for which the plot shows the time, such as "task"; "" for the time of the whole work.
+        prepare: returns the work of a size, which is then timed.
     """
 
     title: str
-    over: str
+    quantity: str
     sizes: tuple[int, ...]
     unit: str
-    make: Callable[[int], Callable[[], object]]
+    prepare: Callable[[int], Callable[[], object]]
 
 
 SERIES = {
-    "scoring": Series("comparing stored answers", "tasks", (100, 200, 400, 800, 1600), "task", scoring),
-    "searching": Series("search, 2,000 programs a task", "tasks", (10, 20, 40, 80), "task", searching),
-    "generating": Series("accepted synthetic tasks", "tasks", (25, 50, 100, 200), "task", generating),
-    "rlan-canvas": Series("RLAN training step, batch 8", "side", (6, 10, 14, 20, 30), "", lambda n: rlan_step(n, 8)),
-    "hrm-canvas": Series("HRM segment, batch 8", "side", (6, 10, 14, 20, 29), "", lambda n: hrm_step(n, 8)),
-    "rlan-batch": Series("RLAN step, side 12", "batch", (2, 4, 8, 16, 32), "sample", lambda n: rlan_step(12, n)),
-    "hrm-batch": Series("HRM segment, side 12", "batch", (2, 4, 8, 16, 32), "sample", lambda n: hrm_step(12, n)),
-    "views": Series("RLAN's votes over views, 4 tasks", "views", (1, 2, 4, 8, 16, 32), "view", solving),
-    "programs": Series("search to the end, 10 tasks", "steps", (1, 2, 3, 4), "program", solved_programs),
+    "scoring": Series("comparing stored answers", "tasks", (100, 200, 400, 800, 1600), "task", prepare_scoring),
+    "searching": Series("search, 2,000 programs a task", "tasks", (10, 20, 40, 80), "task", prepare_searching),
+    "generating": Series("accepted synthetic tasks", "tasks", (25, 50, 100, 200), "task", prepare_generating),
+    "rlan-canvas": Series("RLAN training step, batch 8", "side", (6, 10, 14, 20, 30), "", lambda n: prepare_rlan(n, 8)),
+    "hrm-canvas": Series("HRM segment, batch 8", "side", (6, 10, 14, 20, 29), "", lambda n: prepare_hrm(n, 8)),
+    "rlan-batch": Series("RLAN step, side 12", "batch", (2, 4, 8, 16, 32), "sample", lambda n: prepare_rlan(12, n)),
+    "hrm-batch": Series("HRM segment, side 12", "batch", (2, 4, 8, 16, 32), "sample", lambda n: prepare_hrm(12, n)),
+    "views": Series("RLAN's votes over views, 4 tasks", "views", (1, 2, 4, 8, 16, 32), "view", prepare_solving),
+    "programs": Series("search to the end, 10 tasks", "steps", (1, 2, 3, 4), "program", prepare_full_search),
 }  # fmt: skip
 
 
 def measure(name: str, size: int) -> dict[str, float]:
-    """Seconds, and MiB beyond what the process had before, of one point; in this process."""
+    """Measures one point in this process: seconds, and MiB beyond what the process had before."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     series = SERIES[name]
     if size != series.sizes[0]:
-        series.make(series.sizes[0])()  # libraries take memory when they are first used
+        series.prepare(series.sizes[0])()  # libraries take memory when they are first used
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work = series.make(size)
-    seconds, found = [], None
+    work = series.prepare(size)
+    seconds, result = [], None
     for _ in range(3):
-        began = time.perf_counter()
-        found = work()
-        seconds.append(time.perf_counter() - began)
-    count = found if series.unit == "program" else size if series.unit else 1
+        start = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - start)
+    count = result if series.unit == "program" else size if series.unit else 1
     assert isinstance(count, int)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"size": size, "seconds": statistics.median(seconds), "count": count, "mebibytes": grown}
+    growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {"size": size, "seconds": statistics.median(seconds), "count": count, "mebibytes": growth}
 
 
-def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Time of one, and memory, against size: a panel a series."""
+def draw(measurements: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Plots the time per unit and the memory against the size, one panel for each series."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 9), layout="constrained", dpi=100)
     for axis, (name, series) in zip(figure.subplots(3, 3).flat, SERIES.items(), strict=True):
-        points = found.get(name, [])
+        points = measurements.get(name, [])
         if not points:
             continue
         sizes = [point["size"] for point in points]
@@ -218,7 +224,7 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
         axis.plot(sizes, each, "o-", color="#1f5fa8", label=label)
         axis.set_ylim(0, 1.25 * max(each))
         axis.set_title(series.title, fontsize=10)
-        axis.set_xlabel(series.over)
+        axis.set_xlabel(series.quantity)
         axis.set_ylabel(label, color="#1f5fa8")
         memory = axis.twinx()
         memory.plot(sizes, [point["mebibytes"] for point in points], "s--", color="#b0552d")
@@ -229,6 +235,7 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
 
 
 def main() -> None:
+    """Measures the series, each point in a process of its own, and draws them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/growth.png"), metavar="FILE")
     parser.add_argument(
@@ -240,19 +247,19 @@ def main() -> None:
         print(json.dumps(measure(args.point[0], int(args.point[1]))))
         return
     stored = args.out.with_suffix(".json")
-    found = json.loads(stored.read_text()) if stored.exists() else {}
+    measurements = json.loads(stored.read_text()) if stored.exists() else {}
     for name in args.only:
-        series, found[name] = SERIES[name], []
-        print(f"{series.title}: {series.over}, seconds, ms a {series.unit or 'run'}, MiB")
+        series, measurements[name] = SERIES[name], []
+        print(f"{series.title}: {series.quantity}, seconds, ms a {series.unit or 'run'}, MiB")
         for size in series.sizes:
             command = [sys.executable, __file__, "--point", name, str(size)]
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | THREADS)
             point = json.loads(done.stdout.splitlines()[-1])
-            found[name].append(point)
+            measurements[name].append(point)
             each = 1000 * point["seconds"] / point["count"]
             print(f"  {size:5d} {point['seconds']:9.3f} {each:9.3f} {point['mebibytes']:8.1f}", flush=True)
-        write_json(stored, found)
-    draw(found, args.out)
+        write_json(stored, measurements)
+    draw(measurements, args.out)
     print(f"drawn in {args.out}, points in {stored}")
 
 

@@ -1,4 +1,4 @@
-"""Worker processes, and that none is left behind."""
+"""A stopped command leaves no worker process behind."""
 
 import os
 import signal
@@ -38,9 +38,9 @@ def alive(process: int) -> bool:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize(
-    ("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+    ("signal_number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_a_stopped_command_leaves_no_worker_behind(tmp_path: Path, number: int, status: int, word: str) -> None:
+def test_a_stopped_command_leaves_no_worker_behind(tmp_path: Path, signal_number: int, status: int, word: str) -> None:
     script, seen = tmp_path / "work.py", tmp_path / "seen"
     script.write_text(WORK)
     seen.mkdir()
@@ -50,9 +50,9 @@ def test_a_stopped_command_leaves_no_worker_behind(tmp_path: Path, number: int, 
         time.sleep(0.1)
     workers = [int(path.name) for path in seen.iterdir()]
     assert len(workers) == 2
-    command.send_signal(number)
-    _, said = command.communicate(timeout=60)
-    assert (command.returncode, said.decode()) == (status, f"{word}\n")
+    command.send_signal(signal_number)
+    _, message = command.communicate(timeout=60)
+    assert (command.returncode, message.decode()) == (status, f"{word}\n")
     until = time.monotonic() + 30
     while any(map(alive, workers)) and time.monotonic() < until:
         time.sleep(0.1)

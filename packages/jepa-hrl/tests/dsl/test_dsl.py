@@ -55,9 +55,9 @@ def grids() -> st.SearchStrategy[Array]:
     def build(height: int, width: int, colors: int, share: float, seed: int) -> Array:
         rng = np.random.default_rng(seed)
         cells = rng.integers(0, colors + 1, (height, width)) * (rng.random((height, width)) < share)
-        made = cells.astype(np.uint8)
-        made.flags.writeable = False  # so that a primitive that writes to its argument fails
-        return made
+        value = cells.astype(np.uint8)
+        value.flags.writeable = False  # so that a primitive that writes to its argument fails
+        return value
 
     side = st.one_of(st.integers(1, 5), st.integers(1, 30))
     return st.builds(build, side, side, st.integers(1, 9), st.sampled_from([0.1, 0.4, 1.0]), st.integers(0, 2**31))
@@ -73,23 +73,23 @@ def operators() -> Operators:
 @given(value=grids(), seed=st.integers(0, 2**31))
 def test_every_operator_gives_a_value_of_its_kind_or_a_refusal(operators: Operators, value: Array, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    found: dict[Kind, list[Value]] = {Kind.GRID: [value]}
+    pool: dict[Kind, list[Value]] = {Kind.GRID: [value]}
     for _ in range(2):
         new: dict[Kind, list[Value]] = {}
-        for kind, values in found.items():
+        for kind, values in pool.items():
             for one in values:
                 for operator in operators.unary[kind]:
                     result = operator.apply(one)
                     if not isinstance(result, Refusal):
                         check_value(operator.primitive.gives, result)
                         new.setdefault(operator.primitive.gives, []).append(result)
-        found = {
-            kind: [values[i] for i in rng.permutation(len(values))[:4]] + found.get(kind, [])[:1]
+        pool = {
+            kind: [values[i] for i in rng.permutation(len(values))[:4]] + pool.get(kind, [])[:1]
             for kind, values in new.items()
         }
     for (first, second), binary in operators.binary.items():
-        for one in [v for kind, values in found.items() if accepts(first, kind) for v in values[:3]]:
-            for other in [v for kind, values in found.items() if accepts(second, kind) for v in values[:3]]:
+        for one in [v for kind, values in pool.items() if accepts(first, kind) for v in values[:3]]:
+            for other in [v for kind, values in pool.items() if accepts(second, kind) for v in values[:3]]:
                 for operator in binary:
                     result = operator.apply(one, other)
                     if not isinstance(result, Refusal):
@@ -110,7 +110,7 @@ def test_turns_form_the_group_of_the_square(value: Array) -> None:
 
 @given(value=grids())
 @settings(max_examples=40, deadline=None)
-def test_what_was_enlarged_or_mirrored_can_be_made_small_again(value: Array) -> None:
+def test_enlarged_and_mirrored_grids_contain_the_original(value: Array) -> None:
     if max(value.shape) <= 15:
         upscaled = PRIMITIVES["upscale_2"].apply(value)
         assert isinstance(upscaled, np.ndarray)

@@ -1,4 +1,4 @@
-"""Objects and their tokens: extraction against a flood fill, ranges, what moves and what stays under changes."""
+"""Objects and their tokens: extraction equals a flood fill, fields have their ranges, and changes act on tokens."""
 
 import numpy as np
 import pytest
@@ -39,11 +39,11 @@ POSITION = [*range(BOX.start, BOX.stop), *range(CENTER.start, CENTER.stop), *ran
 
 
 def flood(cells: np.ndarray, eight: bool, one_color: bool) -> set[frozenset[tuple[int, int]]]:
-    """Connected cells by a plain flood fill."""
+    """Returns the connected sets of cells by a plain flood fill."""
     ground = most_common_color(cells)
     waiting = {(int(r), int(c)) for r, c in np.argwhere(cells != ground)}
     steps = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a or b) and (eight or not (a and b))]
-    found = set()
+    objects = set()
     while waiting:
         stack, part = [waiting.pop()], set()
         while stack:
@@ -54,23 +54,23 @@ def flood(cells: np.ndarray, eight: bool, one_color: bool) -> set[frozenset[tupl
                 if near in waiting and (not one_color or cells[near] == cells[row, column]):
                     waiting.remove(near)
                     stack.append(near)
-        found.add(frozenset(part))
-    return found
+        objects.add(frozenset(part))
+    return objects
 
 
 @settings(max_examples=60, deadline=None)
 @given(GRIDS, st.booleans(), st.booleans())
 def test_objects_are_those_of_a_flood_fill(cells: np.ndarray, eight: bool, one_color: bool) -> None:
-    found = extract_objects([cells], eight, one_color)
-    corners = list(zip(found.tops.tolist(), found.lefts.tolist(), strict=True))
+    extracted = extract_objects([cells], eight, one_color)
+    corners = list(zip(extracted.tops.tolist(), extracted.lefts.tolist(), strict=True))
     parts = [
         frozenset((top + r, left + c) for r, c in np.argwhere(mask).tolist())
-        for (top, left), mask in zip(corners, found.masks, strict=True)
+        for (top, left), mask in zip(corners, extracted.masks, strict=True)
     ]
     assert set(parts) == flood(cells, eight, one_color)
     assert len(set(parts)) == len(parts)
     assert corners == sorted(corners)
-    for part, palette in zip(parts, found.palettes.tolist(), strict=True):
+    for part, palette in zip(parts, extracted.palettes.tolist(), strict=True):
         assert palette == [sum(cells[cell] == color for cell in part) for color in range(10)]
 
 
@@ -78,8 +78,8 @@ def test_objects_of_many_colours_are_as_many_as_ndimage_labels() -> None:
     rng = np.random.default_rng(0)
     cells = rng.choice(np.array([0, 0, 0, 3, 4], dtype=np.uint8), (20, 17))
     for eight, structure in ((True, np.ones((3, 3))), (False, None)):
-        found = extract_objects([cells], eight, one_color=False)
-        assert len(found.masks) == ndimage.label(cells != 0, structure)[1]
+        extracted = extract_objects([cells], eight, one_color=False)
+        assert len(extracted.masks) == ndimage.label(cells != 0, structure)[1]
 
 
 @settings(max_examples=20, deadline=None)
@@ -94,7 +94,7 @@ def test_grids_together_have_the_tokens_that_each_has_alone(
     assert together.counts.tolist() == [len(tokens.objects) for tokens in alone]
 
 
-def test_a_ring_and_a_dot_have_the_tokens_that_one_would_write_by_hand() -> None:
+def test_a_ring_and_a_dot_have_the_tokens_computed_by_hand() -> None:
     tokens = tokenize([grid("22200/20200/22203/00000")])
     ring, dot = tokens.objects
     assert ring[COLORS].tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
@@ -191,13 +191,13 @@ def test_renamed_tokens_are_the_tokens_of_the_renamed_grids() -> None:
 def test_turned_tokens_are_the_tokens_of_the_turned_grids(element: int) -> None:
     transpose, up_down, left_right = bool(element & 4), bool(element & 2), bool(element & 1)
     grids = [scattered(seed, 9, 6 + seed) for seed in range(4)]
-    whole = [cells.T if transpose else cells for cells in grids]
-    whole = [cells[::-1] if up_down else cells for cells in whole]
-    whole = [np.ascontiguousarray(cells[:, ::-1] if left_right else cells) for cells in whole]
+    images = [cells.T if transpose else cells for cells in grids]
+    images = [cells[::-1] if up_down else cells for cells in images]
+    images = [np.ascontiguousarray(cells[:, ::-1] if left_right else cells) for cells in images]
     flags = [torch.full((4,), flag) for flag in (transpose, up_down, left_right)]
-    assert_same_tokens(rotate(batch(*grids), *flags), batch(*whole))
+    assert_same_tokens(rotate(batch(*grids), *flags), batch(*images))
     if not transpose and up_down and left_right:  # the group's half turn
-        assert np.array_equal(whole[0], dihedral(dihedral(grids[0], 1), 1))
+        assert np.array_equal(images[0], dihedral(dihedral(grids[0], 1), 1))
 
 
 @pytest.mark.parametrize(("share", "corner"), [((0.0, 0.0), (0, 0)), ((1.0, 1.0), (5, 4)), ((0.5, 0.0), (2, 0))])

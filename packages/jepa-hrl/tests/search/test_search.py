@@ -20,7 +20,7 @@ from jepa_hrl.search.parallel import search_tasks
 from jepa_hrl.search.targets import find_targets
 from jepa_hrl.solvers import evaluate_arc as evaluate_arc_module
 from jepa_hrl.solvers.cli import main as evaluate_arc
-from jepa_hrl.solvers.program_search import SearchSolver, limits_of
+from jepa_hrl.solvers.program_search import SearchSolver, search_limits
 
 LIMITS = Limits(seconds=20.0, programs=25_000)
 
@@ -34,7 +34,7 @@ def task_of(program: str, inputs: list[Array], task_id: str = "t") -> Task:
 
 
 def draw_grids(seed: int, number: int = 12, height: int = 6, width: int = 6, colors: int = 4) -> list[Array]:
-    """Random sparse grids."""
+    """Draws random sparse grids of the colours 1 to `colors - 1`."""
     rng = np.random.default_rng(seed)
     shape = (number, height, width)
     return list((rng.integers(1, colors, shape) * (rng.random(shape) < 0.4)).astype(np.uint8))
@@ -225,7 +225,7 @@ def test_a_budget_in_programs_gives_the_same_answers_however_slow_the_machine() 
     assert few.programs == again.programs
     assert 2000 < few.programs <= 3000
     limits = [
-        limits_of(budget)
+        search_limits(budget)
         for budget in (Budget(), Budget(seconds_per_task=7), Budget(programs_per_task=9), Budget(8, 4, 7, 9))
     ]
     assert [(one.seconds, one.programs) for one in limits] == [

@@ -1,4 +1,4 @@
-"""Synthetic tasks: accepted ones are determined, files are the same whatever the workers, interrupted runs go on."""
+"""Synthetic tasks: accepted ones are determined; files do not depend on the workers; interrupted runs resume."""
 
 import json
 from pathlib import Path
@@ -43,21 +43,21 @@ def test_every_step_is_a_program_of_the_language() -> None:
 def test_an_accepted_task_is_what_its_program_makes() -> None:
     plan = build_plans(read_config(CONFIG))[1][0]
     for index in range(6):
-        made = make_task(plan, index, seed=5)
-        program = parse(str(made.metadata["program"]))
-        assert program == made.program
-        for pair in made.task.train + made.task.test:
+        synthetic = make_task(plan, index, seed=5)
+        program = parse(str(synthetic.metadata["program"]))
+        assert program == synthetic.program
+        for pair in synthetic.task.train + synthetic.task.test:
             assert np.array_equal(evaluate(program, pair.input), pair.output)  # type: ignore[arg-type]
             assert not np.array_equal(pair.input, pair.output)  # type: ignore[arg-type]
-        assert made.metadata["length"] in (1, 2)
+        assert synthetic.metadata["length"] in (1, 2)
 
 
 def test_tasks_that_need_not_be_determined_are_those_of_practice() -> None:
     config = read_config(CONFIG, ["--generator.determined", "false", "--grid.max_size", "3"])
     plan = build_plans(config)[1][0]
-    made = [make_task(plan, index, seed=5) for index in range(12)]
-    assert [str(one.program) for one in made] == [str(make_practice_task(plan, n, 5).program) for n in range(12)]
-    assert not all(is_determined(one.task, one.program, plan.steps) for one in made)
+    tasks = [make_task(plan, index, seed=5) for index in range(12)]
+    assert [str(one.program) for one in tasks] == [str(make_practice_task(plan, n, 5).program) for n in range(12)]
+    assert not all(is_determined(one.task, one.program, plan.steps) for one in tasks)
 
 
 def test_a_task_that_a_shorter_program_explains_otherwise_is_not_accepted() -> None:
@@ -86,13 +86,13 @@ def test_files_are_the_same_whatever_the_workers_and_after_an_interruption(
     assert generate("two", "--workers", "2") == 0
     make, calls = dataset.manifest_line, []
 
-    def interrupted(made: object) -> str:
-        calls.append(made)
+    def interrupt(synthetic: object) -> str:
+        calls.append(synthetic)
         if len(calls) == 10:
             raise KeyboardInterrupt
-        return make(made)  # type: ignore[arg-type]
+        return make(synthetic)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dataset, "manifest_line", interrupted)
+    monkeypatch.setattr(dataset, "manifest_line", interrupt)
     assert generate("three", "--workers", "1") == 130
     with (tmp_path / "three" / "manifest.jsonl.partial").open("a") as file:
         file.write('{"task_id": "half a li')

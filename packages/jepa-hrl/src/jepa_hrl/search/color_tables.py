@@ -107,8 +107,8 @@ class TargetCells:
         return ColorTable(TableLiteral(tuple(entries)), penalty)
 
 
-def _distinguished_pairs(cells: npt.NDArray[np.uint8], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """(..., B) uint64: bits that say which of the (2, 64 B) pairs of cells differ in the (..., N) values."""
+def _compare_pairs(cells: npt.NDArray[np.uint8], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """(..., B) uint64: sets a bit for each of the (2, 64 B) pairs of cells that differ in the (..., N) values."""
     differ = cells[..., pairs[0]] != cells[..., pairs[1]]
     return np.ascontiguousarray(np.packbits(differ, axis=-1)).view(np.uint64)
 
@@ -125,7 +125,7 @@ class FieldIndex:
         nodes: the node of each field, as the caller numbers them.
         cells: (>= K, N) values of the fields.
         bases: positions of the bases among the fields.
-        distinguished: (>= K, max_bases) uint64, the bits of `_distinguished_pairs`.
+        distinguished: (>= K, max_bases) uint64, the pairs of each base that each field distinguishes, as bits.
     """
 
     def __init__(self, target: TargetCells, max_bases: int, max_fields: int) -> None:
@@ -156,12 +156,12 @@ class FieldIndex:
         self.nodes.append(node)
         self.cells[position] = cells
         if self.bases:
-            self.distinguished[position, : len(self.bases)] = _distinguished_pairs(cells, self._pairs)
+            self.distinguished[position, : len(self.bases)] = _compare_pairs(cells, self._pairs)
         if len(self.bases) < self._max_bases and kind is Kind.GRID:
             pairs = self._target.sample_conflicts(cells)
             self.bases.append(position)
             self._pairs = np.concatenate([self._pairs, pairs], axis=1)
-            column = _distinguished_pairs(self.cells[: position + 1], pairs)[:, 0]
+            column = _compare_pairs(self.cells[: position + 1], pairs)[:, 0]
             self.distinguished[: position + 1, len(self.bases) - 1] = column
         return position
 

@@ -59,7 +59,7 @@ class Inference:
             node: the new value.
             max_bits: longer programs are left out.
         """
-        cells = self._aligned_cells(node)
+        cells = self._align_cells(node)
         if cells is None:
             return
         yield from self._propose_recoloring(node, cells)
@@ -84,12 +84,12 @@ class Inference:
 
     def propose_alone(self, node: Node) -> Iterator[Proposal]:
         """Yields programs that produce the target from this value alone; the value is not added for later ones."""
-        cells = self._aligned_cells(node)
+        cells = self._align_cells(node)
         if cells is not None:
             yield from self._propose_recoloring(node, cells)
 
-    def _aligned_cells(self, node: Node) -> npt.NDArray[np.uint8] | None:
-        """(N,) the cells of a value that has the target's shapes; None for other values."""
+    def _align_cells(self, node: Node) -> npt.NDArray[np.uint8] | None:
+        """(N,) puts the cells of a value in a row if it has the target's shapes; None for other values."""
         shapes = self._cells.shapes
         planes = node.values[: len(shapes)]
         if node.kind not in PLANES or any(p.shape != s for p, s in zip(planes, shapes, strict=True)):  # type: ignore[union-attr]

@@ -15,7 +15,7 @@ HeuristicFactory = Callable[[Task], Heuristic]
 PolicyFactory = Callable[[Task], Policy]
 
 
-def search_task(
+def _search_task(
     index: int,
     task: Task,
     limits: Limits,
@@ -23,7 +23,7 @@ def search_task(
     make_heuristic: HeuristicFactory | None = None,
     make_policy: PolicyFactory | None = None,
 ) -> tuple[int, Outcome]:
-    """Searches one task and returns the outcome with the task's index, for the arguments see `search_tasks`."""
+    """Searches one task and returns the outcome with the task's index; for the arguments see `search_tasks`."""
     heuristic, policy = make_heuristic and make_heuristic(task), make_policy and make_policy(task)
     return index, Search(task, limits, costs, heuristic=heuristic, policy=policy).run()
 
@@ -51,7 +51,7 @@ def search_tasks(
     """
     task_costs: Sequence[PrimitiveCosts] = [None] * len(tasks) if costs is None else costs
     jobs = [
-        delayed(search_task)(index, task.without_answers(), limits, cost, make_heuristic, make_policy)
+        delayed(_search_task)(index, task.without_answers(), limits, cost, make_heuristic, make_policy)
         for index, (task, cost) in enumerate(zip(tasks, task_costs, strict=True))
     ]
     backend, _ = get_active_backend()

@@ -1,1 +1,1 @@
-"""Synthetic tasks: programs drawn at random, and grids on which their rules show."""
+"""Synthetic tasks: random programs, and input grids on which their rules are visible."""

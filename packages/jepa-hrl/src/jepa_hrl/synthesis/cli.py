@@ -14,7 +14,7 @@ from jepa_hrl.synthesis.dataset import generate, read_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `generate-dataset`."""
+    """Runs the command `generate-dataset` and returns its exit status."""
     parser = argparse.ArgumentParser(
         "generate-dataset",
         description="Write synthetic ARC tasks of known programs. Any key of the config is a switch too: "

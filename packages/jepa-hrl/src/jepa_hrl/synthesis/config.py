@@ -1,4 +1,4 @@
-"""What a synthetic data set is made from."""
+"""Config of a synthetic data set."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,11 +13,12 @@ Count = Annotated[int, Range(1)]
 
 @dataclass(frozen=True)
 class PhaseConfig:
-    """A part of the curriculum.
+    """A phase of the curriculum.
 
     Attributes:
-        count: tasks.
-        primitives: steps that its programs are made of; none for those of `generator`.
+        count: number of tasks in the phase. The time to generate them grows in proportion. Usual: 60 to 5000.
+        primitives: names of the steps of its programs (keys of `dsl.steps.STEPS`); empty for those of `generator`. More
+            steps make the phase more varied. Usual: 2 to 40.
     """
 
     count: Count = 1000
@@ -26,10 +27,12 @@ class PhaseConfig:
 
 @dataclass(frozen=True)
 class ProgramConfig:
-    """How long programs are.
+    """Lengths of the programs.
 
     Attributes:
-        length_schedule: for each phase the share of each number of steps.
+        length_schedule: for each phase, the relative frequency of each number of steps, as in {1: 0.5, 2: 0.5}. Longer
+            programs are harder to infer, and fewer of the tasks drawn are accepted. Usual: 1 to 4 steps, up to 6 out of
+            distribution.
     """
 
     length_schedule: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -37,7 +40,13 @@ class ProgramConfig:
 
 @dataclass(frozen=True)
 class GridConfig:
-    """Sides of the input grids."""
+    """Sizes of the input grids; the height and the width are drawn uniformly from the range.
+
+    Attributes:
+        min_size: shortest side in cells. Larger grids show a rule more clearly. Usual: 3 to 6; 20 out of distribution.
+        max_size: longest side in cells. Raising it makes the search slower, and steps that enlarge a grid are refused
+            where the result would pass 30. Usual: 8 to 10; 30 out of distribution.
+    """
 
     min_size: Side = 3
     max_size: Side = 10
@@ -49,11 +58,18 @@ class GridConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Attributes:
-    allowed_primitives: steps for phases that name none; all of them if there are none here either.
-    min_demonstrations, max_demonstrations: of a task.
-    determined: accept a task only if no shorter program tells another story about its demonstrations; not to look
-        takes a hundredth of the time.
+    """How tasks are drawn and accepted.
+
+    Attributes:
+        allowed_primitives: names of the steps of phases that list none themselves; empty for all steps. More steps make
+            tasks more varied. Usual: 14 to 22, or all.
+        min_demonstrations: least number of demonstrations of a task. Raising it lets demonstrations determine the rule
+            more often, so that more of the tasks drawn are accepted. Usual: 3.
+        max_demonstrations: greatest number of demonstrations of a task. Raising it has the same effect, and makes tasks
+            take more memory and time. Usual: 3 or 4.
+        determined: accept a task only if no shorter program reproduces its demonstrations and differs on the test.
+            Without this check the generator is about a hundred times faster, which serves for practice. Usual: true for
+            tasks that are evaluated.
     """
 
     allowed_primitives: tuple[str, ...] = ()
@@ -67,8 +83,12 @@ class SynthesisConfig:
     """A synthetic data set.
 
     Attributes:
-        name: of the folder that it is written to, below data/.
-        seed: of everything drawn.
+        name: name of the folder below data/ to which the data set is written, if no other folder is given.
+        seed: seed of all random draws, 0 or more; another seed gives other tasks of the same kind.
+        task_schedule: the phases of the curriculum by name, at least one; see `PhaseConfig`. Usual: 1 to 4 phases.
+        program: lengths of the programs.
+        grid: sizes of the input grids.
+        generator: how tasks are drawn and accepted.
     """
 
     name: str = "synthetic"

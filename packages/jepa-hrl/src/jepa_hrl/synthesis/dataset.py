@@ -1,7 +1,7 @@
-"""`generate-dataset`: a synthetic data set as manifest.jsonl, summary.json and a picture of some of its tasks.
+"""Synthetic data sets on disk: manifest.jsonl, summary.json and a picture of some of the tasks.
 
-A task depends on its phase, its number and the seed alone, so the bytes are the same whatever the number of workers,
-and an interrupted run goes on after the last whole line.
+A task depends only on its phase, its index and the seed. Therefore the bytes are the same for any number of workers,
+and an interrupted run resumes after the last complete line.
 """
 
 import hashlib
@@ -23,49 +23,55 @@ from arc_core.task import Task, task_to_json
 from jepa_hrl.dsl.steps import STEPS, find_step
 from jepa_hrl.synthesis.config import SynthesisConfig
 from jepa_hrl.synthesis.contact_sheet import write_contact_sheet
-from jepa_hrl.synthesis.generator import PhasePlan, Synthetic, make_task
+from jepa_hrl.synthesis.generator import PhasePlan, SyntheticTask, make_task
 from jepa_hrl.workers import run_in_workers
 
-_TASKS_A_JOB = 8
-_SHOWN = 24  # tasks in the picture
+_TASKS_PER_JOB = 8
+_CONTACT_SHEET_TASKS = 24
 
 
 def build_plans(config: SynthesisConfig) -> list[tuple[PhasePlan, int]]:
-    """Each phase's plan and number of tasks.
+    """Returns each phase's plan with its number of tasks.
 
     Raises:
-        ConfigError: a step is not known.
+        ConfigError: there is no step of a name.
     """
     plans = []
     for name, phase in config.task_schedule.items():
         steps = tuple(map(find_step, phase.primitives or config.generator.allowed_primitives or STEPS))
         shares = config.program.length_schedule[name]
-        most = (config.generator.min_demonstrations, config.generator.max_demonstrations)
+        demonstrations = (config.generator.min_demonstrations, config.generator.max_demonstrations)
         plan = PhasePlan(
-            name, steps, tuple(shares), tuple(shares.values()), config.grid, most, config.generator.determined
+            name, steps, tuple(shares), tuple(shares.values()), config.grid, demonstrations, config.generator.determined
         )
         plans.append((plan, phase.count))
     return plans
 
 
-def manifest_line(made: Synthetic) -> str:
-    """A task as a line of the manifest."""
-    return json.dumps({"task_id": made.task.task_id} | task_to_json(made.task) | {"metadata": made.metadata}) + "\n"
+def manifest_line(synthetic: SyntheticTask) -> str:
+    """Returns a task with its metadata as a line of the manifest."""
+    task = synthetic.task
+    return json.dumps({"task_id": task.task_id} | task_to_json(task) | {"metadata": synthetic.metadata}) + "\n"
 
 
-def _lines(jobs: Sequence[tuple[PhasePlan, range]], seed: int, workers: int) -> Iterator[list[str]]:
-    """Lines of each job, in order."""
-    made = (delayed(_make_lines)(plan, numbers, seed) for plan, numbers in jobs)
-    yield from run_in_workers(made, workers, pre_dispatch="2 * n_jobs")
+def _generate_lines(jobs: Sequence[tuple[PhasePlan, range]], seed: int, workers: int) -> Iterator[list[str]]:
+    """Yields the manifest lines of each job, in the order of the jobs."""
+    calls = (delayed(_make_lines)(plan, indices, seed) for plan, indices in jobs)
+    yield from run_in_workers(calls, workers, pre_dispatch="2 * n_jobs")
 
 
-def _make_lines(plan: PhasePlan, numbers: range, seed: int) -> list[str]:
-    return [manifest_line(make_task(plan, number, seed)) for number in numbers]
+def _make_lines(plan: PhasePlan, indices: range, seed: int) -> list[str]:
+    return [manifest_line(make_task(plan, index, seed)) for index in indices]
 
 
 def generate(config: SynthesisConfig, folder: Path, workers: int, console: Console) -> dict[str, object]:
-    """Writes the data set and gives its summary.
+    """Writes a data set, or completes an interrupted one, and returns its summary.
 
+    Args:
+        config: the recipe.
+        folder: receives manifest.jsonl, summary.json and contact_sheet.png.
+        workers: number of processes; -1 for one per core.
+        console: shows the progress.
     Raises:
         InputError: the folder holds another data set, or a phase has no acceptable tasks.
     """
@@ -80,38 +86,45 @@ def generate(config: SynthesisConfig, folder: Path, workers: int, console: Conso
             return dict(stored)
         raise InputError(f"{show_path(folder)} holds a data set of another recipe; choose another --output-dir")
     folder.mkdir(parents=True, exist_ok=True)
-    kept = 0
+    resumed = 0  # tasks of an interrupted run
     if recipe_file.exists() and json.loads(recipe_file.read_text(encoding="utf-8")) == recipe and partial.exists():
-        whole = partial.read_bytes()
-        whole = whole[: whole.rfind(b"\n") + 1]
-        partial.write_bytes(whole)
-        kept = whole.count(b"\n")
+        content = partial.read_bytes()
+        complete_lines = content[: content.rfind(b"\n") + 1]
+        partial.write_bytes(complete_lines)
+        resumed = complete_lines.count(b"\n")
     else:
         partial.unlink(missing_ok=True)
     write_json(recipe_file, recipe)
     jobs, first = [], 0
     for plan, count in plans:
-        start = min(max(kept - first, 0), count)
-        jobs += [(plan, range(n, min(n + _TASKS_A_JOB, count))) for n in range(start, count, _TASKS_A_JOB)]
+        start = min(max(resumed - first, 0), count)
+        jobs += [(plan, range(n, min(n + _TASKS_PER_JOB, count))) for n in range(start, count, _TASKS_PER_JOB)]
         first += count
-    began, made = time.perf_counter(), kept
-    with Progress(console, total, "tasks", kept) as progress, partial.open("a", encoding="utf-8") as manifest:
-        for lines in _lines(jobs, config.seed, workers):
+    start_time, written = time.perf_counter(), resumed
+    with Progress(console, total, "tasks", resumed) as progress, partial.open("a", encoding="utf-8") as manifest:
+        for lines in _generate_lines(jobs, config.seed, workers):
             manifest.writelines(lines)
             manifest.flush()
-            made += len(lines)
-            progress.update(made, f"{60 * (made - kept) / (time.perf_counter() - began):,.0f} a minute")
+            written += len(lines)
+            rate = 60 * (written - resumed) / (time.perf_counter() - start_time)
+            progress.update(written, f"{rate:,.0f} a minute")
     tasks = load_tasks(f"manifest:{partial}")
-    summary = summarise(tasks, partial, recipe)
+    summary = summarize(tasks, partial, recipe)
     partial.replace(folder / "manifest.jsonl")
     recipe_file.unlink()
-    write_contact_sheet(tasks, folder / "contact_sheet.png", _SHOWN, config.seed)
+    write_contact_sheet(tasks, folder / "contact_sheet.png", _CONTACT_SHEET_TASKS, config.seed)
     write_json(done, summary)
     return summary
 
 
-def summarise(tasks: Sequence[Task], manifest: Path, recipe: dict[str, object]) -> dict[str, object]:
-    """Counts over the tasks of a manifest, and their fingerprint."""
+def summarize(tasks: Sequence[Task], manifest: Path, recipe: dict[str, object]) -> dict[str, object]:
+    """Counts a manifest's tasks by phase, length, step, family and size, and computes their fingerprint.
+
+    Args:
+        tasks: the manifest's tasks.
+        manifest: the file.
+        recipe: the config as JSON, which the summary repeats.
+    """
     phases: Counter[str] = Counter()
     lengths: Counter[int] = Counter()
     primitives: Counter[str] = Counter()
@@ -137,10 +150,10 @@ def summarise(tasks: Sequence[Task], manifest: Path, recipe: dict[str, object]) 
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> SynthesisConfig:
-    """A data config with command-line overrides.
+    """Reads a data config and applies command-line overrides.
 
     Raises:
-        ConfigError: something in it is not what it must be.
+        ConfigError: a key is unknown or its value is not allowed.
     """
     values = apply_overrides(read_config_file(path), parse_overrides(overrides))
     return build_config(SynthesisConfig, values, str(path))[0]

@@ -1,4 +1,4 @@
-"""Grids for synthetic tasks, in a few styles in which rules show."""
+"""Random input grids for synthetic tasks, in styles on which different rules are visible."""
 
 from collections.abc import Callable
 
@@ -7,18 +7,19 @@ from scipy import ndimage
 
 from jepa_hrl.dsl.types import Array
 
+# Draws a grid: generator, height, width, colours.
 Style = Callable[[np.random.Generator, int, int, list[int]], Array]
 
 
-def _sprinkled(rng: np.random.Generator, height: int, width: int, colors: list[int]) -> Array:
-    """Single cells here and there."""
+def _draw_cells(rng: np.random.Generator, height: int, width: int, colors: list[int]) -> Array:
+    """Draws single cells of random colours."""
     share = rng.uniform(0.15, 0.5)
     cells = rng.choice(np.array(colors, dtype=np.uint8), (height, width))
     return cells * (rng.random((height, width)) < share)
 
 
-def _boxes(rng: np.random.Generator, height: int, width: int, colors: list[int]) -> Array:
-    """Rectangles, some hollow, apart from each other where there is room."""
+def _draw_boxes(rng: np.random.Generator, height: int, width: int, colors: list[int]) -> Array:
+    """Draws up to five rectangles that do not touch each other, some of them hollow."""
     grid = np.zeros((height, width), dtype=np.uint8)
     for _ in range(int(rng.integers(2, 6))):
         tall, wide = (int(rng.integers(1, max(side // 2, 2) + 1)) for side in (height, width))
@@ -32,15 +33,15 @@ def _boxes(rng: np.random.Generator, height: int, width: int, colors: list[int])
     return grid
 
 
-def _blots(rng: np.random.Generator, height: int, width: int, colors: list[int]) -> Array:
-    """Connected shapes of one colour each."""
-    labels, number = ndimage.label(ndimage.uniform_filter(rng.random((height, width)), 2) > 0.53)
-    names = np.concatenate([[0], rng.choice(colors, number)]).astype(np.uint8)
-    return np.asarray(names[labels])
+def _draw_blobs(rng: np.random.Generator, height: int, width: int, colors: list[int]) -> Array:
+    """Draws irregular connected shapes of one colour each."""
+    labels, count = ndimage.label(ndimage.uniform_filter(rng.random((height, width)), 2) > 0.53)
+    label_colors = np.concatenate([[0], rng.choice(colors, count)]).astype(np.uint8)
+    return np.asarray(label_colors[labels])
 
 
-def _sprite(rng: np.random.Generator, height: int, width: int, colors: list[int]) -> Array:
-    """One dense many-coloured figure with a margin around it."""
+def _draw_sprite(rng: np.random.Generator, height: int, width: int, colors: list[int]) -> Array:
+    """Draws one dense many-coloured figure at a random position."""
     grid = np.zeros((height, width), dtype=np.uint8)
     tall, wide = (int(rng.integers((side + 1) // 2, side + 1)) for side in (height, width))
     top, left = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
@@ -49,4 +50,4 @@ def _sprite(rng: np.random.Generator, height: int, width: int, colors: list[int]
     return grid
 
 
-STYLES: tuple[Style, ...] = (_sprinkled, _boxes, _blots, _sprite)
+STYLES: tuple[Style, ...] = (_draw_cells, _draw_boxes, _draw_blobs, _draw_sprite)

@@ -27,6 +27,11 @@ def recolor(table: Table, grid: Grid) -> Grid:
 def repaint(table: Table, grid: Grid, field: Field) -> Grid | Refusal:
     """`grid` with cells renamed by their colour and their value in `field` (`table`).
 
+    Args:
+        table: from (colour, field value) to the new colour; other cells keep theirs.
+        grid: (H, W) colours 0..9.
+        field: (H, W) numbers 0..255.
+
     >>> text(repaint({(0, 1): 4}, grid("111/101/111"), enclosed(grid("111/101/111"))))
     '111/141/111'
     """
@@ -36,6 +41,11 @@ def repaint(table: Table, grid: Grid, field: Field) -> Grid | Refusal:
 @primitive(4)
 def repaint_2(table: Table, grid: Grid, one: Field, other: Field) -> Grid | Refusal:
     """`grid` with cells renamed by their colour and their values in `one` and in `other` (`table`).
+
+    Args:
+        table: from (colour, value in `one`, value in `other`) to the new colour; other cells keep theirs.
+        grid: (H, W) colours 0..9.
+        one, other: (H, W) numbers 0..255.
 
     >>> text(repaint_2({(1, 2, 3): 4}, grid("1"), grid("2"), grid("3")))
     '4'
