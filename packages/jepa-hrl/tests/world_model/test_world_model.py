@@ -31,7 +31,7 @@ from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 from jepa_hrl.world_model.cli import prepare_program_triples as prepare
 from jepa_hrl.world_model.cli import train_program_conditioned_jepa as main
 from jepa_hrl.world_model.config import STEPS
-from jepa_hrl.world_model.data import Starts, read_triples
+from jepa_hrl.world_model.data import ProgramSampler, read_triples
 from jepa_hrl.world_model.losses import info_nce_of_grids
 
 TORCHRUN = str(Path(sys.executable).parent / "torchrun")
@@ -144,8 +144,8 @@ def test_bad_manifests_and_triples_get_a_line(tmp_path: Path, capsys: pytest.Cap
 
 def test_programs_follow_their_traces(triples: Path, actions: ActionSet) -> None:
     found = read_triples(triples, "none", actions, 0.3)
-    starts = Starts(found, ~found.held_out)
-    drawn = starts.draw(np.arange(len(starts)), 3, 4, np.random.default_rng(0))
+    sampler = ProgramSampler(found, ~found.held_out)
+    drawn = sampler.draw(np.arange(len(sampler)), 3, 4, np.random.default_rng(0))
     assert (np.bincount(np.unique(drawn.sources, return_inverse=True)[1]) <= 3).all()
     assert (drawn.outcomes[:, 1:] >= 0).any()
     for row in range(len(drawn.sources)):

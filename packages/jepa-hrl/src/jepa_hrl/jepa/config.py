@@ -153,7 +153,8 @@ class OptimizerConfig:
         lr: learning rate at its peak. Raised, training is faster until it becomes unstable; usually 5e-5 (large
             networks) to 5e-3 (small ones).
         weight_decay: decoupled decay of the weights. Raised, weights stay smaller; usually 0 to 0.1.
-        warmup_steps: optimiser steps of the linear rise, at most half of the run. Usually 10 to 1000.
+        warmup_steps: optimiser steps of the linear rise, at most half of the run. Raised, the start is steadier and
+            slower; usually 10 to 1000.
         gradient_clip: largest norm of the gradient, above which it is scaled down; 0 for no limit. Lowered, outlying
             batches count less; usually 1.
     """
@@ -194,7 +195,7 @@ class TrainingConfig:
         pairs_per_task: pairs of a task in a batch, each predicted with the others as its demonstrations. More show a
             task better and cost time; usually 3 or 4.
         mixed_precision: number format of the matrix products on a GPU; the CPU always computes in float32.
-        seed: of the weights, the order of the tasks and all other random choices.
+        seed: seed of the weights, the order of the tasks and all other random choices.
     """
 
     epochs: Count = 30
@@ -257,7 +258,8 @@ class ValidationConfig:
         max_tasks: held-out tasks that are scored after each epoch. More make the metrics steadier and the retrieval
             harder; usually 200 to 500.
         keep_last: newest checkpoints to keep beside the best. Raised, a run takes more disk space; usually 3.
-        log_every_steps: optimiser steps between two lines of training metrics. Usually 10 to 100.
+        log_every_steps: optimiser steps between two lines of training metrics. Raised, curves are coarser and files
+            smaller; usually 10 to 100.
     """
 
     max_tasks: Count = 500

@@ -1,1 +1,1 @@
-"""What programs make of grids, foreseen in latents."""
+"""The world model: a program-conditioned JEPA that predicts in latents what programs make of grids."""

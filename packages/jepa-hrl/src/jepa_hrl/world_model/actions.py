@@ -1,4 +1,4 @@
-"""Grounded actions: the steps of synthetic programs with their arguments filled in, one number each."""
+"""Grounded actions: the steps of synthetic programs with their arguments filled in, one index each."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jepa_hrl.dsl.program import INPUT, Call, Expression, TableLiteral, evaluate
 from jepa_hrl.dsl.steps import Arguments, find_step
 from jepa_hrl.dsl.types import Array, Kind
 
-RECOLOR = "recolor"  # the one step whose argument, a table of colours, is inferred and not chosen
+RECOLOR = "recolor"  # the one step whose argument, a table of colours, is inferred from the goal rather than chosen
 _COLORED = ("keep_color", "drop_color", "fill_black", "flood_fill")
 ARGUMENT_FEATURES = 10 + 100  # a colour, and a table from old to new colours
 
@@ -25,8 +25,8 @@ class Action:
     """A step with its arguments.
 
     Attributes:
-        step: its name.
-        color: that it takes, None where it takes none.
+        step: name of the step.
+        color: the step's colour; None for steps without one.
     """
 
     step: str
@@ -34,18 +34,19 @@ class Action:
 
     @property
     def name(self) -> str:
-        """In files and tables."""
+        """The action's name in files and tables."""
         return self.step if self.color is None else f"{self.step}_{self.color}"
 
     @property
     def arguments(self) -> Arguments:
-        """As programs have them; none for the step whose table is inferred."""
+        """The step's arguments in a program; none for `recolor`, whose table is inferred."""
         return {} if self.color is None else {"color": self.color}
 
     def extend(self, program: Expression, table: Mapping[int, int] | None = None) -> Expression:
-        """The program followed by this action.
+        """Returns a program that applies this action to another program's value.
 
         Args:
+            program: the other program.
             table: from old to new colours, which `recolor` needs.
         """
         if self.step == RECOLOR:
@@ -55,12 +56,12 @@ class Action:
 
     @cached_property
     def bits(self) -> float:
-        """What it adds to a program's description length, a table apart."""
+        """Description length in bits that the action adds to a program, its table of colours apart."""
         return self.extend(INPUT).cost
 
     @cached_property
     def run(self) -> Callable[[Array], object]:
-        """The action on a grid; for `recolor` nothing is changed."""
+        """The action as a function of a grid; `recolor` without its table changes nothing."""
         primitive, color = PRIMITIVES.get(self.step), self.color
         if primitive is not None and primitive.takes == (Kind.GRID,):
             return primitive.apply
@@ -72,7 +73,7 @@ class Action:
 
 @dataclass(frozen=True)
 class ActionSet:
-    """What an agent may do, by number; the number after the last means to stop.
+    """The actions of an agent; an action's index is its position, and the index after the last one means to stop.
 
     Attributes:
         actions: in a fixed order.
@@ -81,68 +82,72 @@ class ActionSet:
     actions: tuple[Action, ...]
 
     def __len__(self) -> int:
-        """Actions, stopping not among them."""
+        """Returns the number of actions, without stopping."""
         return len(self.actions)
 
     @property
     def names(self) -> list[str]:
-        """Of all actions, in order."""
+        """The names of all actions, in their order."""
         return [action.name for action in self.actions]
 
     @cached_property
     def indices(self) -> dict[str, int]:
-        """By name."""
-        return {name: number for number, name in enumerate(self.names)}
+        """The index of each action, by its name."""
+        return {name: index for index, name in enumerate(self.names)}
 
     @cached_property
     def recolor(self) -> int | None:
-        """The number of `recolor`, if it is among them."""
+        """The index of `recolor`; None if it is not among the actions."""
         return self.indices.get(RECOLOR)
 
     def index_of(self, step: str, arguments: Arguments) -> int | None:
-        """The action that a step of a trace is, None if it is none of these."""
+        """Returns the index of a trace's step; None if it is not among the actions."""
         color = arguments.get("color")
         return self.indices.get(Action(step, color if isinstance(color, int) else None).name)
 
-    def outcome(self, number: int, grid: Array) -> Array | None:
-        """What an action makes of a grid; None where it is refused."""
-        value = self.actions[number].run(grid)
+    def outcome(self, index: int, grid: Array) -> Array | None:
+        """Applies an action to a grid; None if the grid refuses it."""
+        value = self.actions[index].run(grid)
         return np.ascontiguousarray(value, dtype=np.uint8) if isinstance(value, np.ndarray) else None
 
-    def argument_features(self, number: int, table: Mapping[int, int] | None = None) -> Floats:
-        """(ARGUMENT_FEATURES,) an action's arguments as numbers in 0..1."""
-        found = np.zeros(ARGUMENT_FEATURES, dtype=np.float32)
-        color = self.actions[number].color
+    def argument_features(self, index: int, table: Mapping[int, int] | None = None) -> Floats:
+        """Encodes an action's arguments, (ARGUMENT_FEATURES,): a one-hot colour, then the entries of the table."""
+        features = np.zeros(ARGUMENT_FEATURES, dtype=np.float32)
+        color = self.actions[index].color
         if color is not None:
-            found[color] = 1.0
+            features[color] = 1.0
         for old, new in (table or {}).items():
-            found[10 + 10 * old + new] = 1.0
-        return found
+            features[10 + 10 * old + new] = 1.0
+        return features
 
 
-def make_action_set(steps: Sequence[str], most: int) -> ActionSet:
-    """All grounded actions of some steps.
+def make_action_set(steps: Sequence[str], max_actions: int) -> ActionSet:
+    """Returns all grounded actions of some steps; a step with a colour gives nine.
 
     Raises:
-        ConfigError: a step is not known, or there are more actions than `most`.
+        ConfigError: a step is not known, or there are more than `max_actions`.
     """
     actions: list[Action] = []
     for name in dict.fromkeys(steps):
         find_step(name)
         colors = range(1, 10) if name in _COLORED else (None,)
         actions += [Action(name, color) for color in colors]
-    if not actions or len(actions) > most:
+    if not actions or len(actions) > max_actions:
         raise ConfigError(
-            f"actions must name steps of 1 to {most} actions, a colour counting nine times; got {len(actions)}"
+            f"actions must name steps of 1 to {max_actions} actions, a colour counting nine times; got {len(actions)}"
         )
     return ActionSet(tuple(actions))
 
 
-def infer_color_table(grids: Sequence[Array], wanted: Sequence[Array]) -> dict[int, int] | None:
-    """The colours to rename that turn grids into others, cell by cell; None where no table does, or none is needed."""
-    if any(one.shape != other.shape for one, other in zip(grids, wanted, strict=True)):
+def infer_color_table(grids: Sequence[Array], goals: Sequence[Array]) -> dict[int, int] | None:
+    """Infers the table from old to new colours that turns grids into goals.
+
+    Returns:
+        The colours that change; None if no table turns every grid into its goal, or if nothing changes.
+    """
+    if any(grid.shape != goal.shape for grid, goal in zip(grids, goals, strict=True)):
         return None
-    cells = [10 * one.ravel() + other.ravel() for one, other in zip(grids, wanted, strict=True)]
+    cells = [10 * grid.ravel() + goal.ravel() for grid, goal in zip(grids, goals, strict=True)]
     codes = np.unique(np.concatenate(cells))
     old, new = codes // 10, codes % 10
     if len(np.unique(old)) < len(old):
@@ -152,7 +157,7 @@ def infer_color_table(grids: Sequence[Array], wanted: Sequence[Array]) -> dict[i
 
 
 def apply_color_table(grid: Array, table: Mapping[int, int]) -> Array:
-    """The grid with colours renamed."""
-    names = np.arange(10, dtype=np.uint8)
-    names[list(table)] = list(table.values())
-    return names[grid]
+    """Replaces the colours of a grid by those that a table gives for them."""
+    new_colors = np.arange(10, dtype=np.uint8)
+    new_colors[list(table)] = list(table.values())
+    return new_colors[grid]

@@ -1,4 +1,4 @@
-"""A trained program-conditioned JEPA, opened to be reasoned with."""
+"""A trained program-conditioned JEPA, loaded to reason with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +17,15 @@ from jepa_hrl.world_model.model import ProgramJepa
 
 @dataclass(frozen=True)
 class LoadedProgramJepa:
-    """Attributes:
-    file: the checkpoint.
-    training_data: specs of what was learnt.
+    """A trained program-conditioned JEPA with what its checkpoint declares.
+
+    Attributes:
+        file: the checkpoint.
+        config: that it was trained with.
+        model: in evaluation mode, without gradients.
+        actions: what its programs are made of.
+        training_data: data specs of what it learned from.
+        device: that the model lies on.
     """
 
     file: Path
@@ -31,7 +37,7 @@ class LoadedProgramJepa:
 
 
 def load_program_jepa(path: Path | None, device: torch.device) -> LoadedProgramJepa:
-    """The model of a checkpoint or run folder, not to be trained any more.
+    """Loads the model of a checkpoint or run folder for inference.
 
     Raises:
         InputError: there is none, or it cannot be read.
@@ -40,19 +46,27 @@ def load_program_jepa(path: Path | None, device: torch.device) -> LoadedProgramJ
         raise InputError(f"a trained program-conditioned JEPA is needed; train one with {TRAIN_COMMAND}")
     file = resolve_checkpoint(path)
     checkpoint = load_checkpoint(file, METHOD, device)
-    found = restore_program_jepa(file, checkpoint.config, checkpoint.model, checkpoint.training_data, device)
-    if checkpoint.extras.get("actions") != found.actions.names:
+    jepa = restore_program_jepa(file, checkpoint.config, checkpoint.model, checkpoint.training_data, device)
+    if checkpoint.extras.get("actions") != jepa.actions.names:
         raise CheckpointError(f"{file} was trained for other actions; train one with {TRAIN_COMMAND}")
-    return found
+    return jepa
 
 
 def restore_program_jepa(
     file: Path, config: Mapping[str, object], weights: Mapping[str, Tensor], training_data: tuple[str, ...],
     device: torch.device,
 ) -> LoadedProgramJepa:  # fmt: skip
-    """The model of a stored config and weights, not to be trained any more."""
-    built, _ = build_config(ProgramJepaConfig, config, str(file))
-    actions = make_action_set(built.actions, built.max_actions)
-    model = ProgramJepa(built, len(actions)).to(device)
+    """Builds the model of a stored config and weights for inference.
+
+    Args:
+        file: that they are stored in.
+        config: as plain values.
+        weights: of the model, by their names.
+        training_data: data specs of what it learned from.
+        device: to put the model on.
+    """
+    jepa_config, _ = build_config(ProgramJepaConfig, config, str(file))
+    actions = make_action_set(jepa_config.actions, jepa_config.max_actions)
+    model = ProgramJepa(jepa_config, len(actions)).to(device)
     model.load_state_dict(dict(weights))
-    return LoadedProgramJepa(file, built, model.eval().requires_grad_(False), actions, training_data, device)
+    return LoadedProgramJepa(file, jepa_config, model.eval().requires_grad_(False), actions, training_data, device)

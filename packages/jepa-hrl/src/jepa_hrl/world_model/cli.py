@@ -1,4 +1,4 @@
-"""`prepare-program-triples` and `train-program-conditioned-jepa`."""
+"""The commands `prepare-program-triples` and `train-program-conditioned-jepa`."""
 
 import argparse
 import time
@@ -15,7 +15,7 @@ from arc_core.loop import TrainingResult
 from arc_core.training_command import TrainedMethod, open_session, write_summary
 from jepa_hrl.world_model.actions import make_action_set
 from jepa_hrl.world_model.config import METHOD, OLD_KEYS, STEPS, TRAIN_COMMAND, ProgramJepaConfig
-from jepa_hrl.world_model.data import read_triples, triples_file
+from jepa_hrl.world_model.data import ensure_triples, read_triples
 from jepa_hrl.world_model.trainer import Trainer
 from jepa_hrl.world_model.triples import write_triples
 
@@ -26,7 +26,7 @@ _PROGRAM_JEPA = TrainedMethod(
 
 
 def train_program_conditioned_jepa(argv: Sequence[str] | None = None) -> int:
-    """The command `train-program-conditioned-jepa`."""
+    """Runs `train-program-conditioned-jepa` and returns its exit status."""
     return run_command(lambda: _train(argv))
 
 
@@ -37,7 +37,7 @@ def _train(argv: Sequence[str] | None) -> int:
     config, console, fabric = session.config, session.console, session.fabric
     actions = make_action_set(config.actions, config.max_actions)
     with fabric.rank_zero_first():
-        path, spec = triples_file(config, actions, console)
+        path, spec = ensure_triples(config, actions, console)
     console.print(f"reading {show_path(path)} ...", highlight=False, soft_wrap=True)
     triples = read_triples(path, spec, actions, config.triples.held_out)
     run = session.begin(triples.fingerprint)
@@ -45,11 +45,12 @@ def _train(argv: Sequence[str] | None) -> int:
     session.take_over(trainer)
     _announce(console, trainer)
     return session.train(
-        trainer, run, _out_of_memory(config), lambda ended, seconds: _conclude(console, trainer, ended, seconds)
+        trainer, run, _out_of_memory_advice(config), lambda ended, seconds: _report(console, trainer, ended, seconds)
     )
 
 
 def _announce(console: Console, trainer: Trainer) -> None:
+    """Says what is trained on what, and where the run is written."""
     training, triples = trainer.config.training, trainer.triples
     console.print(
         f"program-conditioned JEPA, {count_parameters(trainer.model):,} parameters on {trainer.fabric.device}, "
@@ -61,7 +62,8 @@ def _announce(console: Console, trainer: Trainer) -> None:
     )  # fmt: skip
 
 
-def _out_of_memory(config: ProgramJepaConfig) -> RunFailure:
+def _out_of_memory_advice(config: ProgramJepaConfig) -> RunFailure:
+    """Returns the failure that says what to change when a batch does not fit."""
     remedies = (
         f"training.batch_size {config.training.batch_size // 2}", "training.mixed_precision bf16",
         f"object_encoder.hidden_dim {config.object_encoder.hidden_dim // 2}",
@@ -69,17 +71,17 @@ def _out_of_memory(config: ProgramJepaConfig) -> RunFailure:
     return RunFailure(f"the device ran out of memory; in this order: {', then '.join(remedies)}")
 
 
-def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
-    """Scores the best checkpoint, writes summary.json, says what comes next."""
+def _report(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
+    """Scores the best checkpoint, writes summary.json and says what to do next."""
     run = trainer.run
     best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
     trainer.load(best)
-    found = trainer.score()
-    write_summary(run, best, ended, seconds, trainer.config.training.seed, {"held-out triples": found}, {})
+    metrics = trainer.score()
+    write_summary(run, best, ended, seconds, trainer.config.training.seed, {"held-out triples": metrics}, {})
     console.print(
-        f"held-out triples: the right outcome is nearest of 64 in {found['val/accuracy']:.3f}, of all that the actions "
-        f"make of the same grid ({found['val/candidates_same_grid']:.0f} on average) in "
-        f"{found['val/accuracy_same_grid']:.3f}\n"
+        f"held-out triples: the right outcome is nearest of 64 in {metrics['val/accuracy']:.3f}, of all that the "
+        f"actions make of the same grid ({metrics['val/candidates_same_grid']:.0f} on average) in "
+        f"{metrics['val/accuracy_same_grid']:.3f}\n"
         f"trained for {seconds:.0f} s; run in {show_path(run.path)}\n"
         f"next: uv run --package jepa-hrl train-active-reasoner",
         highlight=False, soft_wrap=True,
@@ -87,7 +89,7 @@ def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds
 
 
 def prepare_program_triples(argv: Sequence[str] | None = None) -> int:
-    """The command `prepare-program-triples`."""
+    """Runs `prepare-program-triples` and returns its exit status."""
     parser = argparse.ArgumentParser(
         "prepare-program-triples",
         description="Write what each step of synthetic tasks makes of each grid, and what other actions would make of "

@@ -12,7 +12,7 @@ from jepa_hrl.jepa.config import DeviceChoice, EncoderConfig, OptimizerConfig, S
 METHOD = "program-jepa"
 TRAIN_COMMAND = "uv run --package jepa-hrl train-program-conditioned-jepa"
 
-# The pilot curriculum's steps, and others that make sense on any grid: 64 actions, colours counted.
+# The pilot curriculum's steps, and others that make sense on any grid: 64 actions with their colours.
 STEPS = (
     "flip_horizontal", "flip_vertical", "rotate_90", "rotate_180", "rotate_270", "transpose", "recolor", "trim",
     "compress", "mirror_right", "mirror_down", "tile_across", "upscale_2", "fall_down", "fall_left", "rays_right",
@@ -27,12 +27,16 @@ STEPS = (
 
 @dataclass(frozen=True)
 class ProgramEncoderConfig:
-    """Sizes of the program's network.
+    """The encoder of programs and the transition between latents.
 
     Attributes:
-        embedding_dim: of an action and of its arguments.
-        hidden_dim, num_layers: of the GRU over a program's actions.
-        transition_dim: hidden channels of the transition.
+        embedding_dim: channels of the embedding of an action and its arguments. More tell actions apart more easily;
+            usually 32 to 128.
+        hidden_dim: channels of the GRU over a program's actions. More hold longer programs and cost time; usually 64
+            to 256.
+        num_layers: layers of the GRU. More combine actions in more ways and cost time in proportion; usually 1 or 2.
+        transition_dim: hidden channels of the transition. More predict outcomes more exactly and cost time; usually 128
+            to 512.
     """
 
     embedding_dim: Count = 64
@@ -43,12 +47,17 @@ class ProgramEncoderConfig:
 
 @dataclass(frozen=True)
 class ProgramLossConfig:
-    """What is minimised: telling what a program makes of a grid from other grids.
+    """The objective: telling what a program makes of a grid from other grids.
 
     Attributes:
-        temperature: of cosines; where it is learnable, where it starts.
-        queue_size: outcomes of earlier batches that serve as negatives.
-        inverse_weight: of telling from two latents which action a program between them begins with.
+        objective: the main loss; InfoNCE is the only one there is.
+        temperature: what cosines are divided by; a learnable temperature starts here. Raised, near negatives count
+            less; usually 0.05 to 0.2.
+        learnable_temperature: whether the temperature is learned, within 0.01..1.
+        queue_size: outcomes of earlier batches that serve as further negatives. Raised, other grids count more and the
+            other outcomes of the same grid, which are harder to tell apart, count less; usually 0.
+        inverse_weight: weight of predicting from two latents the first action of the program between them. Raised,
+            latents keep more of what actions change; usually 0.1 to 1.
     """
 
     objective: Literal["infonce"] = "infonce"
@@ -63,11 +72,18 @@ class ProgramLossConfig:
 
 @dataclass(frozen=True)
 class ProgramTrainingConfig:
-    """Attributes:
-    batch_size: grids of an optimiser step, over all processes.
-    outcomes_per_grid: programs applied to each of them; what they make is each other's hardest negative.
-    program_length: most actions of a program.
-    mixed_precision: of autocast on a GPU; the CPU computes in float32.
+    """Length and batches of the training.
+
+    Attributes:
+        epochs: passes over the grids. More fit better at a cost in proportion; usually 3 to 30.
+        batch_size: grids in an optimiser step, over all processes. Larger batches have more negatives and need more
+            memory; usually 32 to 256.
+        outcomes_per_grid: programs applied to each grid of a batch, whose outcomes are each other's hardest negatives.
+            Raised, similar outcomes are told apart better, and a step takes longer; usually 4 to 16.
+        program_length: largest number of actions of a program. Raised, longer programs are predicted in one go;
+            usually 1 to 4.
+        mixed_precision: number format of the matrix products on a GPU; the CPU always computes in float32.
+        seed: seed of the weights, the order of the grids and all other random choices.
     """
 
     epochs: Count = 30
@@ -79,16 +95,20 @@ class ProgramTrainingConfig:
 
     @property
     def precision(self) -> Precision:
-        """Of autocast."""
+        """Returns the precision of autocast, in arc_core's words."""
         return {"fp16": "float16", "bf16": "bfloat16", "none": "float32"}[self.mixed_precision]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class TriplesConfig:
-    """Attributes:
-    curriculum: file in configs/data whose tasks become triples where `dataset_triples` is null.
-    explored: other actions that are tried on each grid of a trace.
-    held_out: share of the tasks, chosen by their names, that is kept for validation.
+    """The triples that are learned from.
+
+    Attributes:
+        curriculum: file in configs/data whose tasks become triples if `dataset_triples` is null.
+        explored: other actions that are tried on each grid of a trace. Raised, more outcomes of the same grid are told
+            apart, and the file grows in proportion; usually 3 to 15.
+        held_out: share of the tasks, chosen by a hash of their names, that is kept for validation. Raised, validation
+            is more exact and less is learned from; usually 0.1.
     """
 
     curriculum: str = "active_quick"
@@ -98,9 +118,13 @@ class TriplesConfig:
 
 @dataclass(frozen=True)
 class ProgramValidationConfig:
-    """Attributes:
-    max_triples: of the held-out ones that are scored after each epoch.
-    keep_last: checkpoints to keep beside the best.
+    """Validation, checkpoints and logging.
+
+    Attributes:
+        max_triples: held-out triples that are scored after each epoch. More make the metrics steadier; usually 2048.
+        keep_last: newest checkpoints to keep beside the best. Raised, a run takes more disk space; usually 3.
+        log_every_steps: optimiser steps between two lines of training metrics. Raised, curves are coarser and files
+            smaller; usually 10 to 100.
     """
 
     max_triples: Annotated[int, Range(64)] = 2048
@@ -110,12 +134,13 @@ class ProgramValidationConfig:
 
 @dataclass(frozen=True)
 class ProgramJepaConfig:
-    """The whole.
+    """All settings of a program-conditioned JEPA's training.
 
     Attributes:
-        dataset_triples: file that prepare-program-triples wrote; null for that of `triples.curriculum`.
-        actions: steps that programs are made of; those with a colour count nine times.
-        max_actions: that there may be.
+        dataset_triples: file that prepare-program-triples wrote; null for the triples of `triples.curriculum`.
+        actions: steps that programs are made of; a step with a colour counts as nine actions. More can express more
+            programs, and outcomes are harder to tell apart.
+        max_actions: largest number of actions, beyond which the config is refused. Usually 64.
     """
 
     dataset_triples: str | None = None
@@ -133,7 +158,7 @@ class ProgramJepaConfig:
 
     @property
     def precision(self) -> Precision:
-        """Of autocast on a GPU."""
+        """Returns the precision of autocast on a GPU."""
         return self.training.precision
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The latent that a program makes of a grid's latent. B grids, S steps of a program, D latent channels, A actions."""
+"""Predicts the latent of what a program makes of a grid. B programs, S steps of a program, D channels, A actions."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,14 @@ from jepa_hrl.world_model.config import ProgramJepaConfig
 
 
 class ProgramEncoder(nn.Module):
-    """A program, action by action, to a vector: an embedding of each action beside its arguments, and a GRU."""
+    """Encodes a program as a vector: an embedding of each action and its arguments, and a GRU over the actions.
+
+    Args:
+        actions: A.
+        embedding: channels of an action's embedding.
+        hidden: channels of a program's vector.
+        layers: of the GRU.
+    """
 
     def __init__(self, actions: int, embedding: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -22,24 +29,32 @@ class ProgramEncoder(nn.Module):
         self.arguments = nn.Linear(ARGUMENT_FEATURES, embedding, bias=False)
         self.gru = nn.GRU(embedding, hidden, layers, batch_first=True)
 
-    def forward(self, numbers: Tensor, arguments: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
-        """(B, S, hidden) what the program has been up to and with each step.
+    def forward(self, actions: Tensor, arguments: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """Encodes every prefix of programs.
 
         Args:
-            numbers: (B, S) of the actions.
+            actions: (B, S) indices of the actions.
             arguments: (B, S, ARGUMENT_FEATURES).
-            lengths: (B,) of the programs, after which nothing is computed and 0 returned; None where all have S.
+            lengths: (B,) of the programs; None if all have S actions.
+        Returns:
+            (B, S, hidden) vectors of the program up to and with each step; 0 after a program's end.
         """
-        steps = self.embed(numbers) + self.arguments(arguments)
+        steps = self.embed(actions) + self.arguments(arguments)
         if lengths is None:
             states: Tensor = self.gru(steps)[0]
             return states
         packed = rnn.pack_padded_sequence(steps, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
-        return rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=numbers.shape[1])[0]
+        return rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=actions.shape[1])[0]
 
 
 class Transition(nn.Module):
-    """A latent and a program's vector to the latent of what the program makes."""
+    """Predicts the latent of what a program makes, from a grid's latent and the program's vector.
+
+    Args:
+        latent: D.
+        program: channels of a program's vector.
+        hidden: channels that the program scales and shifts.
+    """
 
     def __init__(self, latent: int, program: int, hidden: int) -> None:
         super().__init__()
@@ -49,18 +64,28 @@ class Transition(nn.Module):
         self.predict = nn.Sequential(nn.GELU(), nn.Linear(hidden, latent))
 
     def forward(self, latents: Tensor, programs: Tensor) -> Tensor:
-        """(..., D) of (..., D) latents and (..., program) vectors, whose leading sides need only be alike."""
+        """Predicts (..., D) latents from (..., D) latents and (..., program) vectors; leading sides may broadcast."""
         return latents + self.predict_change(self.of_latent(latents), self.scale(programs), self.shift(programs))
 
     def predict_change(self, read: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """(..., D) what is added to latents, of what was read off them and off programs, (..., hidden) each."""
-        found: Tensor = self.predict(read * (1 + scale) + shift)
-        return found
+        """Predicts (..., D) what is added to latents.
+
+        Args:
+            read: (..., hidden) what `of_latent` makes of the latents.
+            scale: (..., hidden) of the programs.
+            shift: (..., hidden) of the programs.
+        """
+        change: Tensor = self.predict(read * (1 + scale) + shift)
+        return change
 
 
 class Inverse(nn.Module):
-    """Two latents to the action that a program leading from one to the other begins with.
+    """Predicts from two latents the first action of a program that leads from one to the other.
 
+    Args:
+        latent: D.
+        hidden: width of the hidden layers.
+        actions: A.
     Source: the inverse model of Pathak et al. 2017, arXiv:1705.05363, over several steps.
     """
 
@@ -71,20 +96,20 @@ class Inverse(nn.Module):
         )
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """(B, A) logits from (B, D) latents."""
-        one, other = normalize_latents(before), normalize_latents(after)
-        logits: Tensor = self.layers(torch.cat([one, other, other - one, one * other], dim=-1))
+        """Returns (B, A) logits from (B, D) latents before and after the program."""
+        before, after = normalize_latents(before), normalize_latents(after)
+        logits: Tensor = self.layers(torch.cat([before, after, after - before, before * after], dim=-1))
         return logits
 
 
 def normalize_latents(latents: Tensor) -> Tensor:
-    """(..., D) latents at unit variance over channels, as cosines see them."""
-    scaled: Tensor = functional.normalize(latents, dim=-1) * latents.shape[-1] ** 0.5
-    return scaled
+    """Scales (..., D) latents to a mean square of 1 over channels, which leaves cosines as they are."""
+    normalized: Tensor = functional.normalize(latents, dim=-1) * latents.shape[-1] ** 0.5
+    return normalized
 
 
 class ProgramJepa(nn.Module):
-    """Encoder of grids, encoder of programs, and the transition between latents that they make."""
+    """An encoder of grids, an encoder of programs, and the transition from a grid's latent to its outcome's."""
 
     def __init__(self, config: ProgramJepaConfig, actions: int) -> None:
         super().__init__()
@@ -99,54 +124,63 @@ class ProgramJepa(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """Of cosines; within 0.01..1 where it is learnt."""
+        """Scalar by which cosines are divided; within 0.01..1 if it is learned."""
         temperature = self.log_temperature.exp()
         return temperature.clamp(0.01, 1.0) if self.log_temperature.requires_grad else temperature
 
     def encode(self, tokens: Tokens) -> Tensor:
-        """(G, D) latents of grids."""
+        """Encodes the grids that some tokens are of: (G, D) latents."""
         latents: Tensor = self.encoder(tokens).latents
         return latents
 
     def forward(
-        self, tokens: Tokens, numbers: Tensor, arguments: Tensor, lengths: Sequence[int], froms: Tensor, tos: Tensor
+        self, tokens: Tokens, actions: Tensor, arguments: Tensor, lengths: Sequence[int], sources: Tensor,
+        outcomes: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """(G, D) latents of the grids, (n, D) predicted ones after each step of programs, (n, A) inverse logits.
+        """Encodes grids and predicts what programs make of them.
 
         Args:
-            numbers, arguments, lengths: see `ProgramEncoder`; n is the sum of the lengths.
-            froms: (n,) the grid that each step's program is applied to.
-            tos: (n,) what it has made of it, for the inverse model, which is asked for the first action.
+            tokens: of G grids.
+            actions: (B, S) indices of the programs' actions.
+            arguments: (B, S, ARGUMENT_FEATURES).
+            lengths: (B,) of the programs; n is their sum, the number of steps.
+            sources: (n,) index of the grid that each step's program is applied to.
+            outcomes: (n,) index of the grid after each step.
+        Returns:
+            latents: (G, D) of the grids.
+            predictions: (n, D) predicted latents of the outcomes.
+            logits: (n, A) of the first action between source and outcome, by the inverse model.
         """
         latents = self.encode(tokens)
-        states = self.programs(numbers, arguments, lengths)
-        there = torch.arange(states.shape[1]) < torch.tensor(lengths)[:, None]
-        before = latents[froms]
-        return latents, self.transition(before, states[there.to(states.device)]), self.inverse(before, latents[tos])
+        vectors = self.programs(actions, arguments, lengths)
+        is_step = torch.arange(vectors.shape[1]) < torch.tensor(lengths)[:, None]
+        before = latents[sources]
+        predictions = self.transition(before, vectors[is_step.to(vectors.device)])
+        return latents, predictions, self.inverse(before, latents[outcomes])
 
     @torch.no_grad()
     def action_vectors(self, actions: ActionSet) -> Tensor:
-        """(A, hidden) of every action alone, `recolor` with an empty table."""
-        numbers = torch.arange(len(actions), device=self.log_temperature.device)[:, None]
+        """Encodes every action as a program: (A, hidden), `recolor` with an empty table."""
+        indices = torch.arange(len(actions), device=self.log_temperature.device)[:, None]
         arguments = torch.stack([torch.from_numpy(actions.argument_features(n)) for n in range(len(actions))])
-        states: Tensor = self.programs(numbers, arguments[:, None].to(numbers.device))
-        return states[:, 0]
+        vectors: Tensor = self.programs(indices, arguments[:, None].to(indices.device))
+        return vectors[:, 0]
 
     @torch.no_grad()
     def program_vector(self, actions: ActionSet, sequence: Sequence[int]) -> Tensor:
-        """(1, hidden) of a sequence of actions, `recolor` with an empty table."""
-        numbers = torch.tensor([sequence], device=self.log_temperature.device)
+        """Encodes a sequence of actions: (1, hidden), `recolor` with an empty table."""
+        indices = torch.tensor([sequence], device=self.log_temperature.device)
         arguments = torch.stack([torch.from_numpy(actions.argument_features(n)) for n in sequence])
-        states: Tensor = self.programs(numbers, arguments[None].to(numbers.device))
-        return states[:, -1]
+        vectors: Tensor = self.programs(indices, arguments[None].to(indices.device))
+        return vectors[:, -1]
 
     @torch.no_grad()
     def table_vectors(self, actions: ActionSet, tables: Sequence[dict[int, int]]) -> Tensor:
-        """(n, hidden) of `recolor` with each of n tables."""
+        """Encodes `recolor` with each of n tables of colours: (n, hidden)."""
         assert actions.recolor is not None
-        number = actions.recolor
-        arguments = torch.stack([torch.from_numpy(actions.argument_features(number, table)) for table in tables])
+        recolor = actions.recolor
+        arguments = torch.stack([torch.from_numpy(actions.argument_features(recolor, table)) for table in tables])
         arguments = arguments[:, None].to(self.log_temperature.device)
-        numbers = torch.full((len(tables), 1), number, device=arguments.device)
-        states: Tensor = self.programs(numbers, arguments)
-        return states[:, 0]
+        indices = torch.full((len(tables), 1), recolor, device=arguments.device)
+        vectors: Tensor = self.programs(indices, arguments)
+        return vectors[:, 0]
