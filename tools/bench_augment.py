@@ -1,9 +1,9 @@
-"""Pairs augmented per second: `TaskTensors.gather` on bucketed canvases against the per-grid numpy loop.
+"""Measures pairs augmented per second by `TaskTensors.gather` on bucketed canvases and by a numpy loop over grids.
 
     uv run tools/bench_augment.py
 
-The loop does what data loaders for ARC usually do, one pair at a time: rotate, flip, look up the colours, pad to
-30x30. Both get the same random pairs of arc1:train and the same views, and their results are compared cell for cell.
+The loop works as data loaders for ARC usually do, one pair at a time: it rotates, flips, permutes the colours and pads
+to 30x30. Both get the same random pairs of arc1:train and the same views, and their results are compared by cell.
 """
 
 import argparse
@@ -26,8 +26,17 @@ def pad(grid: Grid) -> Grid:
     return canvas
 
 
-def numpy_loop(grids: list[Grid], pairs: np.ndarray, elements: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """(pairs, 2, 30, 30)."""
+def augment_one_by_one(grids: list[Grid], pairs: np.ndarray, elements: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Augments pairs in a numpy loop.
+
+    Args:
+        grids: input and output of every pair of the data set in turn.
+        pairs: (P,) indices of the pairs to augment.
+        elements: (P,) dihedral elements.
+        colors: (P, 10) uint8 colour permutations.
+    Returns:
+        (P, 2, 30, 30) uint8.
+    """
     result = np.empty((len(pairs), 2, MAX_SIDE, MAX_SIDE), dtype=np.uint8)
     for row, (pair, element) in enumerate(zip(pairs, elements, strict=True)):
         for side in (0, 1):
@@ -39,10 +48,18 @@ def numpy_loop(grids: list[Grid], pairs: np.ndarray, elements: np.ndarray, color
     return result
 
 
-def batched(
+def augment_in_batches(
     tensors: TaskTensors, pairs: np.ndarray, elements: np.ndarray, colors: np.ndarray, batch: int
 ) -> list[tuple[np.ndarray, torch.Tensor]]:
-    """The rows of each batch and their (2 rows, S, S) canvases, inputs and outputs in turn."""
+    """Augments the same pairs by `TaskTensors.gather`.
+
+    Args:
+        tensors: grids of the data set.
+        pairs, elements, colors: as for `augment_one_by_one`.
+        batch: pairs in a batch.
+    Returns:
+        Positions of each batch's pairs in `pairs`, and their (2 batch, S, S) canvases, inputs and outputs in turn.
+    """
     grids = np.stack([2 * pairs, 2 * pairs + 1], axis=1)  # (pairs, 2)
     longest = tensors.grid_sizes[grids].max(axis=(1, 2))
     order = np.argsort(longest, kind="stable")
@@ -74,18 +91,18 @@ def main() -> None:
     elements = rng.integers(8, size=args.pairs)
     colors = random_color_tables(rng, args.pairs)
 
-    expected = numpy_loop(grids, pairs, elements, colors)
-    for rows, canvas in batched(tensors, pairs, elements, colors, args.batch):
+    expected = augment_one_by_one(grids, pairs, elements, colors)
+    for rows, canvas in augment_in_batches(tensors, pairs, elements, colors, args.batch):
         side = canvas.shape[-1]
-        got = canvas.view(len(rows), 2, side, side).numpy()
-        assert (got == expected[rows, :, :side, :side]).all()
+        actual = canvas.view(len(rows), 2, side, side).numpy()
+        assert (actual == expected[rows, :, :side, :side]).all()
 
     loop_rates, batch_rates = [], []
-    for _ in range(args.repeats):  # interleaved, so that a slow moment of the machine meets both
+    for _ in range(args.repeats):  # interleaved, so that a slow moment of the machine affects both
         start = time.perf_counter()
-        numpy_loop(grids, pairs, elements, colors)
+        augment_one_by_one(grids, pairs, elements, colors)
         middle = time.perf_counter()
-        batched(tensors, pairs, elements, colors, args.batch)
+        augment_in_batches(tensors, pairs, elements, colors, args.batch)
         end = time.perf_counter()
         loop_rates.append(args.pairs / (middle - start))
         batch_rates.append(args.pairs / (end - middle))

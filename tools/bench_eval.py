@@ -1,9 +1,9 @@
-"""Cost of scoring and reporting: stored predictions judged, and report.html of 400 tasks and 6 methods.
+"""Measures the time to score stored predictions, and the time and size of a report of 400 tasks and 6 methods.
 
     uv run tools/bench_eval.py
 
-Answers are made up from the tasks' own grids: right ones and ones with a cell changed, 32 a test
-input, as a vote over 32 views may give.
+Answers are generated from the tasks' own outputs, some right and some with one cell changed: 32 for each test input,
+as many as a vote over 32 views can give.
 """
 
 import random
@@ -35,64 +35,76 @@ DATA = "arc1:train"
 CANDIDATES = 32
 
 
-def changed(grid: Grid, rng: random.Random) -> Grid:
-    """The grid with one cell of another colour."""
+def change_cell(grid: Grid, rng: random.Random) -> Grid:
+    """Returns the grid with one cell in another colour."""
     other = np.array(grid)
     row, column = rng.randrange(grid.shape[0]), rng.randrange(grid.shape[1])
     other[row, column] = (other[row, column] + rng.randrange(1, 10)) % 10
     return other
 
 
-def made_up(name: str, task: Task, rng: random.Random) -> PredictionRecord:
-    """Answers to a task, right at some rank in half of the cases."""
+def make_answers(name: str, task: Task, rng: random.Random) -> PredictionRecord:
+    """Generates a method's answers to a task; half of its test inputs have the right one at a random rank.
+
+    Args:
+        name: name of the method.
+        task: the task with its test outputs.
+        rng: generator to draw from.
+    """
     tests = []
     for pair in task.test:
         assert pair.output is not None
-        answers = [changed(pair.output, rng) for _ in range(CANDIDATES)]
+        answers = [change_cell(pair.output, rng) for _ in range(CANDIDATES)]
         if rng.random() < 0.5:
             answers[rng.randrange(CANDIDATES)] = pair.output
         tests.append(tuple(Candidate(grid, 1, rng.random(), "crop_to_content(input)") for grid in answers))
     return prediction_record(name, "none", TaskPrediction(task.task_id, tuple(tests), rng.random(), CANDIDATES))
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Median seconds of three runs."""
+def measure_seconds(work: Callable[[], object]) -> float:
+    """Measures the median seconds of three runs."""
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        start = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
 
 def store_comparison(folder: Path, methods: int, tasks: list[Task]) -> None:
-    """Writes a comparison of made-up methods."""
+    """Writes a comparison of methods with generated answers.
+
+    Args:
+        folder: folder of the comparison.
+        methods: number of methods.
+        tasks: the tasks that they answer.
+    """
     rng = random.Random(0)
-    rows = [MethodInfo(f"method {number}", f"method {number}") for number in range(methods)]
+    infos = [MethodInfo(f"method {index}", f"method {index}") for index in range(methods)]
     with PredictionStore(folder / "predictions.jsonl") as store:
-        for row in rows:
-            store.append(made_up(row.method, task, rng) for task in tasks)
-        stored = {row.label: store.of(row.method, "none") for row in rows}
+        for info in infos:
+            store.append(make_answers(info.method, task, rng) for task in tasks)
+        stored = {info.label: store.records(info.method, "none") for info in infos}
         header = make_header(make_protocol(EvaluationSet(DATA, None, tasks), Budget()), [], False, "cpu")
-        write_json(folder / "results.json", compare_methods(header, rows, stored, tasks).results)
+        write_json(folder / "results.json", compare_methods(header, infos, stored, tasks).results)
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Prints the times and sizes beside their targets."""
     tasks = sorted(load_tasks(DATA), key=lambda task: task.task_id)
     print(f"commit {git_commit()}, {len(tasks)} tasks, {CANDIDATES} answers a test input")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "six"
         folder.mkdir()
         store_comparison(folder, 6, tasks)
-        seconds = timed(lambda: write_report(folder / "report.html", load_comparison(folder)[0]))
+        seconds = measure_seconds(lambda: write_report(folder / "report.html", load_comparison(folder)[0]))
         size = (folder / "report.html").stat().st_size / 2**20
         print(f"report of 400 tasks x 6 methods and their vote: {seconds:.2f} s, {size:.1f} MiB (targets 10 s, 15 MB)")
         folder = Path(name) / "many"
         folder.mkdir()
         store_comparison(folder, 25, tasks)
         size = (folder / "predictions.jsonl").stat().st_size / 2**20
-        seconds = timed(lambda: load_comparison(folder)[0].results)
+        seconds = measure_seconds(lambda: load_comparison(folder)[0].results)
         print(f"10,000 predictions ({size:.0f} MiB) scored, intervals and pairs included: {seconds:.2f} s (target 2)")
 
 

@@ -1,8 +1,8 @@
-"""Speed of the latent environment and of PPO on it, each against the ordinary alternative in the same run.
+"""Compares the latent environment and PPO on it with the ordinary alternatives, in the same run.
 
-Steps: `LatentReasoningVectorEnv` against gymnasium's SyncVectorEnv over as many single environments, the same random
-actions, grids' latents known to both. Learning: our PPO against sb3-contrib's MaskablePPO, wall time from untrained to
-the same grounded success on the same problems, the same trunk and lookahead under heads of each one's own.
+Steps: `LatentReasoningVectorEnv` against gymnasium's SyncVectorEnv over as many single environments, with the same
+random actions and one cache of latents. Learning: our PPO against sb3-contrib's MaskablePPO, wall time from random
+weights to the same grounded success on the same problems, with the same trunk and look-ahead and heads of its own.
 
 Example: uv run tools/bench_rl.py --checkpoint runs/program-jepa/quick-... --repeats 3
 """
@@ -40,23 +40,23 @@ def new_cache(jepa: LoadedProgramJepa) -> TransitionCache:
 
 
 def drive(env: Any, steps: int) -> tuple[float, float]:
-    """Steps a second with random possible actions, and the mean reward, which shows that both did the same."""
+    """Runs random legal actions; returns the steps per second, and the mean reward, which must be equal for both."""
     generator = np.random.default_rng(0)
     observation, _ = env.reset(seed=0)
-    total, began, spent = 0.0, 0.0, 0.0
+    total, elapsed = 0.0, 0.0
     for _ in range(steps):
         mask = observation["action_mask"]
         actions = (generator.random(mask.shape) * mask).argmax(axis=1)
-        began = time.perf_counter()
+        start = time.perf_counter()
         observation, reward, *_ = env.step(actions)
-        spent += time.perf_counter() - began
+        elapsed += time.perf_counter() - start
         total += float(np.mean(reward))
-    return steps * len(mask) / spent, total / steps
+    return steps * len(mask) / elapsed, total / steps
 
 
 def bench_steps(jepa: LoadedProgramJepa, problems: list[Problem], dynamics: Any, count: int, repeats: int) -> None:
     config, rates = EnvConfig(dynamics=dynamics), {"together": [], "one by one": []}  # type: ignore[var-annotated]
-    cache = new_cache(jepa)  # one for both: what each grid becomes is known after the first round
+    cache = new_cache(jepa)  # shared by both, so that all transitions are cached after the first round
     together = LatentReasoningVectorEnv(cache, problems, config, count)
     single = SyncVectorEnv(
         [lambda: LatentReasoningEnv(cache, problems, config)] * count, autoreset_mode=AutoresetMode.SAME_STEP
@@ -75,14 +75,25 @@ def bench_steps(jepa: LoadedProgramJepa, problems: list[Problem], dynamics: Any,
     )
 
 
-def solved(tried: Any) -> float:
-    return float(tried.grounded.mean())
+def success_rate(outcomes: Any) -> float:
+    """Returns the share of problems whose goals are reached on the grids themselves."""
+    return float(outcomes.grounded.mean())
 
 
-def ours(
-    jepa: LoadedProgramJepa, problems: list[Problem], target: float, seed: int, most: float
+def train_ours(
+    jepa: LoadedProgramJepa, problems: list[Problem], target: float, seed: int, max_seconds: float
 ) -> tuple[float, float]:
-    """Seconds of training until the success on all problems, and that success."""
+    """Trains our PPO until it reaches the target success on all problems.
+
+    Args:
+        jepa: the program-conditioned JEPA.
+        problems: problems to train and evaluate on.
+        target: grounded success at which to stop, 0..1.
+        seed: seed of the training.
+        max_seconds: seconds after which to stop in any case.
+    Returns:
+        Seconds of training without evaluation, and the success that was reached.
+    """
     trainer = TrainerConfig(episodes_per_iter=128, steps_per_iter=8, iterations=400, lr=1e-3, seed=seed)
     config = ReasonerConfig(env=EnvConfig(dynamics="grounded"), policy=PolicyConfig(128), trainer=trainer)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,22 +101,28 @@ def ours(
         fabric.launch()
         sets = ProblemSets(problems, problems, (), "")
         learner = Trainer(config, Agent(jepa, config.policy, seed), sets, RunFolder(Path(folder)), fabric)
-        spent = 0.0
-        while spent < most:
-            began = time.perf_counter()
+        elapsed = 0.0
+        while elapsed < max_seconds:
+            start = time.perf_counter()
             for _ in range(4):
                 learner.iteration()
-            spent += time.perf_counter() - began
-            reached = solved(evaluate_greedy(learner.agent, problems, config.env))
+            elapsed += time.perf_counter() - start
+            reached = success_rate(evaluate_greedy(learner.agent, problems, config.env))
             if reached >= target:
                 break
-    return spent, reached
+    return elapsed, reached
 
 
-def peer(
-    jepa: LoadedProgramJepa, problems: list[Problem], target: float, seed: int, most: float
+def train_maskable_ppo(
+    jepa: LoadedProgramJepa, problems: list[Problem], target: float, seed: int, max_seconds: float
 ) -> tuple[float, float]:
-    """The same of MaskablePPO, whose environments share what is known of grids too."""
+    """Trains MaskablePPO in the same way; its environments share one transition cache too.
+
+    Args:
+        jepa, problems, target, seed, max_seconds: as for `train_ours`.
+    Returns:
+        Seconds of training without evaluation, and the success that was reached.
+    """
     from sb3_contrib import MaskablePPO
     from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -115,25 +132,25 @@ def peer(
     learner = MaskablePPO(
         "MultiInputPolicy", many, n_steps=8, batch_size=128, n_epochs=4, learning_rate=1e-3, gamma=0.95,
         gae_lambda=0.9, ent_coef=0.01, target_kl=0.03, seed=seed, device="cpu",
-        policy_kwargs={"features_extractor_class": extractor(), "features_extractor_kwargs": {"jepa": jepa},
+        policy_kwargs={"features_extractor_class": make_extractor(), "features_extractor_kwargs": {"jepa": jepa},
                        "net_arch": []},
     )  # fmt: skip
-    agent = _SeenByOurs(jepa, learner)
-    spent, reached = 0.0, 0.0
-    while spent < most:
-        began = time.perf_counter()
+    agent = _AgentAdapter(jepa, learner)
+    elapsed, reached = 0.0, 0.0
+    while elapsed < max_seconds:
+        start = time.perf_counter()
         learner.learn(4 * 8 * 128, reset_num_timesteps=False)
-        spent += time.perf_counter() - began
-        reached = solved(evaluate_greedy(agent, problems, env))  # type: ignore[arg-type]
+        elapsed += time.perf_counter() - start
+        reached = success_rate(evaluate_greedy(agent, problems, env))  # type: ignore[arg-type]
         if reached >= target:
             break
         cache.forget()
         many.reset()
-    return spent, reached
+    return elapsed, reached
 
 
-def extractor() -> Any:
-    """Our policy's trunk as stable-baselines3 wants features."""
+def make_extractor() -> Any:
+    """Makes a features extractor of stable-baselines3 from our policy's trunk."""
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
     class Features(BaseFeaturesExtractor):
@@ -152,8 +169,8 @@ def extractor() -> Any:
     return Features
 
 
-class _SeenByOurs:
-    """A policy of stable-baselines3 as `evaluate_greedy` asks for one."""
+class _AgentAdapter:
+    """Adapts a policy of stable-baselines3 to the interface that `evaluate_greedy` expects."""
 
     def __init__(self, jepa: LoadedProgramJepa, learner: Any) -> None:
         self.cache, self.options, self.lookahead = new_cache(jepa), (), None
@@ -163,8 +180,8 @@ class _SeenByOurs:
         observation = {
             "current": batch.current, "goal": batch.goal, "step": batch.step, "action_mask": batch.mask.float()
         }  # fmt: skip
-        found = self._learner.policy.get_distribution(observation, action_masks=batch.mask.numpy())
-        return found.distribution.logits, None
+        distribution = self._learner.policy.get_distribution(observation, action_masks=batch.mask.numpy())
+        return distribution.distribution.logits, None
 
 
 def main() -> None:
@@ -174,9 +191,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=256, help="environments side by side")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--target", type=float, default=0.8, help="grounded success to reach")
-    parser.add_argument("--puzzles", type=int, default=200, help="of one and two actions, to learn")
+    parser.add_argument("--puzzles", type=int, default=200, help="number of problems of one and two actions to learn")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--most", type=float, default=240.0, help="seconds for each training")
+    parser.add_argument("--most", type=float, default=240.0, dest="max_seconds", help="seconds for each training")
     parser.add_argument("--only", choices=("steps", "learning"))
     args = parser.parse_args()
     jepa = load_program_jepa(args.checkpoint, torch.device("cpu"))
@@ -186,11 +203,11 @@ def main() -> None:
         for dynamics in ("model", "grounded"):
             bench_steps(jepa, problems, dynamics, args.count, args.repeats)
     if args.only != "steps":
-        easy = [problem for problem in problems if len(problem.trace) in (1, 2)][: args.problems]
+        easy = [problem for problem in problems if len(problem.trace) in (1, 2)][: args.puzzles]
         times: dict[str, list[float]] = {"ours": [], "MaskablePPO": []}
         for seed in args.seeds:
-            for name, train in (("ours", ours), ("MaskablePPO", peer)):
-                seconds, reached = train(jepa, easy, args.target, seed, args.most)
+            for name, train in (("ours", train_ours), ("MaskablePPO", train_maskable_ppo)):
+                seconds, reached = train(jepa, easy, args.target, seed, args.max_seconds)
                 times[name].append(seconds)
                 print(
                     f"seed {seed} {name:12} {seconds:6.1f} s to grounded success {reached:.3f} (target {args.target})",

@@ -1,4 +1,4 @@
-"""Throughput and cost of the GPU recipes on many GPUs, from measured steps and all-reduces and a stated model.
+"""Estimates the throughput and cost of the GPU recipes on many GPUs from measured steps and all-reduces.
 
     uv run tools/estimate_scaling.py
 
@@ -6,12 +6,12 @@ The model: processes share a global batch of B evenly; a step of n processes tak
 
     t(n) = B / n x t_sample + t_allreduce(n),      t_allreduce(n) = 2 (n - 1) a + 2 (n - 1) / n x bytes / b
 
-as a ring does it (Patarasuk and Yuan 2009), nothing of it hidden behind the backward pass. DDP does hide a part, so the
-estimate leans to the slow side. `a` and `b`, the latency and bandwidth of a link, are fitted to measured all-reduces of
-this machine's processes. On a GPU `t_sample` is measured there. Without one it is the counted operations of a training
-step over a share of the GPU's peak, and the links are those that are assumed; both are printed.
+with a ring all-reduce (Patarasuk and Yuan 2009) that does not overlap with the backward pass. DDP overlaps a part of
+it, so the estimate is on the slow side. `a` and `b`, the latency and bandwidth of a link, are fitted to measured
+all-reduces of this machine's processes. On a GPU `t_sample` is measured. Without one it is the number of operations of
+a training step divided by a share of the GPU's peak, and the links are assumed; both are printed.
 
-The model is held against what two processes of this machine measure for RLAN's quick recipe.
+The model is compared with the measured speed of two processes of this machine on RLAN's quick recipe.
 """
 
 import argparse
@@ -48,39 +48,44 @@ from rlan.data.task_split import split_tasks
 from rlan.trainer import Trainer as RlanTrainer
 
 SIZES = [2**power for power in range(12, 27, 2)]  # bytes
-FEW = 2  # samples of a counted step on the CPU
+CPU_BATCH = 2  # samples of a measured step on the CPU
 ROOT = workspace_folder()
 
 
 @dataclass(frozen=True)
 class Links:
-    """What connects processes: seconds of latency and bytes a second."""
+    """The links between processes.
+
+    Attributes:
+        latency: seconds for each message.
+        bandwidth: bytes per second.
+    """
 
     latency: float
     bandwidth: float
 
     def allreduce(self, processes: int, size: float) -> float:
-        """Seconds of a ring over `size` bytes."""
+        """Returns the seconds of a ring all-reduce over `size` bytes."""
         rounds = 2 * (processes - 1)
         return rounds * self.latency + rounds / processes * size / self.bandwidth
 
 
-# Assumed where no GPU is at hand: NVLink within a machine of 8, one 400 Gb/s adapter a GPU between machines; sustained.
+# Assumed without a GPU: NVLink within a machine of 8, one 400 Gb/s adapter for each GPU between machines; sustained.
 ASSUMED = {8: Links(10e-6, 200e9), 64: Links(25e-6, 35e9)}
 PEAK, SHARE = 989e12, 0.25  # dense bfloat16 operations a second of an H100 or H200, and the share that is reached
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as it is counted.
+    """The measured cost of a recipe.
 
     Attributes:
-        name: shown.
+        name: name in the table.
         batch: samples of a global optimiser step.
-        steps: of the whole recipe.
-        gradient: bytes that processes exchange.
-        operations: floating-point, of a sample's part in a training step.
-        seconds: measured, of the same.
+        steps: optimiser steps of the whole recipe.
+        gradient: bytes of the gradient, which processes exchange.
+        operations: floating-point operations of a training step for each sample.
+        seconds: measured seconds of a training step for each sample.
     """
 
     name: str
@@ -91,110 +96,131 @@ class Recipe:
     seconds: float
 
 
-def counted(samples: int, step: Callable[[], object]) -> tuple[float, float]:
-    """Operations and seconds a sample of a training step; the first step warms up while its operations are counted."""
+def measure_step(samples: int, step: Callable[[], object]) -> tuple[float, float]:
+    """Measures the operations and seconds of a training step for each sample; the first step also warms up."""
     with FlopCounterMode(display=False) as counter:
         step()
     seconds = []
     for _ in range(2):
-        began = time.perf_counter()
+        start = time.perf_counter()
         step()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return counter.get_total_flops() / samples, min(seconds) / samples
 
 
 def gradient_bytes(model: torch.nn.Module) -> int:
+    """Returns the bytes of a model's gradient."""
     return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
 
 
-def rlan(name: str, few: int | None, folder: RunFolder) -> Recipe:
+def measure_rlan(name: str, cpu_batch: int | None, folder: RunFolder) -> Recipe:
+    """Measures a recipe of RLAN.
+
+    Args:
+        name, cpu_batch, folder: as for `measure_jepa`.
+    """
     config, _ = load_config(RlanConfig, "rlan", {}, ROOT / "configs" / "rlan" / f"{name}.yaml", {})
     batch = config.training.batch_size
-    training = dataclasses.replace(config.training, batch_size=few or batch, grad_accumulation_steps=1)
+    training = dataclasses.replace(config.training, batch_size=cpu_batch or batch, grad_accumulation_steps=1)
     small = dataclasses.replace(config, training=training, device=dataclasses.replace(config.device, compile=False))
     trainer = RlanTrainer(small, split_tasks(config.data), folder, open_fabric("auto", "bfloat16"))
-    # The recipe's own length, before its batch was made small.
-    full = RlanTrainer(config, split_tasks(config.data), folder, trainer.fabric).total_steps if few else None
-    steps = full or trainer.total_steps
+    # The recipe's length depends on its own batch size.
+    full_steps = (
+        RlanTrainer(config, split_tasks(config.data), folder, trainer.fabric).total_steps if cpu_batch else None
+    )
+    steps = full_steps or trainer.total_steps
     trainer.step = trainer.total_steps // 2
-    operations, seconds = counted(training.batch_size, trainer.training_step)
+    operations, seconds = measure_step(training.batch_size, trainer.training_step)
     parts = config.training.grad_accumulation_steps
     return Recipe(f"rlan {name}", batch * parts, steps, gradient_bytes(trainer.model), operations, seconds)
 
 
-def hrm(name: str, few: int | None, folder: RunFolder) -> Recipe:
+def measure_hrm(name: str, cpu_batch: int | None, folder: RunFolder) -> Recipe:
+    """Measures a recipe of HRM.
+
+    Args:
+        name, cpu_batch, folder: as for `measure_jepa`.
+    """
     config, _ = load_config(
         HrmConfig, "hrm", {}, ROOT / "configs" / "hrm" / f"{name}.yaml", {"data.num_augmentations": 8}
     )
     batch = config.training.batch_size
     small = dataclasses.replace(
-        config, training=dataclasses.replace(config.training, batch_size=few or batch),
+        config, training=dataclasses.replace(config.training, batch_size=cpu_batch or batch),
         device=dataclasses.replace(config.device, compile=False),
     )  # fmt: skip
     fabric = open_fabric("auto", "bfloat16")
     trainer = HrmTrainer(small, load_training_data(config.data, 0, fabric.device), folder, fabric)
     draws = 1 if config.data.canvas == "full" else 6  # canvases differ
-    found = [counted(small.training.batch_size, trainer.training_step) for _ in range(draws)]
-    operations, seconds = np.mean(found, axis=0).tolist()
+    measurements = [measure_step(small.training.batch_size, trainer.training_step) for _ in range(draws)]
+    operations, seconds = np.mean(measurements, axis=0).tolist()
     size = gradient_bytes(trainer.model)
     return Recipe(f"hrm {name}", batch, config.training.max_steps, size, operations, seconds)
 
 
-def jepa(name: str, few: int | None, folder: RunFolder) -> Recipe:
+def measure_jepa(name: str, cpu_batch: int | None, folder: RunFolder) -> Recipe:
+    """Measures a recipe of the JEPA.
+
+    Args:
+        name: name of the recipe.
+        cpu_batch: samples of a step on the CPU, instead of the recipe's batch size; None on a GPU.
+        folder: run folder of the trainer.
+    """
     path = ROOT / "configs" / "jepa" / f"{name}.yaml"
     config, _ = load_config(JepaConfig, "jepa", {}, path, {"data.curriculum": "jepa_quick"})
-    whole = config.training.batch_size * config.training.grad_accum_steps
-    few = few and 16 * few  # its samples are tasks of a few tokens
-    training = dataclasses.replace(config.training, batch_size=few or whole, grad_accum_steps=1)
+    batch = config.training.batch_size * config.training.grad_accum_steps
+    cpu_batch = cpu_batch and 16 * cpu_batch  # its samples are tasks of a few tokens
+    training = dataclasses.replace(config.training, batch_size=cpu_batch or batch, grad_accum_steps=1)
     trainer = JepaTrainer(
         dataclasses.replace(config, training=training), load_data(config, Console(quiet=True)), folder,
         open_fabric("auto", "bfloat16"),
     )  # fmt: skip
-    operations, seconds = counted(training.batch_size, trainer.training_step)
-    tasks = 10_000  # of the pilot curriculum, which the recipe learns
-    steps = config.training.epochs * max(1, tasks // whole)
-    return Recipe(f"jepa {name}", whole, steps, gradient_bytes(trainer.model), operations, seconds)
+    operations, seconds = measure_step(training.batch_size, trainer.training_step)
+    tasks = 10_000  # number of tasks of the pilot curriculum, on which the recipe trains
+    steps = config.training.epochs * max(1, tasks // batch)
+    return Recipe(f"jepa {name}", batch, steps, gradient_bytes(trainer.model), operations, seconds)
 
 
 def measure_allreduce() -> None:
-    """In each of torchrun's processes: prints median seconds of all-reduces by size, from the first one."""
+    """Runs in each of torchrun's processes; the first one prints the median seconds of all-reduces by size."""
     cuda = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
     device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu"
     distributed.init_process_group("nccl" if cuda else "gloo")
-    found = {}
+    medians = {}
     for size in SIZES:
         values, seconds = torch.ones(size // 4, device=device), []
         for _ in range(12):
             distributed.barrier()
-            began = time.perf_counter()
+            start = time.perf_counter()
             distributed.all_reduce(values)
             if cuda:
                 torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - began)
-        found[size] = statistics.median(seconds[2:])
+            seconds.append(time.perf_counter() - start)
+        medians[size] = statistics.median(seconds[2:])
     if distributed.get_rank() == 0:
-        print(json.dumps(found))
+        print(json.dumps(medians))
     distributed.destroy_process_group()
 
 
-def fitted_links(processes: int) -> tuple[Links, dict[int, float]]:
-    """Latency and bandwidth from all-reduces of processes of this machine, and those."""
+def fit_links(processes: int) -> tuple[Links, dict[int, float]]:
+    """Fits latency and bandwidth to all-reduces of this machine's processes; returns both and the seconds by size."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [*launcher, __file__, "--allreduce"]
     output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-    found = {int(size): seconds for size, seconds in json.loads(output.splitlines()[-1]).items()}
+    measured = {int(size): seconds for size, seconds in json.loads(output.splitlines()[-1]).items()}
     rounds = 2 * (processes - 1)
-    # Relative errors count, so that small and large sizes have the same say.
-    rows = np.array([[rounds, rounds / processes * size] for size in found]) / np.array(list(found.values()))[:, None]
-    latency, inverse = np.linalg.lstsq(rows, np.ones(len(found)), rcond=None)[0]
-    return Links(float(max(latency, 0)), float(1 / inverse)), found
+    # Minimises relative errors, so that small and large sizes have equal weight.
+    seconds = np.array(list(measured.values()))
+    rows = np.array([[rounds, rounds / processes * size] for size in measured]) / seconds[:, None]
+    latency, inverse = np.linalg.lstsq(rows, np.ones(len(measured)), rcond=None)[0]
+    return Links(float(max(latency, 0)), float(1 / inverse)), measured
 
 
-def checked(links: Links, folder: Path) -> str:
-    """The model against two processes of one thread each: RLAN's quick recipe for four epochs."""
+def check_model(links: Links, folder: Path) -> str:
+    """Compares the model with two processes of one thread each on RLAN's quick recipe, for four epochs."""
     rates = {}
     for processes in (1, 2):
         run = folder / f"check-{processes}"
@@ -230,17 +256,22 @@ def main() -> None:
         measure_allreduce()
         return
     cuda = torch.cuda.is_available()
-    console, few = Console(width=150), None if cuda else FEW
-    links, found = fitted_links(max(2, torch.cuda.device_count()) if cuda else 2)
-    shown = ", ".join(f"{size >> 10} KiB {1000 * found[size]:.2f} ms" for size in SIZES[::2])
+    console, cpu_batch = Console(width=150), None if cuda else CPU_BATCH
+    links, measured = fit_links(max(2, torch.cuda.device_count()) if cuda else 2)
+    times = ", ".join(f"{size >> 10} KiB {1000 * measured[size]:.2f} ms" for size in SIZES[::2])
     console.print(
-        f"all-reduce of this machine's processes: {shown}; a {1e6 * links.latency:.0f} us, "
+        f"all-reduce of this machine's processes: {times}; a {1e6 * links.latency:.0f} us, "
         f"b {links.bandwidth / 1e9:.2f} GB/s"
     )
     with tempfile.TemporaryDirectory() as folder:
-        console.print(checked(links, Path(folder)))
-        makers = [(rlan, "base"), (hrm, "paper"), (hrm, "trm"), (jepa, "pretrain_gpu")]
-        recipes = [make(name, few, RunFolder(Path(folder) / name)) for make, name in makers]
+        console.print(check_model(links, Path(folder)))
+        measurements = [
+            (measure_rlan, "base"),
+            (measure_hrm, "paper"),
+            (measure_hrm, "trm"),
+            (measure_jepa, "pretrain_gpu"),
+        ]
+        recipes = [measure(name, cpu_batch, RunFolder(Path(folder) / name)) for measure, name in measurements]
     if not cuda:
         console.print(
             f"no GPU here: a sample takes its operations / ({SHARE} x {PEAK / 1e12:.0f} T/s), links are assumed"

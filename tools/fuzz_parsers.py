@@ -1,10 +1,9 @@
-"""Broken files against every reader of files that come from outside: nothing but a one-line InputError may come out.
+"""Fuzzes every reader of external files with damaged files: only a one-line InputError may be raised.
 
     uv run tools/fuzz_parsers.py --minutes 10
 
-Valid files are made, then damaged: bytes changed, cut, doubled, or a value somewhere in the JSON replaced by another.
-Hypothesis draws the damage; of what makes a reader raise anything else it finds the smallest, which is printed, and the
-status is 1.
+Valid files are written and then damaged: bytes are changed, cut or doubled, or a value in the JSON is replaced.
+Hypothesis draws the damage. If a reader raises anything else, the smallest such file is printed and the status is 1.
 """
 
 import argparse
@@ -56,19 +55,19 @@ ODD: list[Any] = [
     {"a": 1}, "../../x", "<script>", [[0] * 31] * 31,
 ]  # fmt: skip
 Reader = Callable[[Path], object]
-_AT_ONCE = 100  # files of a kind before the next kind
+_FILES_PER_ROUND = 100  # damaged files of a kind before the next kind
 
 
 def read_program(path: Path) -> object:
-    """A program's text."""
+    """Parses the program in a file; a syntax error becomes an InputError."""
     try:
         return parse(path.read_text(encoding="utf-8", errors="replace"))
     except ProgramError as error:
         raise InputError(str(error)) from None
 
 
-def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
-    """A valid file of every kind, and what reads it."""
+def write_corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
+    """Writes a valid file of every kind and returns its kind, its path and its reader."""
     plan = PhasePlan("easy", tuple(map(find_step, STEPS)), (1, 2), (0.6, 0.4), GridConfig(3, 5), (3, 4))
     manifest = folder / "manifest.jsonl"
     manifest.write_text("".join(manifest_line(make_practice_task(plan, number, 5)) for number in range(12)))
@@ -108,7 +107,7 @@ def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
     }  # fmt: skip
     for name, text in written.items():
         (folder / name).write_text(text)
-    found: list[tuple[str, Path, Reader]] = [
+    files: list[tuple[str, Path, Reader]] = [
         ("ARC task", folder / "task.json", read_task),
         ("Kaggle challenges", folder / "kaggle.json", lambda path: load_tasks(f"kaggle:{path}")),
         ("Kaggle solutions", folder / "solutions.json",
@@ -127,23 +126,23 @@ def corpus(folder: Path, actions: ActionSet) -> list[tuple[str, Path, Reader]]:
         ("checkpoint", save_checkpoint(folder / "checkpoints", checkpoint, True, 1),
          lambda path: load_checkpoint(path, "m")),
     ]  # fmt: skip
-    for name, path, read in found:
+    for name, path, read in files:
         try:
             read(path)
         except InputError as error:
             print(f"note: the valid {name} is refused: {error}")
-    return found
+    return files
 
 
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """The content with one to four faults."""
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """Adds one to four faults to a file's content."""
     for _ in range(rng.randint(1, 4)):
-        content = rng.choice((changed_bytes, changed_bytes, changed_value))(content, rng)
+        content = rng.choice((damage_bytes, damage_bytes, damage_value))(content, rng)
     return content
 
 
-def changed_bytes(content: bytes, rng: random.Random) -> bytes:
-    """Bytes flipped, cut out, doubled or put in."""
+def damage_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Flips a bit, or cuts out, doubles or inserts bytes."""
     if not content:
         return b"\x00"
     start = rng.randrange(len(content))
@@ -155,50 +154,69 @@ def changed_bytes(content: bytes, rng: random.Random) -> bytes:
     return content[:start] + part + content[end:]
 
 
-def changed_value(content: bytes, rng: random.Random) -> bytes:
-    """A value of a JSON document, or of one of its lines, replaced, taken out or moved."""
+def damage_value(content: bytes, rng: random.Random) -> bytes:
+    """Replaces, removes or moves a value of a JSON document, or of one line of JSON lines."""
     lines = content.split(b"\n")
-    number = rng.randrange(len(lines))
+    line = rng.randrange(len(lines))
     try:
-        value = json.loads(lines[number])
+        value = json.loads(lines[line])
     except (ValueError, RecursionError):
         return content
     holder: Any = [value]
-    place: Any = 0
-    while isinstance(holder[place], dict | list) and holder[place] and rng.random() < 0.8:
-        holder = holder[place]
-        place = rng.choice(list(holder)) if isinstance(holder, dict) else rng.randrange(len(holder))
+    key: Any = 0
+    while isinstance(holder[key], dict | list) and holder[key] and rng.random() < 0.8:
+        holder = holder[key]
+        key = rng.choice(list(holder)) if isinstance(holder, dict) else rng.randrange(len(holder))
     action = rng.random()
     if action < 0.2 and isinstance(holder, dict):
-        del holder[place]
+        del holder[key]
     elif action < 0.3 and isinstance(holder, dict):
-        holder[rng.choice(("", "extra", "train", "__class__"))] = holder.pop(place)
+        holder[rng.choice(("", "extra", "train", "__class__"))] = holder.pop(key)
     else:
-        holder[place] = copy.deepcopy(rng.choice(ODD))
+        holder[key] = copy.deepcopy(rng.choice(ODD))
     if holder is not value and not isinstance(value, dict | list):
         value = holder[0]
-    lines[number] = json.dumps(value).encode("utf-8", "surrogatepass")
+    lines[line] = json.dumps(value).encode("utf-8", "surrogatepass")
     return b"\n".join(lines)
 
 
-class WrongFault(Exception):
-    """A reader said several lines, or nothing."""
+class BadMessage(Exception):
+    """An InputError whose message is empty or has several lines."""
 
 
-def fault_of(read: Reader, broken: Path, content: bytes, drawn: random.Random, counts: Counter[str]) -> None:
-    """Reads the damaged content; whatever comes out but an answer or one line is raised."""
-    broken.write_bytes(damaged(content, drawn))
+def read_damaged(read: Reader, path: Path, content: bytes, rng: random.Random, counts: Counter[str]) -> None:
+    """Damages a file's content and reads it; raises everything but an InputError of one line.
+
+    Args:
+        read: the reader.
+        path: the damaged file to write.
+        content: content of a valid file.
+        rng: generator of the damage.
+        counts: numbers of files that were "read" and "refused", which are updated.
+    Raises:
+        BadMessage: the message of an InputError is not one line.
+    """
+    path.write_bytes(damage(content, rng))
     try:
-        read(broken)
+        read(path)
         counts["read"] += 1
     except InputError as error:
         if not str(error) or "\n" in str(error).replace("\nerror: ", ""):
-            raise WrongFault(f"not one line: {error}") from error
+            raise BadMessage(f"not one line: {error}") from error
         counts["refused"] += 1
 
 
 def fuzz(read: Reader, path: Path, content: bytes, examples: int, seed: int, counts: Counter[str]) -> str | None:
-    """So many files that Hypothesis damages; what the smallest one that it found made the reader raise, if any."""
+    """Reads files that Hypothesis damages and describes the smallest one that makes the reader fail, if there is one.
+
+    Args:
+        read: the reader.
+        path: a valid file.
+        content: its content.
+        examples: number of damaged files.
+        seed: seed of Hypothesis.
+        counts: numbers of files that were "read" and "refused", which are updated.
+    """
     name = "step_00000009.pt" if path.suffix == ".pt" else f"broken-{path.name}"
     broken = path.with_name(name)
     limits = settings(
@@ -209,20 +227,20 @@ def fuzz(read: Reader, path: Path, content: bytes, examples: int, seed: int, cou
     @hypothesis.seed(seed)
     @limits
     @given(strategies.randoms(use_true_random=False))
-    def run(drawn: random.Random) -> None:
-        fault_of(read, broken, content, drawn, counts)
+    def run(rng: random.Random) -> None:
+        read_damaged(read, broken, content, rng, counts)
 
     try:
         run()
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
-        return f"{place}: {error!s:.120}; smallest file {broken.read_bytes()[:200]!r}"
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        location = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+        return f"{location}: {error!s:.120}; smallest file {broken.read_bytes()[:200]!r}"
     return None
 
 
 def main() -> int:
-    """Fuzzes, prints what happened, and gives the exit status."""
+    """Fuzzes all readers, prints the counts and the failures, and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=1.0, help="default 1")
     parser.add_argument("--seed", type=int, default=0)
@@ -230,18 +248,20 @@ def main() -> int:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     faults: set[str] = set()
     with tempfile.TemporaryDirectory() as name:
-        files = corpus(Path(name), make_action_set(STEPS, 64))
+        files = write_corpus(Path(name), make_action_set(STEPS, 64))
         contents = {path: path.read_bytes() for _, path, _ in files}
-        end, number = time.monotonic() + 60 * args.minutes, 0
+        end, round_index = time.monotonic() + 60 * args.minutes, 0
         while time.monotonic() < end:
             for kind, path, read in files:
-                number += 1
-                fault = fuzz(read, path, contents[path], _AT_ONCE, args.seed * 1_000_003 + number, counts[kind])
+                round_index += 1
+                fault = fuzz(
+                    read, path, contents[path], _FILES_PER_ROUND, args.seed * 1_000_003 + round_index, counts[kind]
+                )
                 if fault is not None and fault.partition(":")[0] not in faults:
                     faults.add(fault.partition(":")[0])
                     print(f"{kind}: {fault}", flush=True)
-    for kind, found in counts.items():
-        print(f"{kind}: read {found['read']:,}, refused {found['refused']:,}")
+    for kind, numbers in counts.items():
+        print(f"{kind}: read {numbers['read']:,}, refused {numbers['refused']:,}")
     print(f"{sum(map(Counter.total, counts.values())):,} files, {len(faults)} kinds of other exceptions")
     return 1 if faults else 0
 
