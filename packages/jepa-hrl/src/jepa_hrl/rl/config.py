@@ -1,4 +1,4 @@
-"""Configuration of the active reasoner. Keys keep the names of the training guide; recipes in `configs/`."""
+"""Configuration of the active reasoner; recipes are in configs/active-reasoner and configs/active-reasoner-bc."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -16,15 +16,19 @@ CLONING_COMMAND = "uv run --package jepa-hrl pretrain-bc"
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """What an episode is paid.
+    """The rewards of an episode.
 
     Attributes:
-        success_distance: of latents below which the goal counts as reached, where the model tells.
-        success_bonus: for reaching it.
-        step_penalty: for every action but stopping.
-        simplicity_weight: for every bit that an action adds to the program.
-        shaping_weight: of the distance's fall from step to step, discounted so that the best policy stays the same
-            (Ng, Harada and Russell 1999).
+        success_distance: cosine distance of every latent to its goal below which the goals count as reached, with
+            model dynamics. Higher values reward more episodes that fail on the real grids; usual 0.05 to 0.2.
+        success_bonus: reward for reaching the goals. Higher values make the penalties matter less; usually 1.
+        step_penalty: subtracted for every action but stopping. Higher values favour short programs and giving up
+            early; usual 0 to 0.05.
+        simplicity_weight: subtracted for every bit that an action adds to the program's description. Higher values
+            favour simple programs; usual 0 to 0.02.
+        shaping_weight: of potential-based shaping, which pays for every decrease of the distance to the goals and
+            leaves the best policy the same (Ng, Harada and Russell 1999). Higher values give denser rewards; 0 for
+            none, usual 0 to 1.
     """
 
     success_distance: NonNegative = 0.1
@@ -39,11 +43,15 @@ class EnvConfig:
     """The environment.
 
     Attributes:
-        demonstrations: K, pairs of a task that are worked on at once.
-        dynamics: "model" goes on from foreseen latents, "grounded" from those of the real grids.
-        max_steps: actions after which an episode is cut off.
-        undo: whether the last action may be taken back, which is an action too.
-        gamma: of the potential shaping; the trainer's discount.
+        demonstrations: K, pairs of a task that are worked on at once. More of them exclude more wrong programs and
+            cost as much more time; usual 2 to 4.
+        dynamics: "model" applies each action to the predicted latents, "grounded" encodes the real grids anew after
+            each action, as the recipes do.
+        max_steps: actions after which an episode is truncated. More of them allow longer programs and more undoing,
+            and make episodes longer; usual 8 to 24.
+        undo: whether undoing the last action is a choice of its own. It counts as a step.
+        gamma: discount of the reward shaping and of options; must equal trainer.gamma.
+        reward: see `RewardConfig`.
     """
 
     demonstrations: Count = 3
@@ -56,15 +64,16 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """Where problems come from.
+    """Where the problems come from.
 
     Attributes:
-        curriculum: file in configs/data whose tasks are learnt from.
-        manifest: tasks to learn from instead of the curriculum's; null for those.
-        practice: problems that are drawn beside them, without the search for shorter rules.
-        practice_curriculum: file in configs/data whose kinds of programs they are of.
-        held_out: file in configs/data whose tasks measure.
-        held_out_manifest: tasks that measure instead of those; null for those.
+        curriculum: name of a recipe in configs/data, whose tasks are trained on; generated if missing.
+        manifest: manifest of tasks to train on instead of the curriculum's; null for the curriculum's.
+        practice: number of problems that are generated in addition, without the search for a shorter program. More of
+            them improve generalisation and take time to generate; usual 10000 to 60000.
+        practice_curriculum: name of a recipe in configs/data, whose kinds of programs the practice problems have.
+        held_out: name of a recipe in configs/data, whose tasks the policy is evaluated on; generated if missing.
+        held_out_manifest: manifest of tasks to evaluate on instead of those; null for those.
     """
 
     curriculum: str = "active_quick"
@@ -77,12 +86,14 @@ class TasksConfig:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """The network.
+    """The actor-critic network.
 
     Attributes:
-        hidden_dim: channels.
-        foresight: whether it is given how near the goal the model foresees each action to lead.
-        dropout: share of what its layers read that is left out while it is cloned.
+        hidden_dim: channels of its layers. More of them fit more programs and train more slowly; usual 128 to 512.
+        foresight: whether the policy is given one-step look-ahead scores: how near the goal the world model predicts
+            each action to lead.
+        dropout: dropout rate of its layers during imitation. Higher values overfit less and learn more slowly; usual
+            0 to 0.2.
     """
 
     hidden_dim: Count = 256
@@ -92,21 +103,37 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How the policy learns.
+    """Reinforcement learning.
 
     Attributes:
-        algorithm: "ppo" with advantages, clipping and epochs; "reinforce" with whole returns and one pass.
-        iterations: of gathering and learning.
-        episodes_per_iter: episodes side by side, over all processes.
-        steps_per_iter: steps of each in an iteration; episodes that end make room for new ones.
-        lr: falls linearly to a tenth.
-        gamma, gae_lambda: discount, and decay of generalised advantages.
-        epochs, minibatches: passes over an iteration's steps, and parts of each pass.
-        clip: of the probability ratio, and of values where clip_values is on.
-        entropy, final_entropy: weight of the policy's entropy, from first to last iteration.
-        value_weight: of the value's squared error.
-        max_grad_norm: of the gradient; 0 for no limit.
-        target_kl: ends an iteration's passes once the policy is further than this from where it began; 0 for never.
+        algorithm: "ppo" with generalised advantages, clipped ratios and several passes over each rollout; "reinforce"
+            with Monte Carlo returns and a single pass.
+        iterations: number of rollouts, each followed by an update. More of them train for longer; usual 10 to 100.
+        episodes_per_iter: episodes that are played side by side, over all processes. More of them give less noisy
+            gradients and need more memory; usual 32 to 256.
+        steps_per_iter: steps of each of them in a rollout; an episode that ends is followed by a new one. More of them
+            give less noisy gradients; usual 8 to 64.
+        lr: learning rate at the start; it falls linearly to a tenth. Higher values learn faster and less stably; usual
+            1e-4 to 1e-3.
+        gamma: discount of a later reward. Higher values look farther ahead and make advantages noisier; usual 0.9 to
+            0.99.
+        gae_lambda: decay of generalised advantage estimation. Higher values trust the critic less, with less bias and
+            more variance; usual 0.9 to 0.97.
+        epochs: passes over a rollout, for PPO. More of them use the rollout better and move the policy farther from
+            it; usual 2 to 10.
+        minibatches: parts of each pass. More of them make smaller steps and need less memory; usual 4 to 32.
+        clip: range of the probability ratio around 1, and of the values where clip_values is on. Higher values allow
+            larger updates; usual 0.1 to 0.3.
+        clip_values: whether the value loss is clipped like the ratio. Usually off.
+        entropy: weight of the policy's entropy in the first iteration. Higher values explore more; usual 0 to 0.02.
+        final_entropy: the same in the last iteration, with a linear change between; usually lower.
+        value_weight: weight of the value loss. Higher values fit the critic faster at the expense of the policy; usual
+            0.25 to 1.
+        max_grad_norm: norm to which gradients are clipped; 0 for no limit. Higher values allow larger steps; usual 0.5
+            to 1.
+        target_kl: divergence from the policy of the rollout above which an update ends early; 0 for never. Higher
+            values allow larger updates; usual 0.01 to 0.05.
+        seed: of the weights, tasks, episodes and choices.
     """
 
     algorithm: Literal["ppo", "reinforce"] = "ppo"
@@ -130,16 +157,21 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class CloningConfig:
-    """Behavioural cloning: imitating the actions of known programs before anything is tried.
+    """Behavioural cloning: imitation of the programs that problems were made with, before reinforcement learning.
 
     Attributes:
-        epochs: over all steps of all known traces; 0 to begin from scratch.
-        batch_size: steps.
-        strays: share of steps at which, shown what is right, another action is taken, the likelier the nearer the goal
-            it is foreseen to lead; then to take it back is right. Needs env.undo.
-        redraw: share of steps, others in every epoch, whose demonstrations are drawn from themselves anew, some of them
-            twice and others not at all, so that none is relied on alone.
-        ema_decay: of averaged weights, which are measured and taken over; null for none.
+        epochs: passes over all examples; 0 to start reinforcement learning from scratch. More of them fit the examples
+            better and overfit in the end; usual 4 to 20.
+        batch_size: examples of an optimiser step. Larger batches give less noisy gradients; usual 256 to 1024.
+        lr: peak learning rate. Higher values learn faster and less stably; usual 3e-4 to 3e-3.
+        weight_decay: of AdamW. Higher values overfit less; usual 0 to 0.1.
+        strays: share of steps at which the demonstrated episode takes another action than the expert's, sampled by the
+            look-ahead scores, so that undoing it is demonstrated too. Higher values teach more undoing and less of the
+            programs; usual 0 to 0.3. Needs env.undo.
+        redraw: share of examples whose demonstrations are drawn from themselves with replacement, anew in every epoch.
+            Higher values overfit less; usual 0 to 0.5.
+        ema_decay: decay of an exponential average of the weights, which is evaluated and used in place of the last
+            weights; null for none. Higher values average over more steps; usual 0.99 to 0.999.
     """
 
     epochs: CountOrZero = 20
@@ -153,9 +185,12 @@ class CloningConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Attributes:
-    every: iterations, or epochs of cloning, between measurements on held-out tasks.
-    keep_last: checkpoints to keep beside the best.
+    """Evaluation and checkpoints during training.
+
+    Attributes:
+        every: iterations, or epochs of imitation, between evaluations on the held-out tasks. Higher values save time;
+            usual 1 to 10.
+        keep_last: checkpoints to keep beside the best one; usual 1 to 5.
     """
 
     every: Count = 5
@@ -164,12 +199,13 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ReasonerConfig:
-    """The whole.
+    """The recipe of train-active-reasoner and pretrain-bc.
 
     Attributes:
-        program_checkpoint: run or checkpoint of train-program-conditioned-jepa; null for the newest, made if missing.
-        policy_checkpoint: run or checkpoint of pretrain-bc to begin with; null for the newest of the same JEPA, made if
-            missing.
+        program_checkpoint: run or checkpoint of train-program-conditioned-jepa, the world model; null for the newest
+            run, which is trained if missing.
+        policy_checkpoint: run or checkpoint of pretrain-bc to start from; null for the newest run with the same world
+            model, which is trained if missing.
     """
 
     program_checkpoint: str | None = None
@@ -184,7 +220,7 @@ class ReasonerConfig:
 
     @property
     def precision(self) -> Precision:
-        """Of what is learnt: the policy is small, so that autocast would not pay."""
+        """Returns the precision of training; the policy is too small for autocast to pay."""
         return "float32"
 
     def __post_init__(self) -> None:

@@ -1,9 +1,7 @@
-"""`evaluate-arc`: program search over a set of tasks, with and without guidance, as JSON."""
+"""`evaluate-arc`: evaluates program search over a set of tasks, with and without guidance, and writes JSON."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -21,17 +19,17 @@ from arc_core.task import Task
 from jepa_hrl.dsl.program import explain, parse
 from jepa_hrl.guidance.primitive_prior import METHOD, TRAIN_COMMAND, load_prior
 from jepa_hrl.guidance.step_policy import StepPolicyLoader
-from jepa_hrl.jepa.checkpoint import load_jepa
+from jepa_hrl.jepa.checkpoint import LoadedJepa, load_jepa
 from jepa_hrl.jepa.config import METHOD as JEPA_METHOD
 from jepa_hrl.jepa.config import TRAIN_COMMAND as JEPA_COMMAND
 from jepa_hrl.search.engine import Limits
 from jepa_hrl.search.explain import steps_to_svg, trace_steps
-from jepa_hrl.search.results import ATTEMPTS, Result, success_by_phase, summarize
+from jepa_hrl.search.results import ATTEMPTS, Result
 from jepa_hrl.solvers.active_reasoner import ReasonerSolver, open_reasoner
 from jepa_hrl.solvers.evaluate_arc import (
     Variant,
-    evaluate_variant,
-    read_journal,
+    evaluate_variants,
+    make_report,
     read_metadata,
     summarize_latent_distances,
 )
@@ -39,7 +37,7 @@ from jepa_hrl.solvers.latent_guide import LatentGuide
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `evaluate-arc`."""
+    """Runs the command `evaluate-arc`; returns its exit status."""
     parser = argparse.ArgumentParser(
         "evaluate-arc",
         description="Search programs for a set of tasks and report how many are solved in two attempts.",
@@ -66,74 +64,75 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
-    tasks, spec, manifest = _tasks(args)
+    tasks, spec, manifest = _load_tasks(args)
     limits = Limits(args.budget_seconds, args.max_programs or Limits.programs, args.max_nodes)
-    newest = newest_run(workspace_folder() / "runs", METHOD)
-    path = args.prior or (newest.path if newest else None)
-    if path is None:
-        console.print(f"without meta_guided: no prior is trained yet ({TRAIN_COMMAND})", highlight=False)
-    known_variants = ["dsl_only"] + ["meta_guided"] * (path is not None)
-    known_variants += ["latent_guided"] * (args.latent_config is not None)
-    known_variants += ["active_reasoner"] * (args.reasoner is not None)
-    wanted = args.variants.split(",") if args.variants else known_variants
-    for name in wanted:
-        if name not in known_variants:
-            raise InputError(f"--variants must be some of {', '.join(known_variants)}; got {name!a}")
-    variants, prior_file = dict.fromkeys(wanted, Variant()), None
-    if "meta_guided" in wanted:
-        prior, opened = load_prior(path)
-        costs = prior.bits([task.without_answers() for task in tasks])
-        variants["meta_guided"] = Variant(costs, leader=StepPolicyLoader(opened.file))
-        prior_file = str(opened.file)
-    jepa = None
-    if args.latent_config is not None:
-        jepa = load_jepa(_jepa_run(args.latent_config), solving_device(args.latent_device))
-        if "latent_guided" in wanted:
-            variants["latent_guided"] = Variant(guide=LatentGuide(jepa.file, args.latent_device))
-    reasoner_file = None
-    if "active_reasoner" in wanted:
-        reasoner = open_reasoner(args.reasoner, "cpu")
-        assert isinstance(reasoner.solver, ReasonerSolver)
-        variants["active_reasoner"], reasoner_file = Variant(reasoner=reasoner.solver), str(reasoner.checkpoint)
+    variants, jepa, files = _make_variants(args, tasks, console)
     settings: dict[str, object] = {
         "data": spec, "fingerprint": fingerprint(tasks), "budget_seconds": limits.seconds,
-        "max_nodes": limits.size, "max_programs": limits.programs, "prior": prior_file, "attempts": ATTEMPTS,
-        "jepa": str(jepa.file) if jepa else None, "reasoner": reasoner_file,
+        "max_nodes": limits.size, "max_programs": limits.programs, "attempts": ATTEMPTS, **files,
     }  # fmt: skip
-    journal = args.output.with_name(args.output.name + ".partial")
-    known = read_journal(journal, settings)
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    lines = [{"variant": variant} | asdict(result) for (variant, _), result in known.items()]
-    write_text(journal, "".join(json.dumps(line) + "\n" for line in [settings, *lines]))
     phases, programs = read_metadata(manifest)
-    found = {
-        name: evaluate_variant(name, tasks, variant, limits, journal, known, args.workers, console)
-        for name, variant in variants.items()
-    }
-    output: dict[str, object] = {
-        "total_tasks": len(tasks), "variants": {name: summarize(results, programs) for name, results in found.items()},
-        "by_phase": {name: success_by_phase(results, phases) for name, results in found.items()},
-        "settings": settings, "commit": git_commit(),
-        "tasks": {name: [asdict(result) for result in results] for name, results in found.items()},
-    }  # fmt: skip
+    journal = args.output.with_name(args.output.name + ".partial")
+    results = evaluate_variants(tasks, variants, limits, settings, journal, args.workers, console)
+    report = make_report(results, settings, phases, programs, git_commit())
+    first_results = next(iter(results.values()))
     if jepa is not None:
-        output["latent_distances"] = summarize_latent_distances(jepa, tasks, next(iter(found.values())))
-    write_json(args.output, output)
+        report["latent_distances"] = summarize_latent_distances(jepa, tasks, first_results)
+    write_json(args.output, report)
     journal.unlink()
     if args.explain:
         folder = args.output.with_name(args.output.stem + "_explained")
         folder.mkdir(parents=True, exist_ok=True)
-        for results in list(found.values())[:1]:
-            _show_explanations(tasks, results, folder, console)
-    _show(output, console)
+        _print_explanations(tasks, first_results, folder, console)
+    _print_report(report, console)
     console.print(
         f"written to {show_path(args.output)}\nnext: uv run eval compare --methods dsl", highlight=False, soft_wrap=True
     )
     return 0
 
 
-def _tasks(args: argparse.Namespace) -> tuple[list[Task], str, Path | None]:
-    """The tasks, what to call them, and their manifest if they have one."""
+def _make_variants(
+    args: argparse.Namespace, tasks: Sequence[Task], console: Console
+) -> tuple[dict[str, Variant], LoadedJepa | None, dict[str, str | None]]:
+    """Loads the models that the arguments name.
+
+    Returns:
+        The variants to evaluate, by name; the JEPA, if one is named; the models' checkpoints, for the settings.
+    """
+    newest = newest_run(workspace_folder() / "runs", METHOD)
+    prior_path = args.prior or (newest.path if newest else None)
+    if prior_path is None:
+        console.print(f"without meta_guided: no prior is trained yet ({TRAIN_COMMAND})", highlight=False)
+    available = ["dsl_only"] + ["meta_guided"] * (prior_path is not None)
+    available += ["latent_guided"] * (args.latent_config is not None)
+    available += ["active_reasoner"] * (args.reasoner is not None)
+    names = args.variants.split(",") if args.variants else available
+    for name in names:
+        if name not in available:
+            raise InputError(f"--variants must be some of {', '.join(available)}; got {name!a}")
+    variants = dict.fromkeys(names, Variant())
+    files: dict[str, str | None] = {"prior": None, "jepa": None, "reasoner": None}
+    if "meta_guided" in names:
+        prior, checkpoint = load_prior(prior_path)
+        costs = prior.bits([task.without_answers() for task in tasks])
+        variants["meta_guided"] = Variant(costs, make_policy=StepPolicyLoader(checkpoint.file))
+        files["prior"] = str(checkpoint.file)
+    jepa = None
+    if args.latent_config is not None:
+        jepa = load_jepa(_find_jepa_run(args.latent_config), solving_device(args.latent_device))
+        files["jepa"] = str(jepa.file)
+        if "latent_guided" in names:
+            variants["latent_guided"] = Variant(make_heuristic=LatentGuide(jepa.file, args.latent_device))
+    if "active_reasoner" in names:
+        reasoner = open_reasoner(args.reasoner, "cpu")
+        assert isinstance(reasoner.solver, ReasonerSolver)
+        variants["active_reasoner"] = Variant(reasoner=reasoner.solver)
+        files["reasoner"] = str(reasoner.checkpoint)
+    return variants, jepa, files
+
+
+def _load_tasks(args: argparse.Namespace) -> tuple[list[Task], str, Path | None]:
+    """Returns the tasks, their data spec, and their manifest if they have one."""
     if args.tasks is not None:
         if not args.tasks.is_file():
             raise InputError(f"--tasks must be a manifest that generate-dataset wrote; {args.tasks} does not exist")
@@ -146,8 +145,8 @@ def _tasks(args: argparse.Namespace) -> tuple[list[Task], str, Path | None]:
     return evenly_spaced(tasks, args.limit), spec, args.tasks
 
 
-def _jepa_run(path: Path) -> Path:
-    """The run that a run folder, a checkpoint or a recipe names: of a recipe the newest run."""
+def _find_jepa_run(path: Path) -> Path:
+    """Returns a run folder or checkpoint as it is; of a recipe, its newest run."""
     if path.suffix not in (".yaml", ".yml"):
         return path
     run = newest_run(workspace_folder() / "runs", JEPA_METHOD, path.stem)
@@ -158,8 +157,8 @@ def _jepa_run(path: Path) -> Path:
     return run.path
 
 
-def _show(output: Mapping[str, object], console: Console) -> None:
-    variants, phases = output["variants"], output["by_phase"]
+def _print_report(report: Mapping[str, object], console: Console) -> None:
+    variants, phases = report["variants"], report["by_phase"]
     assert isinstance(variants, dict) and isinstance(phases, dict)
     names = ("variant", "solved", "rate", "95%", "wrong", "tested", "tested/s", "new")
     table = Table(*(Column(name, no_wrap=True) for name in names), box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
@@ -171,7 +170,7 @@ def _show(output: Mapping[str, object], console: Console) -> None:
             f"{figures['programs_per_second']:,}", f"{figures['share_of_new_values']:.2f}",
         )  # fmt: skip
     console.print(table)
-    distances = output.get("latent_distances")
+    distances = report.get("latent_distances")
     if isinstance(distances, dict):
         console.print(
             "latent distances: " + ", ".join(f"{key} {value:.3f}" for key, value in distances.items() if value)
@@ -181,7 +180,7 @@ def _show(output: Mapping[str, object], console: Console) -> None:
             console.print(f"{name}: " + ", ".join(f"{phase} {rate:.3f}" for phase, rate in rates.items()))
 
 
-def _show_explanations(tasks: Sequence[Task], results: Sequence[Result], folder: Path, console: Console) -> None:
+def _print_explanations(tasks: Sequence[Task], results: Sequence[Result], folder: Path, console: Console) -> None:
     """Prints and draws the program of each solved task."""
     by_id = {task.task_id: task for task in tasks}
     for result in (result for result in results if result.solved):

@@ -1,4 +1,4 @@
-"""The latent as a guide of the program search: values near the goal's latents are expanded first."""
+"""A heuristic for the program search: values whose latents are near the goal's are expanded first."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,18 +16,19 @@ from jepa_hrl.search.engine import Heuristic
 
 
 @lru_cache(maxsize=1)
-def _opened(path: Path, device: str) -> LoadedJepa:
-    """Once a process."""
+def _load_jepa_once(path: Path, device: str) -> LoadedJepa:
+    """Loads a JEPA, once in every process."""
     return load_jepa(path, solving_device(device))
 
 
 @dataclass(frozen=True)
 class LatentGuide:
-    """Delays by latent distance; can be sent to other processes.
+    """Makes heuristics of a JEPA's latents; can be pickled for other processes.
 
     Attributes:
-        path: of the JEPA's checkpoint.
-        weight: bits that a distance of 1 delays a value's expansion by.
+        path: run or checkpoint of the JEPA.
+        device: where to load it.
+        weight: bits by which a cosine distance of 1 delays a value's expansion.
     """
 
     path: Path
@@ -35,18 +36,19 @@ class LatentGuide:
     weight: float = 8.0
 
     def __call__(self, task: Task) -> Heuristic:
-        """How many bits the expansion of a value, grids for all of a task's inputs, is to be put off.
+        """Returns the heuristic of a task: by how many bits to delay the expansion of a value.
 
-        The goal is the latents of the demonstrations' outputs and, for the tests, what the JEPA predicts of theirs.
+        A value is a grid for each of the task's inputs. The goal is the latents of the demonstrations' outputs and, for
+        the tests, the latents that the JEPA predicts of their outputs.
         """
-        jepa = _opened(self.path, self.device)
+        jepa = _load_jepa_once(self.path, self.device)
         # A test's own input in place of its unknown output: a prediction does not look at its pair's output.
         tests = [Task(task.task_id, task.train, (Pair(pair.input, pair.input),)) for pair in task.test]
-        found = jepa.latents(tests, tests_are_demonstrations=False)
-        goals = torch.cat([found.outputs[: len(task.train)], found.predictions[found.last]])
+        latents = jepa.latents(tests, tests_are_demonstrations=False)
+        goals = torch.cat([latents.outputs[: len(task.train)], latents.predictions[latents.last]])
 
         def delay(grids: tuple[Grid, ...]) -> float:
-            latents = jepa.grid_latents([np.ascontiguousarray(grid) for grid in grids])
-            return self.weight * float(cosine_distance(latents, goals).mean())
+            value_latents = jepa.grid_latents([np.ascontiguousarray(grid) for grid in grids])
+            return self.weight * float(cosine_distance(value_latents, goals).mean())
 
         return delay

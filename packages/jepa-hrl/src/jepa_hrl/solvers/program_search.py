@@ -1,5 +1,8 @@
-"""Program search as a Solver: `dsl` at fixed costs, `dsl-guided` with costs that a network reads off the task, `jepa`
-that expands values near the goal's latents first."""
+"""Program search as solvers.
+
+`dsl` searches at fixed costs, `dsl-guided` at costs that a network reads off the task, and `jepa` expands the values
+near the goal's latents first.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,51 +21,57 @@ from jepa_hrl.search.engine import Limits, Outcome
 from jepa_hrl.search.parallel import HeuristicFactory, PolicyFactory, PrimitiveCosts, search_tasks
 from jepa_hrl.solvers.latent_guide import LatentGuide
 
-SECONDS = 5.0  # a task, where the budget names no limit
+DEFAULT_SECONDS = 5.0  # for a task, where the budget names no limit
 
 
 @dataclass(frozen=True)
 class SearchSolver:
-    """Program search over the tasks of a set, several at once.
+    """A solver that searches programs, of several tasks in parallel.
 
     Attributes:
-        name: in tables.
-        costs: of primitives, for each task.
-        guide: what puts values off, for each task.
-        leader: what leads to long programs, for each task.
+        name: of the solver, in tables.
+        predict_costs: returns the costs of primitives for each task; None for their fixed costs.
+        make_heuristic: returns the heuristic that delays the expansion of values, for a task; None for none.
+        make_policy: returns the policy that leads to long programs, for a task; None for none.
     """
 
     name: str
-    costs: Callable[[Sequence[Task]], Sequence[PrimitiveCosts]] | None = None
-    guide: HeuristicFactory | None = None
-    leader: PolicyFactory | None = None
+    predict_costs: Callable[[Sequence[Task]], Sequence[PrimitiveCosts]] | None = None
+    make_heuristic: HeuristicFactory | None = None
+    make_policy: PolicyFactory | None = None
 
     def solve(self, tasks: Sequence[Task], budget: Budget) -> Iterator[TaskPrediction]:
-        """One prediction a task, as soon as it is done."""
-        limits = limits_of(budget)
-        bits = None if self.costs is None else self.costs(tasks)
-        for number, outcome in search_tasks(tasks, limits, bits, make_heuristic=self.guide, make_policy=self.leader):
-            yield prediction(tasks[number], outcome, budget.candidates)
+        """Yields the prediction of each task as soon as it is done, in any order."""
+        limits = search_limits(budget)
+        costs = None if self.predict_costs is None else self.predict_costs(tasks)
+        outcomes = search_tasks(tasks, limits, costs, make_heuristic=self.make_heuristic, make_policy=self.make_policy)
+        for index, outcome in outcomes:
+            yield make_prediction(tasks[index], outcome, budget.candidates)
 
 
-def limits_of(budget: Budget) -> Limits:
-    """A search's limits: the budget's, with 5 seconds a task where it names neither seconds nor programs."""
+def search_limits(budget: Budget) -> Limits:
+    """Returns a budget's limits on a search: 5 seconds a task if it limits neither seconds nor programs."""
     seconds, programs = budget.seconds_per_task, budget.programs_per_task
-    return Limits(SECONDS if seconds is None and programs is None else seconds, programs or Limits.programs)
+    return Limits(DEFAULT_SECONDS if seconds is None and programs is None else seconds, programs or Limits.programs)
 
 
-def prediction(task: Task, outcome: Outcome, most: int) -> TaskPrediction:
-    """What a search answers: its programs' grids, shortest program first.
+def make_prediction(task: Task, outcome: Outcome, max_candidates: int) -> TaskPrediction:
+    """Returns the outcome of a search as a prediction, the shortest program first.
 
-    A program's confidence is 2 to the power of minus the bits that it is longer than the shortest; its explanation is
-    the program, and below it what it does in a sentence.
+    A candidate's confidence is 2 to the power of minus the bits by which its program is longer than the shortest. Its
+    explanation is the program and, on a second line, what the program does in a sentence.
+
+    Args:
+        task: the task that was searched.
+        outcome: solutions, by length.
+        max_candidates: answers to each test at most.
     """
-    found = outcome.solutions[:most]
-    said = [f"{solution.program}\n{explain(solution.program)}" for solution in found]
+    solutions = outcome.solutions[:max_candidates]
+    explanations = [f"{solution.program}\n{explain(solution.program)}" for solution in solutions]
     candidates = tuple(
         tuple(
-            Candidate(solution.answers[test], 1, 2.0 ** (found[0].cost - solution.cost), how)
-            for solution, how in zip(found, said, strict=True)
+            Candidate(solution.answers[test], 1, 2.0 ** (solutions[0].cost - solution.cost), explanation)
+            for solution, explanation in zip(solutions, explanations, strict=True)
         )
         for test in range(len(task.test))
     )
@@ -70,24 +79,24 @@ def prediction(task: Task, outcome: Outcome, most: int) -> TaskPrediction:
 
 
 def open_dsl(path: Path | None, device: str) -> OpenSolver:
-    """The search at fixed costs; needs no checkpoint."""
+    """Returns the search at fixed costs, which needs no checkpoint."""
     return OpenSolver(SearchSolver("dsl"))
 
 
 def open_guided(path: Path | None, device: str) -> OpenSolver:
-    """The search with the costs of a trained prior, led by its policy of steps where programs are long."""
+    """Returns the search at the costs of a trained prior, with its step policy for long programs."""
     prior, checkpoint = load_prior(path)
     parameters = count_parameters(prior.network) + count_parameters(load_step_network(checkpoint.file))
-    solver = SearchSolver(METHOD, prior.bits, leader=StepPolicyLoader(checkpoint.file))
+    solver = SearchSolver(METHOD, prior.bits, make_policy=StepPolicyLoader(checkpoint.file))
     return OpenSolver(solver, checkpoint.file, checkpoint.step, checkpoint.training_data, parameters)
 
 
 def open_latent(path: Path | None, device: str) -> OpenSolver:
-    """The search that expands values near the goal's latents of a trained JEPA first."""
+    """Returns the search with the latents of a trained JEPA as heuristic."""
     jepa = load_jepa(path, solving_device(device))
     parameters = count_parameters(jepa.model)
-    # The searches run in processes of their own, where the CPU is what they have to themselves.
-    solver = SearchSolver(JEPA_METHOD, guide=LatentGuide(jepa.file))
+    # The searches run in worker processes, which share a GPU but have a CPU core each.
+    solver = SearchSolver(JEPA_METHOD, make_heuristic=LatentGuide(jepa.file))
     return OpenSolver(solver, jepa.file, jepa.step, jepa.training_data, parameters)
 
 

@@ -51,9 +51,9 @@ def ensure_cloned_policy(config: ReasonerConfig, jepa: LoadedProgramJepa, consol
         except CheckpointError:
             return False
         theirs, _ = build_config(ReasonerConfig, checkpoint.config, str(run.path))
-        return uses_same_world_model(checkpoint, jepa) and _shared_settings(theirs) == _shared_settings(config)
+        return uses_same_world_model(checkpoint, jepa) and _common_settings(theirs) == _common_settings(config)
 
-    arguments = [f"--{key}={str(value).lower()}" for key, value in _shared_settings(config).items()]
+    arguments = [f"--{key}={str(value).lower()}" for key, value in _common_settings(config).items()]
     if not config.env.undo:
         arguments.append("--cloning.strays=0")
     arguments.append(f"--program_checkpoint={jepa.file}")
@@ -62,7 +62,7 @@ def ensure_cloned_policy(config: ReasonerConfig, jepa: LoadedProgramJepa, consol
     )
 
 
-def _shared_settings(config: ReasonerConfig) -> dict[str, object]:
+def _common_settings(config: ReasonerConfig) -> dict[str, object]:
     """Returns the settings, by key, that a policy shares with the one that it starts from."""
     policy = config.policy
     return {

@@ -123,7 +123,13 @@ def evaluate_greedy(agent: Agent, problems: Sequence[Problem], config: EnvConfig
 
 
 def evaluate_policy(agent: Agent, problems: Sequence[Problem], config: EnvConfig) -> EvalMetrics:
-    """Returns the metrics of `evaluate_greedy`, whose arguments it takes."""
+    """Plays one episode of every problem with the policy's likeliest choices, and returns the metrics.
+
+    Args:
+        agent: policy and world model.
+        problems: P problems.
+        config: environment of the episodes.
+    """
     return summarize(evaluate_greedy(agent, problems, config))
 
 

@@ -132,5 +132,5 @@ def collect_rollout(
     last_values = agent.policy(make_batch(observation, agent.lookahead, device))[1]
     next_values[-1] = torch.where(ended, next_values[-1], last_values)
     columns = [torch.stack(column) for column in zip(*steps, strict=True)]
-    rollout = RolloutBuffer(Batch.concatenate(batches), next_values, *columns)
+    rollout = RolloutBuffer._make([Batch.concatenate(batches), next_values, *columns])
     return rollout, stats.metrics(fabric)
