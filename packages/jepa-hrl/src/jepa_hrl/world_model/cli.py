@@ -21,7 +21,7 @@ from jepa_hrl.world_model.triples import write_triples
 
 _PROGRAM_JEPA = TrainedMethod(
     METHOD, ProgramJepaConfig, "train-program-conditioned-jepa", TRAIN_COMMAND,
-    "Train the JEPA that foresees what actions make of grids; tasks and triples are made where missing.", OLD_KEYS,
+    "Train the JEPA that predicts what actions make of grids; tasks and triples are generated where missing.", OLD_KEYS,
 )  # fmt: skip
 
 
