@@ -1,4 +1,4 @@
-"""What tests of several packages share."""
+"""Fixtures that the tests of several packages share."""
 
 import os
 from collections.abc import Callable
@@ -12,14 +12,17 @@ Sizes = list[tuple[tuple[int, int], tuple[int, int]]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One thread for each of several test processes: as many as cores, each with as many threads, would starve."""
+    """Limits each of several test processes to one thread, since together they already use all cores."""
     if config.getoption("numprocesses", 0):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
 def random_task() -> Callable[..., Task]:
-    """Builds tasks of random cells: sizes of (input, output) of each pair, the last `tests` pairs being tests."""
+    """Returns a function that builds a task of random cells from the (input, output) sizes of its pairs.
+
+    The last `tests` pairs are test pairs.
+    """
 
     def build(sizes: Sizes, tests: int = 1, seed: int = 0, task_id: str = "made") -> Task:
         rng = np.random.default_rng(seed)

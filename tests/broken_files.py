@@ -1,7 +1,7 @@
-"""A corpus of broken files. Each is what becomes of a valid one in a user's hands; a valid one stands beside them.
+"""A corpus of broken files, each with one mistake that users make.
 
-`CORPUS[kind][name]` has a file's bytes and words of which its error line must have one: the place, or what is wrong.
-Kinds with a valid file in `VALID` are damaged by `DAMAGE` as well, which no kind of JSON survives.
+`CORPUS[kind][name]` has the file's bytes, and words of which its error line must have one, such as the location.
+`VALID[kind]` is a valid file; the corpus also has it with every damage of `DAMAGE`, after which no JSON can be read.
 """
 
 import json
@@ -15,8 +15,8 @@ class Broken:
     """A broken file.
 
     Attributes:
-        content: of the file.
-        words: one of them stands in the line that refuses it.
+        content: content of the file.
+        words: words of which the error line must have one.
     """
 
     content: bytes
@@ -46,7 +46,7 @@ def _text(*values: object) -> bytes:
 
 
 def _pair(**changes: object) -> dict[str, object]:
-    """The task with its second demonstration changed."""
+    """Returns the task with changes in its second demonstration."""
     return {**_TASK, "train": [_PAIR, {**_PAIR, **changes}, _PAIR]}
 
 
@@ -70,7 +70,7 @@ _TASKS: dict[str, tuple[object, tuple[str, ...]]] = {
     "no test key": ({"train": [_PAIR]}, ("test",)),
     "train that is no list": ({**_TASK, "train": {}}, ("train",)),
 }
-# What no reader of JSON can make sense of, whatever it reads.
+# Damage after which no reader of JSON can read a file, whatever its kind.
 DAMAGE: Mapping[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "cut off": lambda content: content[: len(content) * 2 // 3],
@@ -166,7 +166,7 @@ _CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def broken_config(method: str) -> dict[str, Broken]:
-    """Broken recipes of a method, which are read as broken.yaml."""
+    """Returns broken recipes of a method, which are read as broken.yaml."""
     return {name: Broken(text.format(method=method).encode(), words) for name, (text, words) in _CONFIGS.items()}
 
 

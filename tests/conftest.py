@@ -1,4 +1,4 @@
-"""Every long job of the workspace, small: what it runs, how much it has saved, what it ends with."""
+"""A small version of every long command: how to start it, how much it has saved, and its result."""
 
 import hashlib
 import json
@@ -34,10 +34,10 @@ class Job:
     """A long command.
 
     Attributes:
-        name: of the method, or "compare".
-        command: without its folder.
-        folder_switch: that names its folder.
-        again: what continues it.
+        name: name of the method, or "compare".
+        command: arguments of Python without the output folder.
+        folder_switch: flag that names the output folder.
+        again: arguments that resume it.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Job:
     again: tuple[str, ...] = ("--resume", "auto")
 
     def start(self, folder: Path, **options: Any) -> "subprocess.Popen[str]":
-        """Starts it, or goes on with it, in a session of its own."""
+        """Starts or resumes the command in a session of its own."""
         return subprocess.Popen(
             [sys.executable, *self.command, self.folder_switch, str(folder), *self.again],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, start_new_session=True,
@@ -54,26 +54,26 @@ class Job:
         )  # fmt: skip
 
     def run(self, folder: Path, **options: Any) -> tuple[int, str]:
-        """Exit status and everything it said."""
+        """Runs the command and returns its exit status and its output."""
         process = self.start(folder, **options)
-        said, _ = process.communicate(timeout=300)
-        return process.returncode, said
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
 
     def saved(self, folder: Path) -> int:
-        """How much it has saved: steps of the newest checkpoint, or stored predictions."""
+        """Returns the step of the newest checkpoint, or the number of stored predictions."""
         if self.name == "compare":
             stored = folder / "predictions.jsonl"
             return stored.read_bytes().count(b"\n") if stored.exists() else 0
-        found = list_checkpoints(folder / "checkpoints")
-        return int(found[0].stem.removeprefix("step_")) if found else 0
+        checkpoints = list_checkpoints(folder / "checkpoints")
+        return int(checkpoints[0].stem.removeprefix("step_")) if checkpoints else 0
 
     def wait_until_saved(self, process: "subprocess.Popen[str]", folder: Path, more_than: int) -> None:
-        """Returns when it has saved more, or has ended."""
+        """Waits until the command has saved more than `more_than`, or has ended."""
         while process.poll() is None and self.saved(folder) <= more_than:
             time.sleep(0.01)
 
     def result(self, folder: Path) -> str:
-        """A digest of what it computed: weights and optimiser, or answers."""
+        """Returns a hash of its results: weights and optimiser state, or answers."""
         digest = hashlib.sha256()
         if self.name == "compare":
             lines = map(json.loads, (folder / "predictions.jsonl").read_text().splitlines())
@@ -95,10 +95,10 @@ def _manifest(path: Path, count: int, seed: int) -> Path:
 
 @pytest.fixture(scope="session")
 def job_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Job]:
-    """Jobs by name; what a job needs from another one is made when it is first asked for."""
+    """Returns a function that makes jobs by name; inputs that come from another job are made when first needed."""
     root = tmp_path_factory.mktemp("jobs")
     train, held_out = _manifest(root / "train.jsonl", 24, 5), _manifest(root / "held_out.jsonl", 8, 6)
-    made: dict[str, Job] = {}
+    jobs: dict[str, Job] = {}
 
     def trainer(name: str, module: str, **sections: Any) -> Job:
         file = root / f"{name}.yaml"
@@ -108,8 +108,8 @@ def job_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Job]:
     def reasoner(name: str, module: str) -> Job:
         jepa = job("program-jepa")
         if not (root / "jepa").exists():
-            status, said = jepa.run(root / "jepa")
-            assert status == 0, said
+            status, output = jepa.run(root / "jepa")
+            assert status == 0, output
         return trainer(
             name, module, program_checkpoint=str(root / "jepa"), env={"dynamics": "grounded", "max_steps": 3},
             tasks={"manifest": str(train), "held_out_manifest": str(held_out), "practice": 0},
@@ -168,23 +168,23 @@ def job_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Job]:
         return reasoner(name, f"jepa_hrl.rl.{module}")
 
     def job(name: str) -> Job:
-        if name not in made:
-            made[name] = make(name)
-        return made[name]
+        if name not in jobs:
+            jobs[name] = make(name)
+        return jobs[name]
 
     return job
 
 
 @pytest.fixture(scope="session")
-def whole_of(job_of: Callable[[str], Job], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a job that nothing disturbed."""
-    root = tmp_path_factory.mktemp("whole")
+def reference_run(job_of: Callable[[str], Job], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns a function that runs a job without interruption and returns its folder."""
+    root = tmp_path_factory.mktemp("reference")
 
-    def whole(name: str) -> Path:
+    def run(name: str) -> Path:
         folder = root / name
         if not folder.exists():
-            status, said = job_of(name).run(folder)
-            assert status == 0, said
+            status, output = job_of(name).run(folder)
+            assert status == 0, output
         return folder
 
-    return whole
+    return run

@@ -1,4 +1,4 @@
-"""Every command that reads a kind of file refuses every broken one of its corpus: one line, its file, status 2."""
+"""Every command refuses each broken file of the kinds that it reads: status 2, and one line that names the file."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,13 +33,13 @@ from tests.broken_files import CORPUS, DAMAGE, VALID, Broken, broken_config
 Main = Callable[[Sequence[str]], int]
 
 
-def opened_options(argv: Sequence[str]) -> int:
-    """What train-hierarchical does with --options, once it has a JEPA."""
+def load_options(argv: Sequence[str]) -> int:
+    """Reads a file of options as train-hierarchical does after it has loaded a JEPA."""
     actions = make_action_set(("transpose", "rotate_90"), 64)
     return run_command(lambda: len(read_options(Path(argv[0]), actions)))
 
 
-# What reads a kind of file: the command, and its arguments for a file {0} in a folder {1} with nothing else in it.
+# Commands that read a kind of file, with their arguments for a file {0} that is alone in the folder {1}.
 READERS: dict[str, list[tuple[Main, str]]] = {
     "task": [
         (arc_data, "stats dir:{1}"), (run_eval, "compare --data dir:{1} --methods identity"),
@@ -63,7 +63,7 @@ READERS: dict[str, list[tuple[Main, str]]] = {
         (run_eval, "compare --methods submission:{0} --data kaggle:{1}/../valid.json,{1}/../solutions.json"),
     ],
     "triples": [(train_program_jepa, "--dataset_triples {0} --run-dir {1}/../run")],
-    "options": [(opened_options, "{0}")],
+    "options": [(load_options, "{0}")],
     "traces": [(discover, "--traces {0} --output {1}/../out.json")],
 }  # fmt: skip
 CHECKPOINT_READERS: list[tuple[Main, str]] = [
@@ -84,21 +84,29 @@ TRAINERS: dict[str, Main] = {
 }  # fmt: skip
 
 
-def refused(main: Main, line: str, file: Path, words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The command ends with status 2 and one line on stderr, with the file and one of the words."""
+def assert_refused(main: Main, line: str, file: Path, words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Asserts that a command ends with status 2 and one line on stderr that has the file's name and one of the words.
+
+    Args:
+        main: the command's function.
+        line: its arguments, with {0} for the file and {1} for its folder.
+        file: the broken file.
+        words: words of which the line must have one; empty if any line will do.
+        capsys: pytest's capture of stderr.
+    """
     capsys.readouterr()
     status = main(line.format(file, file.parent).split())
-    said = capsys.readouterr().err.strip()
-    told = f"{main.__module__} {line}: {said}"
-    assert status == 2, told
-    assert said.startswith("error: ") and "\n" not in said, told
-    assert file.name in said, told
-    assert len(said) < 700, told
-    assert not words or any(word in said.replace(file.name, "") for word in words), told
+    message = capsys.readouterr().err.strip()
+    context = f"{main.__module__} {line}: {message}"
+    assert status == 2, context
+    assert message.startswith("error: ") and "\n" not in message, context
+    assert file.name in message, context
+    assert len(message) < 700, context
+    assert not words or any(word in message.replace(file.name, "") for word in words), context
 
 
-def written(kind: str, broken: Broken, folder: Path) -> Path:
-    """The file, alone in a folder, beside which valid files lie."""
+def write_broken(kind: str, broken: Broken, folder: Path) -> Path:
+    """Writes a broken file, alone in a subfolder of `folder`, which holds valid files."""
     (folder / "alone").mkdir()
     (folder / "valid.json").write_bytes(VALID["kaggle"])
     (folder / "solutions.json").write_bytes(VALID["solutions"])
@@ -115,9 +123,9 @@ def test_broken_files_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     broken = CORPUS[kind][name]
-    file = written(kind, broken, tmp_path)
+    file = write_broken(kind, broken, tmp_path)
     for main, line in READERS[kind]:
-        refused(main, line, file, broken.words, capsys)
+        assert_refused(main, line, file, broken.words, capsys)
 
 
 @pytest.mark.parametrize("method", TRAINERS)
@@ -128,8 +136,8 @@ def test_broken_recipes_are_refused(
     monkeypatch.chdir(tmp_path)
     broken, file = broken_config(method)[name], tmp_path / "broken.yaml"
     file.write_bytes(broken.content)
-    refused(TRAINERS[method], "--config {0}", file, broken.words, capsys)
-    assert [*tmp_path.iterdir()] == [file]  # nothing was begun
+    assert_refused(TRAINERS[method], "--config {0}", file, broken.words, capsys)
+    assert [*tmp_path.iterdir()] == [file]  # no run was started
 
 
 @pytest.mark.parametrize("name", DAMAGE)
@@ -139,7 +147,7 @@ def test_broken_curricula_are_refused(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "broken.yaml"
     file.write_bytes(DAMAGE[name](b"name: x\nseed: [1\n"))
-    refused(generate, "--config {0} --output-dir out", file, (), capsys)
+    assert_refused(generate, "--config {0} --output-dir out", file, (), capsys)
 
 
 @pytest.mark.parametrize("name", [*DAMAGE, "a bit flipped", "another method's"])
@@ -154,4 +162,4 @@ def test_broken_checkpoints_are_refused(
         content[content.index(torch.ones(9).numpy().tobytes()) + 5] ^= 16
     file.write_bytes(DAMAGE[name](bytes(content)) if name in DAMAGE else content)
     for main, line in CHECKPOINT_READERS:
-        refused(main, line, file, (), capsys)
+        assert_refused(main, line, file, (), capsys)

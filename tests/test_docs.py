@@ -1,4 +1,4 @@
-"""What README and docs promise exists: commands, their switches, paths, links."""
+"""Everything that README and docs name exists: commands, their flags, paths, links."""
 
 import re
 import shlex
@@ -37,29 +37,29 @@ OUTSIDE = {
     "torchrun",
     "python",
     "dask",
-}  # that our environment has
+}  # commands of other packages in our environment
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The words after `uv run` wherever the page shows a command; a comment behind two blanks is cut off."""
-    found = []
+    """Returns the words after `uv run` of every command on the page, without a comment behind it."""
+    result = []
     text = page.read_text().replace("\\\n", " ")
     for match in re.finditer(r"uv run +([^`\n]+)", text):
         line = re.split(r"\s{3,}|\s#", match[1])[0].strip()
         try:
             words = shlex.split(line)
-        except ValueError:  # an apostrophe of the sentence around
+        except ValueError:  # the sentence around it has an apostrophe
             words = line.split()
         if words[0] == "--package":
             assert (ROOT / "packages" / words[1]).is_dir(), line
             words = words[2:]
-        found.append(words)
-    return found
+        result.append(words)
+    return result
 
 
 @cache
-def help_of(script: str, *subcommand: str) -> str:
-    """A command's help."""
+def read_help(script: str, *subcommand: str) -> str:
+    """Returns the help text of a command or subcommand."""
     program = Path(sys.executable).parent / script
     done = subprocess.run(
         [program, *subcommand, "--help"], capture_output=True, text=True, check=True, env={"COLUMNS": "200"}, cwd=ROOT
@@ -90,7 +90,7 @@ def test_links_and_paths_exist(page: Path) -> None:
 
 @pytest.mark.slow
 def test_switches_exist() -> None:
-    """Of every command that any page shows; those with a dot are keys of recipes."""
+    """Checks the flags of every command on every page; those with a dot are keys of recipes."""
     keys = {key for kind in (*KINDS, SynthesisConfig) for key in config_keys(kind)}
     missing = []
     for page in PAGES:
@@ -98,9 +98,9 @@ def test_switches_exist() -> None:
             subcommand = words[1:2] if words[0] in ("eval", "arc-data") and words[1:2] and words[1].isalpha() else []
             for switch in re.findall(r"--[\w.-]*\w", " ".join(words)):
                 if "." in switch or words[0] == "generate-dataset":
-                    exists = switch[2:] in keys or switch in help_of(words[0])
+                    exists = switch[2:] in keys or switch in read_help(words[0])
                 else:
-                    exists = bool(re.search(rf"{switch}\b(?!-)", help_of(words[0], *subcommand)))
+                    exists = bool(re.search(rf"{switch}\b(?!-)", read_help(words[0], *subcommand)))
                 missing += [] if exists else [(page.name, words[0], switch)]
     assert missing == []
 
@@ -108,7 +108,7 @@ def test_switches_exist() -> None:
 @pytest.mark.slow
 def test_every_help_fits_a_screen_and_shows_an_example() -> None:
     for script in SCRIPTS:
-        text = help_of(script)
+        text = read_help(script)
         assert len(text.splitlines()) <= 40, script
         assert re.search("example", text, re.IGNORECASE), script
 

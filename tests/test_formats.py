@@ -1,4 +1,4 @@
-"""What every command writes has the form that docs/formats.schema.json says."""
+"""Every command writes files that keep to docs/formats.schema.json."""
 
 import json
 import re
@@ -26,24 +26,27 @@ SCHEMAS = json.loads((DOCS / "formats.schema.json").read_text())
 
 
 def check(name: str, value: Any) -> None:
-    """A value has the form of this name."""
+    """Asserts that a value keeps to the schema of this name."""
     assert name in SCHEMAS["$defs"]
     jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", **SCHEMAS}).validate(value)
 
 
 def check_file(name: str, path: Path) -> None:
+    """Asserts that a JSON file keeps to the schema of this name."""
     check(name, json.loads(path.read_text()))
 
 
 def check_lines(name: str, path: Path, skipped: int = 0) -> None:
+    """Asserts that every line of JSON after the first `skipped` ones keeps to the schema of this name."""
     lines = path.read_text().splitlines()[skipped:]
     assert lines
     for line in lines:
         check(name, json.loads(line))
 
 
-def arguments(**given: object) -> list[str]:
-    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+def arguments(**values: object) -> list[str]:
+    """Returns the words of a command line that sets flags to values."""
+    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def test_the_schemas_are_schemas_and_the_page_names_them_all() -> None:
@@ -53,7 +56,7 @@ def test_the_schemas_are_schemas_and_the_page_names_them_all() -> None:
         assert re.search(rf"\| `?{re.escape(name)}`? \|", page), name
 
 
-def test_a_wrong_value_is_found() -> None:
+def test_a_wrong_value_is_refused() -> None:
     check("task.json", {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}]})
     with pytest.raises(jsonschema.ValidationError):
         check("task.json", {"train": [{"input": [[1]], "output": [[10]]}], "test": [{"input": [[3]]}]})
@@ -61,8 +64,8 @@ def test_a_wrong_value_is_found() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINERS)
-def test_run_folders(name: str, whole_of: Callable[[str], Path]) -> None:
-    run = whole_of(name)
+def test_run_folders(name: str, reference_run: Callable[[str], Path]) -> None:
+    run = reference_run(name)
     check_file("run summary.json", run / "summary.json")
     check_lines("metrics.jsonl", run / "metrics.jsonl")
     for pointer in ("best", "last"):
@@ -74,8 +77,8 @@ def test_run_folders(name: str, whole_of: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.slow
-def test_comparisons(job_of: Callable[[str], Job], whole_of: Callable[[str], Path], tmp_path: Path) -> None:
-    folder = whole_of("compare")
+def test_comparisons(job_of: Callable[[str], Job], reference_run: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = reference_run("compare")
     check_lines("predictions.jsonl", folder / "predictions.jsonl")
     out = tmp_path / "submission.json"
     assert run_eval(["submission", str(folder), "--method", "dsl", "--out", str(out)]) == 0
@@ -102,27 +105,29 @@ def test_data(job_of: Callable[[str], Job], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_reports_of_the_jepa_and_the_search(
-    job_of: Callable[[str], Job], whole_of: Callable[[str], Path], tmp_path: Path
+    job_of: Callable[[str], Job], reference_run: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    run, job = whole_of("jepa"), job_of("jepa")
+    run, job = reference_run("jepa"), job_of("jepa")
     held_out = Path(job.command[-1]).parent / "many.jsonl"
     job_of("program-jepa")  # which makes these tasks
     out = tmp_path / "correlation.json"
-    given = {"checkpoints": run, "tasks": held_out, "max_programs": 5, "workers": 1, "device": "cpu"}
-    assert correlate(arguments(**given, output=out)) == 0
+    common = {"checkpoints": run, "tasks": held_out, "max_programs": 5, "workers": 1, "device": "cpu"}
+    assert correlate(arguments(**common, output=out)) == 0
     check_file("jepa_correlation.json", out)
     out = tmp_path / "variants.json"
     assert ablate(arguments(config=job.command[-1], epochs=1, output=out, device="cpu")) == 0
     check_file("jepa_variants.json", out)
     out = tmp_path / "search.json"
-    given = {"tasks": held_out, "limit": 6, "variants": "dsl_only,latent_guided", "budget_seconds": 1, "workers": 1}
-    assert evaluate(arguments(**given, latent_config=run, output=out)) == 0
+    common = {"tasks": held_out, "limit": 6, "variants": "dsl_only,latent_guided", "budget_seconds": 1, "workers": 1}
+    assert evaluate(arguments(**common, latent_config=run, output=out)) == 0
     check_file("evaluate-arc output", out)
 
 
 @pytest.mark.slow
-def test_rollouts_and_options(job_of: Callable[[str], Job], whole_of: Callable[[str], Path], tmp_path: Path) -> None:
-    run, job = whole_of("active-reasoner"), job_of("active-reasoner")
+def test_rollouts_and_options(
+    job_of: Callable[[str], Job], reference_run: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run, job = reference_run("active-reasoner"), job_of("active-reasoner")
     traces, options = tmp_path / "traces.jsonl", tmp_path / "options.json"
     assert roll_out(arguments(checkpoint=run, episodes=60, output=traces)) == 0
     check("rollouts first line", json.loads(traces.read_text().splitlines()[0]))

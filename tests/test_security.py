@@ -1,4 +1,4 @@
-"""Files from others are data: nothing in them is run, and nothing is fetched."""
+"""External files are only data: no code in them is run, and nothing is downloaded."""
 
 import ast
 import os
@@ -21,21 +21,21 @@ SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
 NETWORK = {"socket", "urllib", "http", "requests", "httpx", "ftplib", "smtplib", "xmlrpc"}
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """Top names of everything that a module imports."""
-    found = set()
+def find_imports(tree: ast.AST) -> set[str]:
+    """Returns the top-level packages that a module imports."""
+    packages = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add((node.module or "").partition(".")[0])
-    return found
+            packages.add((node.module or "").partition(".")[0])
+    return packages
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "packages")))
 def test_sources_run_no_data_and_open_no_connection(path: Path) -> None:
     tree = ast.parse(path.read_text())
-    assert not imported(tree) & NETWORK
+    assert not find_imports(tree) & NETWORK
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = ast.unparse(call.func)
         words = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
@@ -50,7 +50,7 @@ def test_sources_run_no_data_and_open_no_connection(path: Path) -> None:
 
 
 class Evil:
-    """Unpickled, it would leave a mark."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -59,25 +59,25 @@ class Evil:
         return os.mkdir, (str(self.mark),)
 
 
-def evil_checkpoint(path: Path, mark: Path) -> Path:
-    """A file as torch writes it, whose pickle makes a folder when it is loaded."""
+def write_evil_checkpoint(path: Path, mark: Path) -> Path:
+    """Writes a file in torch's format whose pickle creates the folder `mark` when it is loaded."""
     torch.save({"format": 2, "method": "rlan", "step": 1, "model": {}}, path)
-    with zipfile.ZipFile(path) as whole:
-        entries = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as file:
         for name, content in entries.items():
             file.writestr(name, pickle.dumps(Evil(mark), protocol=2) if name.endswith("data.pkl") else content)
     return path
 
 
-def test_the_checkpoint_of_the_next_test_would_do_harm(tmp_path: Path) -> None:
-    torch.load(evil_checkpoint(tmp_path / "step_00000001.pt", tmp_path / "mark"), weights_only=False)
+def test_the_checkpoint_of_the_next_test_is_harmful(tmp_path: Path) -> None:
+    torch.load(write_evil_checkpoint(tmp_path / "step_00000001.pt", tmp_path / "mark"), weights_only=False)
     assert (tmp_path / "mark").is_dir()
 
 
 @pytest.mark.parametrize("name", [name for name, entry in discover_solvers().entries.items() if entry.needs_checkpoint])
-def test_no_method_runs_what_a_checkpoint_carries(name: str, tmp_path: Path) -> None:
-    file = evil_checkpoint(tmp_path / "step_00000001.pt", tmp_path / "mark")
+def test_no_method_runs_code_from_a_checkpoint(name: str, tmp_path: Path) -> None:
+    file = write_evil_checkpoint(tmp_path / "step_00000001.pt", tmp_path / "mark")
     with pytest.raises(InputError) as caught:
         discover_solvers().entries[name].open(file, "cpu")
     assert "step_00000001.pt" in str(caught.value)
@@ -104,7 +104,7 @@ socket.socket.connect = refuse
     ],
     ids=["compare", "train"],
 )
-def test_nothing_is_fetched_at_run_time(command: list[str], tmp_path: Path) -> None:
+def test_nothing_is_downloaded_at_run_time(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BLOCKED)
     where = ["--out", str(tmp_path / "out")] if "compare" in command else ["--run-dir", str(tmp_path / "run")]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A worker process dies: one line, and the same command ends as if nothing had happened."""
+"""If a worker process dies, the command ends with one line, and the same command then completes its work."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def generate(folder: Path) -> "subprocess.Popen[str]":
-    """Starts generate-dataset for some seconds of work, in a session of its own."""
+    """Starts generate-dataset in a session of its own, with work for some seconds."""
     counts = [f"--task_schedule.phase_{phase}.count={count}" for phase, count in (("i", 40), ("ii", 40), ("iii", 60))]
     command = [sys.executable, "-m", "jepa_hrl.synthesis.cli", "--output-dir", str(folder), "--workers", "2"]
     return subprocess.Popen(
@@ -24,23 +24,23 @@ def generate(folder: Path) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def finished(process: "subprocess.Popen[str]") -> str:
-    """What it said, having ended well."""
-    said, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, said
-    return said
+def wait_for_success(process: "subprocess.Popen[str]") -> str:
+    """Waits for a process, asserts that it succeeded, and returns its output."""
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    return output
 
 
 def test_generating_goes_on_after_a_worker_died(tmp_path: Path) -> None:
-    finished(generate(tmp_path / "whole"))
+    wait_for_success(generate(tmp_path / "whole"))
     folder = tmp_path / "parted"
     process, partial = generate(folder), folder / "manifest.jsonl.partial"
     while process.poll() is None and (not partial.exists() or not partial.stat().st_size):
         time.sleep(0.01)
     workers = subprocess.run(["pgrep", "-g", str(process.pid), "-f", "LokyProcess"], capture_output=True, text=True)
     os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 1, said
-    assert "Traceback" not in said and "a worker process died" in said.strip().splitlines()[-1], said
-    assert "tasks" in finished(generate(folder))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "Traceback" not in output and "a worker process died" in output.strip().splitlines()[-1], output
+    assert "tasks" in wait_for_success(generate(folder))
     assert (folder / "manifest.jsonl").read_bytes() == (tmp_path / "whole" / "manifest.jsonl").read_bytes()
