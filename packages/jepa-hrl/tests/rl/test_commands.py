@@ -133,7 +133,7 @@ def test_options_and_primitives_are_compared_and_a_stopped_comparison_goes_on(
     options = tmp_path / "options.json"
     options.write_text(json.dumps({"format": 1, "options": [{"actions": ["flip_horizontal", "tile_across"]}]}))
     arguments = ("--options", options, "--config", config, "--seeds", 0, 1, "--run-dir", tmp_path / "both")
-    done = launch("hierarchical", *arguments)
+    done = launch("options.cli", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "both" / "hierarchical.json").read_text())
     assert found["options"] == [["flip_horizontal", "tile_across"]] and found["seeds"] == [0, 1]
@@ -145,7 +145,7 @@ def test_options_and_primitives_are_compared_and_a_stopped_comparison_goes_on(
     }
     assert shown["primitives"]["steps"] == shown["options"]["steps"]
     assert shown["primitives"]["share_options"] == 0 < shown["options"]["share_options"]
-    again = launch("hierarchical", *arguments)
+    again = launch("options.cli", *arguments)
     assert again.returncode == 0 and "iteration" not in again.stdout
     assert json.loads((tmp_path / "both" / "hierarchical.json").read_text()) == found
 

@@ -1,4 +1,4 @@
-"""What a reasoner stands on, found among earlier runs."""
+"""The runs that training the reasoner requires: earlier ones are used, missing ones are trained."""
 
 import copy
 import os
@@ -11,23 +11,21 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from arc_core.checkpoint import Checkpoint, save_checkpoint
-from arc_core.config import config_to_dict
+from arc_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from arc_core.config import config_to_dict, load_config, parse_overrides, workspace_folder
 from arc_core.errors import RunFailure
 from jepa_hrl.rl import prerequisites
-from jepa_hrl.rl.config import CLONING_METHOD, EnvConfig, PolicyConfig, ReasonerConfig
+from jepa_hrl.rl.config import CLONING_COMMAND, CLONING_METHOD, EnvConfig, PolicyConfig, ReasonerConfig
 from jepa_hrl.rl.imitation import cli as cloning_cli
 from jepa_hrl.rl.policy.agent import Agent
 from jepa_hrl.world_model.checkpoint import LoadedProgramJepa
 
 CONSOLE = Console(quiet=True)
-
-
 SMALL = ReasonerConfig(policy=PolicyConfig(16))
 
 
 def finish(root: Path, name: str, jepa: LoadedProgramJepa, when: int, config: ReasonerConfig = SMALL) -> Path:
-    """A finished run of pretrain-bc, at some second."""
+    """A finished run of pretrain-bc; `when` is its time in seconds."""
     agent = Agent(jepa, config.policy, 0, undo=config.env.undo)
     checkpoint = Checkpoint(
         method=CLONING_METHOD, step=1, model=agent.policy.state_dict(), optimizer={}, scheduler={},
@@ -48,39 +46,49 @@ def test_a_reasoner_begins_with_a_policy_of_its_own_jepa(
     other.model.log_temperature += 1
     theirs = finish(tmp_path, "quick-1", jepa, 100)
     finish(tmp_path, "quick-2", jepa, 50)
-    finish(tmp_path, "quick-3", other, 200)  # newer, but it thinks in another JEPA's latents
+    finish(tmp_path, "quick-3", other, 200)  # newer, but of another world model
     others = [replace(SMALL, env=EnvConfig(undo=True)), replace(SMALL, policy=PolicyConfig(24))]
     for number, config in enumerate(others):
-        found = finish(tmp_path, f"quick-{5 + number}", jepa, 250 + number, config)
-        assert cloning_cli.ensure_cloned_policy(config, jepa, CONSOLE) == found
+        fitting = finish(tmp_path, f"quick-{5 + number}", jepa, 250 + number, config)
+        assert cloning_cli.ensure_cloned_policy(config, jepa, CONSOLE) == fitting
     assert cloning_cli.ensure_cloned_policy(SMALL, jepa, CONSOLE) == theirs
     damaged = finish(tmp_path, "quick-4", jepa, 300)
     next((damaged / "checkpoints").glob("*.pt")).write_bytes(b"no checkpoint")
     assert cloning_cli.ensure_cloned_policy(SMALL, jepa, CONSOLE) == theirs
 
 
-def test_where_there_is_none_one_is_cloned_with_the_same_jepa(
-    tmp_path: Path, jepa: LoadedProgramJepa, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL,
+        replace(SMALL, env=EnvConfig(undo=True)),
+        ReasonerConfig(policy=PolicyConfig(24, foresight=False)),
+    ],
+)
+def test_where_there_is_no_policy_one_is_cloned_that_the_reasoner_can_start_from(
+    tmp_path: Path, jepa: LoadedProgramJepa, monkeypatch: pytest.MonkeyPatch, config: ReasonerConfig
 ) -> None:
+    recipe = workspace_folder() / "configs" / CLONING_METHOD / "quick.yaml"
     monkeypatch.setattr(prerequisites, "workspace_folder", lambda: tmp_path)
     other = replace(jepa, model=copy.deepcopy(jepa.model))
     other.model.log_temperature += 1
-    finish(tmp_path, "quick-1", other, 100)
-    asked: list[list[str]] = []
+    finish(tmp_path, "quick-1", other, 100, config)  # of another world model
 
     def train(arguments: Sequence[str]) -> int:
-        asked.append(list(arguments))
-        finish(tmp_path, "quick-2", jepa, 50)
+        """Finishes a run of what pretrain-bc reads from these arguments."""
+        overrides = parse_overrides(arguments)
+        asked, _ = load_config(ReasonerConfig, CLONING_METHOD, {CLONING_METHOD: CLONING_COMMAND}, recipe, overrides)
+        assert asked.program_checkpoint == str(jepa.file)
+        finish(tmp_path, "quick-2", jepa, 50, asked)
         return 0
 
     monkeypatch.setattr(cloning_cli, "main", train)
-    assert cloning_cli.ensure_cloned_policy(SMALL, jepa, CONSOLE).name == "quick-2"
-    assert asked == [
-        [
-            "--env.undo=false", "--policy.hidden_dim=16", "--policy.foresight=true", "--cloning.strays=0",
-            f"--program_checkpoint={jepa.file}",
-        ]
-    ]  # fmt: skip
+    policy = cloning_cli.ensure_cloned_policy(config, jepa, CONSOLE)
+    assert policy.name == "quick-2"
+    agent = Agent(jepa, config.policy, 1, undo=config.env.undo)
+    agent.load_policy(load_checkpoint(policy, CLONING_METHOD))
+    monkeypatch.setattr(cloning_cli, "main", None)  # it is there now
+    assert cloning_cli.ensure_cloned_policy(config, jepa, CONSOLE) == policy
 
 
 @pytest.mark.parametrize(
@@ -92,7 +100,7 @@ def test_workers_that_compute_grids_start_without_torch(work: str) -> None:
 
 
 @pytest.mark.parametrize(("status", "ends"), [(130, 130), (143, 143), (0, 1)])
-def test_a_piece_that_was_stopped_stops_the_command_with_its_status(
+def test_a_prerequisite_that_was_stopped_stops_the_command_with_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, ends: int
 ) -> None:
     monkeypatch.setattr(prerequisites, "workspace_folder", lambda: tmp_path)
