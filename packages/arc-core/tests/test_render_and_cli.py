@@ -78,11 +78,11 @@ def test_every_command_runs_on_real_tasks(
     for arguments, expected in (
         (["list", "arc2:eval"], "train"),
         (["stats", "arc1:train"], "1,302"),
-        (["show", "arc1:train/007bbfb7"], "train 4  3x3 -> 9x9"),
-        (["show", "arc1:train/007bbfb7", "--no-answers"], "test 0  3x3 -> ?"),
+        (["show", "arc1:train/c3e719e8"], "train 2  3x3 -> 9x9"),
+        (["show", "arc1:train/c3e719e8", "--no-answers"], "test 0  3x3 -> ?"),
         (["overlap", "arc1:eval", "arc2:train"], "376"),
-        (["render", "arc1:train/007bbfb7", "--out", svg], "wrote"),
-        (["render", "arc1:train/007bbfb7", "--out", png], "wrote"),
+        (["render", "arc1:train/c3e719e8", "--out", svg], "wrote"),
+        (["render", "arc1:train/c3e719e8", "--out", png], "wrote"),
     ):
         assert run(monkeypatch, *arguments) == 0
         assert expected in capsys.readouterr().out
@@ -97,8 +97,8 @@ def test_bad_input_gets_one_line_and_status_2(
         (["list", "arc9:train"], "data spec must be one of"),
         (["show", "arc1:train"], "a task is named SPEC/ID"),
         (["show", "arc1:train/none"], "has no task none"),
-        (["render", "arc1:train/007bbfb7", "--out", "x.gif"], "must end in .svg or .png"),
-        (["render", "arc1:train/007bbfb7", "--out", "/no/such/x.svg"], "cannot be written"),
+        (["render", "arc1:train/c3e719e8", "--out", "x.gif"], "must end in .svg or .png"),
+        (["render", "arc1:train/c3e719e8", "--out", "/no/such/x.svg"], "cannot be written"),
     ):
         assert run(monkeypatch, *arguments) == 2
         error = capsys.readouterr().err

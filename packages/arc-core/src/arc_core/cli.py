@@ -18,9 +18,9 @@ from arc_core.render import COLOR_NAMES, PALETTE, task_to_png, task_to_svg, task
 from arc_core.task import Task, TaskError, read_task
 
 _EXAMPLES = """examples:
-  uv run arc-data show arc1:train/007bbfb7
+  uv run arc-data show arc1:train/c3e719e8
   uv run arc-data stats arc1:eval
-  uv run arc-data render arc1:train/007bbfb7 --out task.svg
+  uv run arc-data render arc1:train/c3e719e8 --out task.svg
   uv run arc-data overlap arc1:eval arc2:train
 
 A SPEC is arc1:train, arc1:eval, arc2:train, arc2:eval, dir:PATH, kaggle:CHALLENGES[,SOLUTIONS] or manifest:FILE.jsonl,
@@ -36,7 +36,7 @@ def find_task(reference: str) -> Task:
     """
     spec, slash, task_id = reference.rpartition("/")
     if not slash or not spec or not task_id:
-        raise InputError(f"a task is named SPEC/ID, such as arc1:train/007bbfb7; got {reference}")
+        raise InputError(f"a task is named SPEC/ID, such as arc1:train/c3e719e8; got {reference}")
     for task in load_tasks(spec):
         if task.task_id == task_id:
             return task

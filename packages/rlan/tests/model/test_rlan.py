@@ -192,7 +192,7 @@ def test_mixed_precision_stays_close_to_float32_and_keeps_logits_in_it(tensors: 
 
 @pytest.mark.slow
 def test_the_model_overfits_one_task_to_100_percent() -> None:
-    tensors = TaskTensors.from_tasks([task for task in load_tasks("arc1:train") if task.task_id == "25ff71a9"])
+    tensors = TaskTensors.from_tasks([task for task in load_tasks("arc1:train") if task.task_id == "0d3d703e"])
     torch.manual_seed(0)
     model = Rlan(replace(SMALL, hidden_dim=32))
     queries = build_test_queries(tensors, [0], 4, View())
