@@ -30,12 +30,12 @@ from jepa_hrl.rl.environment.problems import Problem, load_problems
 from jepa_hrl.rl.environment.transition_cache import TransitionCache
 from jepa_hrl.rl.policy.actor_critic import Batch, OneStepLookahead, Policy
 from jepa_hrl.rl.policy.agent import Agent
-from jepa_hrl.rl.policy.evaluation import evaluate_greedy
+from jepa_hrl.rl.policy.evaluation import evaluate_policy
 from jepa_hrl.rl.ppo.trainer import Trainer
 from jepa_hrl.world_model.checkpoint import LoadedProgramJepa, load_program_jepa
 
 
-def new_cache(jepa: LoadedProgramJepa) -> TransitionCache:
+def make_cache(jepa: LoadedProgramJepa) -> TransitionCache:
     return TransitionCache(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
 
 
@@ -56,16 +56,16 @@ def drive(env: Any, steps: int) -> tuple[float, float]:
 
 def bench_steps(jepa: LoadedProgramJepa, problems: list[Problem], dynamics: Any, count: int, repeats: int) -> None:
     config, rates = EnvConfig(dynamics=dynamics), {"together": [], "one by one": []}  # type: ignore[var-annotated]
-    cache = new_cache(jepa)  # shared by both, so that all transitions are cached after the first round
+    cache = make_cache(jepa)  # shared by both, so that all transitions are cached after the first round
     together = LatentReasoningVectorEnv(cache, problems, config, count)
     single = SyncVectorEnv(
         [lambda: LatentReasoningEnv(cache, problems, config)] * count, autoreset_mode=AutoresetMode.SAME_STEP
     )
     drive(together, 12)
     for _ in range(repeats):
-        ours, mine = drive(together, 12)
-        theirs, other = drive(single, 12)
-        assert abs(mine - other) < 1e-4, (mine, other)
+        ours, our_reward = drive(together, 12)
+        theirs, their_reward = drive(single, 12)
+        assert abs(our_reward - their_reward) < 1e-4, (our_reward, their_reward)
         rates["together"].append(ours)
         rates["one by one"].append(theirs)
     ours, theirs = (statistics.median(rates[name]) for name in rates)
@@ -73,11 +73,6 @@ def bench_steps(jepa: LoadedProgramJepa, problems: list[Problem], dynamics: Any,
         f"{dynamics:9} {count} environments: {ours:9,.0f} steps/s together, {theirs:7,.0f} one by one, "
         f"{ours / theirs:.1f} times"
     )
-
-
-def success_rate(outcomes: Any) -> float:
-    """Returns the share of problems whose goals are reached on the grids themselves."""
-    return float(outcomes.grounded.mean())
 
 
 def train_ours(
@@ -107,7 +102,7 @@ def train_ours(
             for _ in range(4):
                 learner.iteration()
             elapsed += time.perf_counter() - start
-            reached = success_rate(evaluate_greedy(learner.agent, problems, config.env))
+            reached = evaluate_policy(learner.agent, problems, config.env).success
             if reached >= target:
                 break
     return elapsed, reached
@@ -127,10 +122,10 @@ def train_maskable_ppo(
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     env = EnvConfig(dynamics="grounded")
-    cache = new_cache(jepa)
-    many = DummyVecEnv([lambda: LatentReasoningEnv(cache, problems, env)] * 128)
+    cache = make_cache(jepa)
+    envs = DummyVecEnv([lambda: LatentReasoningEnv(cache, problems, env)] * 128)
     learner = MaskablePPO(
-        "MultiInputPolicy", many, n_steps=8, batch_size=128, n_epochs=4, learning_rate=1e-3, gamma=0.95,
+        "MultiInputPolicy", envs, n_steps=8, batch_size=128, n_epochs=4, learning_rate=1e-3, gamma=0.95,
         gae_lambda=0.9, ent_coef=0.01, target_kl=0.03, seed=seed, device="cpu",
         policy_kwargs={"features_extractor_class": make_extractor(), "features_extractor_kwargs": {"jepa": jepa},
                        "net_arch": []},
@@ -141,11 +136,11 @@ def train_maskable_ppo(
         start = time.perf_counter()
         learner.learn(4 * 8 * 128, reset_num_timesteps=False)
         elapsed += time.perf_counter() - start
-        reached = success_rate(evaluate_greedy(agent, problems, env))  # type: ignore[arg-type]
+        reached = evaluate_policy(agent, problems, env).success  # type: ignore[arg-type]
         if reached >= target:
             break
         cache.forget()
-        many.reset()
+        envs.reset()
     return elapsed, reached
 
 
@@ -156,7 +151,7 @@ def make_extractor() -> Any:
     class Features(BaseFeaturesExtractor):
         def __init__(self, space: Any, jepa: LoadedProgramJepa) -> None:
             super().__init__(space, 128)
-            cache = new_cache(jepa)
+            cache = make_cache(jepa)
             self.lookahead = OneStepLookahead(jepa.model, cache.action_vectors, jepa.actions.recolor)
             self.trunk = Policy(cache.latent_dim, len(jepa.actions), 128, True)
 
@@ -170,10 +165,10 @@ def make_extractor() -> Any:
 
 
 class _AgentAdapter:
-    """Adapts a policy of stable-baselines3 to the interface that `evaluate_greedy` expects."""
+    """Adapts a policy of stable-baselines3 to the interface that `evaluate_policy` expects."""
 
     def __init__(self, jepa: LoadedProgramJepa, learner: Any) -> None:
-        self.cache, self.options, self.lookahead = new_cache(jepa), (), None
+        self.cache, self.options, self.lookahead = make_cache(jepa), (), None
         self._learner = learner
 
     def policy(self, batch: Batch) -> tuple[torch.Tensor, None]:

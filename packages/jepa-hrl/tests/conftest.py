@@ -1,4 +1,4 @@
-"""What tests of the active reasoner share: a small curriculum, a JEPA of random weights, problems."""
+"""Fixtures of several folders: a small curriculum, a program-conditioned JEPA with random weights, problems."""
 
 import json
 from pathlib import Path
@@ -26,16 +26,17 @@ STEPS = ("flip_horizontal", "flip_vertical", "transpose", "rotate_90", "recolor"
 @pytest.fixture(scope="session")
 def curriculum(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of 80 tasks of one and two steps."""
-    return _written(tmp_path_factory.mktemp("curriculum") / "manifest.jsonl", 80, 5)
+    return _write_manifest(tmp_path_factory.mktemp("curriculum") / "manifest.jsonl", 80, 5)
 
 
 @pytest.fixture(scope="session")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The manifest of 20 others."""
-    return _written(tmp_path_factory.mktemp("held_out") / "manifest.jsonl", 20, 6)
+    """The manifest of 20 other tasks."""
+    return _write_manifest(tmp_path_factory.mktemp("held_out") / "manifest.jsonl", 20, 6)
 
 
-def _written(path: Path, count: int, seed: int) -> Path:
+def _write_manifest(path: Path, count: int, seed: int) -> Path:
+    """Writes synthetic tasks of programs of one and two steps."""
     plan = PhasePlan("easy", tuple(map(find_step, STEPS)), (1, 2), (0.6, 0.4), GridConfig(3, 5), (3, 4))
     path.write_text("".join(manifest_line(make_practice_task(plan, number, seed)) for number in range(count)))
     return path
@@ -49,7 +50,7 @@ def actions() -> ActionSet:
 
 @pytest.fixture(scope="session")
 def jepa(actions: ActionSet) -> LoadedProgramJepa:
-    """A program-conditioned JEPA that has learnt nothing."""
+    """A program-conditioned JEPA with random weights."""
     torch.manual_seed(0)
     config = ProgramJepaConfig(
         actions=STEPS,
@@ -62,23 +63,25 @@ def jepa(actions: ActionSet) -> LoadedProgramJepa:
 
 @pytest.fixture(scope="session")
 def problems(curriculum: Path, actions: ActionSet) -> list[Problem]:
-    """The curriculum's tasks."""
+    """The curriculum's tasks as problems of three demonstrations."""
     return load_problems(curriculum, actions, 3)
 
 
 @pytest.fixture
 def rows(curriculum: Path) -> list[dict[str, object]]:
-    """The curriculum's lines."""
+    """The lines of the curriculum's manifest."""
     return [json.loads(line) for line in curriculum.read_text().splitlines()]
 
 
 @pytest.fixture
 def transitions(jepa: LoadedProgramJepa) -> TransitionCache:
+    """An empty cache of transitions."""
     return TransitionCache(jepa.model, jepa.actions, jepa.config.object_encoder, jepa.device)
 
 
 @pytest.fixture(scope="session")
 def jepa_file(jepa: LoadedProgramJepa, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of that JEPA."""
     checkpoint = Checkpoint(
         "program-jepa", 1, jepa.model.state_dict(), {}, {}, config_to_dict(jepa.config), "none", ("manifest:none",),
         extras={"actions": jepa.actions.names},
