@@ -104,8 +104,8 @@ def _play_expert(
         for index, row in enumerate(rows.tolist()):
             rest = experts[row].actions(max_actions)
             first_actions[index] = rest[0] if rest else episodes.undo
-            matching = [number for number, option in enumerate(options) if rest[: len(option)] == option]
-            longest = max(matching, key=lambda number: len(options[number]), default=None)
+            matching = [which for which, option in enumerate(options) if rest[: len(option)] == option]
+            longest = max(matching, key=lambda which: len(options[which]), default=None)
             labels[index] = first_actions[index] if longest is None else len(cache.actions) + longest
         # The mask forbids the expert's action where a stray has visited its grid before; the episode ends there.
         allowed = episodes.mask[rows, first_actions] > 0
