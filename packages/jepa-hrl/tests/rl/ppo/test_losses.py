@@ -63,4 +63,25 @@ def test_policy_losses_are_clipped_as_in_the_paper() -> None:
     reinforce = policy_losses(
         TrainerConfig(algorithm="reinforce"), ratio.log(), torch.zeros(5), advantages, values, old_values, returns
     )
-    assert reinforce.policy.tolist() == pytest.approx((-ratio.log() * advantages).tolist())
+    assert reinforce.policy.tolist() == pytest.approx((-ratio * advantages).tolist())
+
+
+def test_reinforce_has_the_gradient_of_the_expected_advantage_also_after_the_policy_has_changed() -> None:
+    """In expectation over the actions of the policy that acted, against the derivative of sum p A itself."""
+    generator = torch.Generator().manual_seed(0)
+    old_logits, new_logits, advantages = (torch.randn(4, generator=generator).double() for _ in range(3))
+    old_log_prob, zeros = old_logits.log_softmax(dim=0), torch.zeros(4)
+    for logits in (old_logits.clone(), new_logits):
+        logits.requires_grad_()
+        losses = policy_losses(
+            TrainerConfig(algorithm="reinforce"),
+            logits.log_softmax(dim=0),
+            old_log_prob,
+            advantages,
+            zeros,
+            zeros,
+            zeros,
+        )
+        gradient = torch.autograd.grad((old_log_prob.exp() * losses.policy).sum(), logits)[0]
+        expected = torch.autograd.grad(-(logits.softmax(dim=0) * advantages).sum(), logits)[0]
+        torch.testing.assert_close(gradient, expected)

@@ -64,15 +64,19 @@ def policy_losses(
         config: algorithm and clip range.
         log_prob: (n,) log-probabilities of the actions taken, by the policy as it is now.
         old_log_prob: (n,) the same by the policy that acted.
-        advantages: (n,) normalised.
+        advantages: (n,) normalised for PPO, as they are for REINFORCE.
         values, old_values: (n,) of the observations, now and when the policy acted.
         returns: (n,) targets of the values.
-    Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7; the values are optionally clipped in the same way.
+    Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7 (PPO; the values are optionally clipped in the same way) and
+        eq. 6 (REINFORCE: the surrogate without a clip, whose gradient at the acting policy is Williams' 1992).
     """
     log_ratio = log_prob - old_log_prob
     ratio = log_ratio.exp()
     if config.algorithm == "reinforce":
-        policy, clipped = -log_prob * advantages, torch.zeros_like(ratio)
+        # Where the policy has not changed since it acted, the gradient is that of -log_prob * advantages. Later
+        # minibatches meet a policy that has changed. Without the ratio nothing would stop those of negative advantage
+        # from pushing log_prob down without end, until only stopping is left.
+        policy, clipped = -ratio * advantages, torch.zeros_like(ratio)
     else:
         clipped_ratio = ratio.clamp(1 - config.clip, 1 + config.clip)
         policy = -torch.minimum(ratio * advantages, clipped_ratio * advantages)

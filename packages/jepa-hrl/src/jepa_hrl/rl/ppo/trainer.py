@@ -140,13 +140,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         rollout, metrics = collect_rollout(self.agent, self.envs, config, self.step, self.fabric)
-        gae_lambda = 1.0 if config.algorithm == "reinforce" else config.gae_lambda
+        is_reinforce = config.algorithm == "reinforce"
+        gae_lambda = 1.0 if is_reinforce else config.gae_lambda
         advantages, returns = compute_gae(
             rollout.rewards, rollout.values, rollout.next_values, rollout.terminated, rollout.ended,
             config.gamma, gae_lambda, rollout.durations,
         )  # fmt: skip
         entropy_weight = config.entropy + (config.final_entropy - config.entropy) * fraction_done
-        metrics |= self._update(rollout, self._normalize_advantages(advantages), returns, entropy_weight)
+        if not is_reinforce:  # without a clip nothing bounds rare failures, which a small deviation would magnify
+            advantages = self._normalize_advantages(advantages)
+        metrics |= self._update(rollout, advantages, returns, entropy_weight)
         self.step += 1
         return metrics | {"optimizer/lr": rate, "train/entropy_weight": entropy_weight}
 
@@ -163,7 +166,7 @@ class Trainer:
 
         Args:
             rollout: steps of this process.
-            advantages: (T, N) normalised.
+            advantages: (T, N), normalised for PPO.
             returns: (T, N) targets of the values.
             entropy_weight: of the policy's entropy in the loss.
         Returns:
