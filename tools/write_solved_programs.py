@@ -55,8 +55,10 @@ def section(task: Task, program: Expression, tested: int, title: str) -> str:
         tested: programs tested until it was found.
         title: what a person would call the rule.
     """
+    # One sentence for each part of the program, as a long one has to be read twice.
+    sentences = explain(program).replace("; let ", ". Let ").replace("; the output ", ". The output ")
     return (
-        f"\n## {task.task_id}\n\n{title}\n\n    {program}\n\n{explain(program)}\n\n"
+        f"\n## {task.task_id}\n\n{title}\n\n    {program}\n\n{sentences}\n\n"
         f"![Steps of the program of {task.task_id}](solved/{task.task_id}.svg)\n\n"
         f"*{program.cost:.1f} bits, found after {tested:,} programs.*\n"
     )
