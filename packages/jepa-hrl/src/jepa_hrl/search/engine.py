@@ -195,7 +195,7 @@ class Search:
 
     def _reason_to_stop(self, deadline: float) -> str | None:
         """Decides whether the search is done; returns the reason, as in `Outcome.ended`, or None to go on."""
-        if self._has_no_better_program(self._heap[0][0]):
+        if self._may_end_at(self._heap[0][0]):
             return "solved" if self._solutions else "exhausted"
         if self._programs_tried >= self._limits.programs:
             return "programs"
@@ -203,8 +203,12 @@ class Search:
             return "seconds"
         return "arrays" if self._arrays >= self._limits.arrays else None
 
-    def _has_no_better_program(self, bits: float) -> bool:
-        """Whether programs of at least this length cannot yield a better solution, or only after patience has ended."""
+    def _may_end_at(self, bits: float) -> bool:
+        """Whether the search may end because every program that is left has at least `bits`.
+
+        It may beyond the limit of bits. Beyond the shortest solution it starts to count patience, in programs tried, and
+        may end once that is used up.
+        """
         if bits > self._max_bits:
             return True
         if bits < self._shortest:

@@ -180,7 +180,7 @@ def pile(objects: Objects) -> Grid | Refusal:
 
 @primitive(5)
 def summary(objects: Objects) -> Grid | Refusal:
-    """A cell for each of `objects` that lie in rows and columns, with its main colour.
+    """One cell in its main colour for each of `objects`, which lie in rows and columns.
 
     >>> text(summary(components(grid("1102/0000/3004"))))
     '12/34'
