@@ -40,7 +40,7 @@ def test_teacher_and_student_have_the_sizes_of_the_guide() -> None:
 
 @pytest.mark.slow
 def test_distillation_learns_and_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    steps = ["--teacher-steps", "25", "--student-steps", "120", "--batch", "32"]
+    steps = ["--teacher-steps", "60", "--student-steps", "120", "--batch", "32"]
     assert tinyvae.main([*steps, "--out", str(tmp_path / "vae")]) == 0
     report = json.loads((tmp_path / "vae" / "report.json").read_text())
     assert report["mse_student"] < report["mse_mean_image"]

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from rich.console import Console
 
 from arc_core.datasets import fingerprint, load_tasks, load_training_tasks
 from arc_core.errors import InputError
 from arc_core.files import show_path, write_json
 from arc_core.progress import Progress
+from arc_core.workers import run_in_workers
 from hrm.data.dataset_layout import Recipe, TaskPlan, count_examples, plan_tasks, write_tasks
 from hrm.data.npy_writer import create_npy
 from hrm.data.training_data import remove_tests
@@ -106,7 +107,7 @@ def build_dataset(recipe: Recipe, folder: Path, workers: int, console: Console) 
         (partial / _PARTS_WRITTEN).open("a") as journal,
     ):
         jobs = (delayed(_write_part)(index, partial, parts[index]) for index in missing)
-        for index in Parallel(n_jobs=workers, return_as="generator_unordered")(jobs):
+        for index in run_in_workers(jobs, workers, return_as="generator_unordered"):
             journal.write(f"{index}\n")
             journal.flush()
             examples += count_examples(parts[index])

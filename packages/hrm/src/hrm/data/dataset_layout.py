@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from arc_core.augment import NUM_DIHEDRAL
 from arc_core.extents import Ints
 from arc_core.grid import NUM_COLORS
 from arc_core.task import Task
+from arc_core.workers import run_in_workers
 from hrm.data.npy_writer import write_rows
 from hrm.data.tokens import FIRST_COLOR
 from hrm.data.unique_views import CELLS, Bytes, draw_unique_views, encode_all_turns
@@ -111,7 +112,8 @@ def plan_tasks(
     Returns:
         a plan of each task, and how many rows each split has.
     """
-    views = Parallel(n_jobs=workers)(delayed(draw_unique_views)(task, recipe.num_aug, recipe.seed) for task in tasks)
+    jobs = (delayed(draw_unique_views)(task, recipe.num_aug, recipe.seed) for task in tasks)
+    views = run_in_workers(jobs, workers)
     plans: list[TaskPlan] = []
     num_rows, identity, pair = dict.fromkeys(SPLITS, 0), 0, 0
     for task, with_tests, (elements, colors) in zip(tasks, learn_tests, views, strict=True):

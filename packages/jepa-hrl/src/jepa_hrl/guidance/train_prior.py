@@ -22,6 +22,7 @@ from arc_core.files import show_path
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.task import Task
+from arc_core.workers import run_in_workers
 from jepa_hrl.dsl.program import Expression, names_in, parse
 from jepa_hrl.guidance.fit import fit
 from jepa_hrl.guidance.primitive_prior import METHOD, PRIMITIVE_NAMES, PriorNetwork
@@ -31,7 +32,6 @@ from jepa_hrl.guidance.train_steps import draw_examples, evaluate_step_network, 
 from jepa_hrl.search.moves import STEP_NAMES
 from jepa_hrl.synthesis.config import SynthesisConfig
 from jepa_hrl.synthesis.dataset import build_plans
-from jepa_hrl.workers import run_in_workers
 
 _HELD_OUT_SHARE = 0.1
 _STEP_EPOCHS, _STEP_BATCH_SIZE = 5, 1024

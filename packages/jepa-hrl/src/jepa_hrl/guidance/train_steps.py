@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
+from arc_core.workers import run_in_workers
 from jepa_hrl.dsl.program import INPUT, evaluate
 from jepa_hrl.dsl.steps import STEPS
 from jepa_hrl.dsl.types import Array
@@ -23,7 +24,6 @@ from jepa_hrl.guidance.step_features import TargetFeatures
 from jepa_hrl.guidance.step_policy import MAX_DEMONSTRATIONS, StepNetwork
 from jepa_hrl.search.moves import STEP_NAMES, make_move
 from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
-from jepa_hrl.workers import run_in_workers
 
 _TASKS_PER_JOB = 100
 _MAX_DETOUR_TRIES = 5  # random steps that are tried for a value off the path

@@ -206,8 +206,8 @@ class Search:
     def _may_end_at(self, bits: float) -> bool:
         """Whether the search may end because every program that is left has at least `bits`.
 
-        It may beyond the limit of bits. Beyond the shortest solution it starts to count patience, in programs tried, and
-        may end once that is used up.
+        It may beyond the limit of bits. Beyond the shortest solution it starts to count patience, in programs tried,
+        and may end once that is used up.
         """
         if bits > self._max_bits:
             return True

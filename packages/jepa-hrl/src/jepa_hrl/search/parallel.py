@@ -6,9 +6,9 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from arc_core.task import Task
+from arc_core.workers import run_in_workers
 from jepa_hrl.search.engine import Heuristic, Limits, Outcome, Search
 from jepa_hrl.search.policy_guided import Policy
-from jepa_hrl.workers import run_in_workers
 
 PrimitiveCosts = Mapping[str, float] | None  # bits by name; None for the primitives' own costs
 HeuristicFactory = Callable[[Task], Heuristic]

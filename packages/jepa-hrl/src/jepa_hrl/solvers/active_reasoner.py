@@ -13,12 +13,12 @@ from arc_core.device import count_parameters, solving_device
 from arc_core.errors import InputError
 from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
 from arc_core.task import Task
+from arc_core.workers import run_in_workers
 from jepa_hrl.rl.config import METHOD, TRAIN_COMMAND, EnvConfig
 from jepa_hrl.rl.policy.agent import Agent, load_agent
 from jepa_hrl.rl.policy.guided_search import GuidedLimits, GuidedSearch
 from jepa_hrl.search.engine import Limits, Outcome
 from jepa_hrl.solvers.program_search import make_prediction, search_limits
-from jepa_hrl.workers import run_in_workers
 
 
 @dataclass(frozen=True)

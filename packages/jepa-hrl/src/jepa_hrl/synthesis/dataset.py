@@ -20,11 +20,11 @@ from arc_core.errors import InputError
 from arc_core.files import show_path, write_json
 from arc_core.progress import Progress
 from arc_core.task import Task, task_to_json
+from arc_core.workers import run_in_workers
 from jepa_hrl.dsl.steps import STEPS, find_step
 from jepa_hrl.synthesis.config import SynthesisConfig
 from jepa_hrl.synthesis.contact_sheet import write_contact_sheet
 from jepa_hrl.synthesis.generator import PhasePlan, SyntheticTask, make_task
-from jepa_hrl.workers import run_in_workers
 
 _TASKS_PER_JOB = 8
 _CONTACT_SHEET_TASKS = 24

@@ -21,9 +21,9 @@ from arc_core.grid import NUM_COLORS
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for
 from arc_core.task import Task
+from arc_core.workers import run_in_workers
 from jepa_hrl.dsl.steps import Arguments
 from jepa_hrl.dsl.types import Array
-from jepa_hrl.workers import run_in_workers
 from jepa_hrl.world_model.actions import RECOLOR, Action, ActionSet, apply_color_table
 
 _TASKS_PER_JOB = 50

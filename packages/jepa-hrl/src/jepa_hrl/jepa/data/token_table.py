@@ -14,8 +14,8 @@ from arc_core.datasets import fingerprint
 from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.task import Task
+from arc_core.workers import run_in_workers
 from jepa_hrl.objects.tokens import tokenize
-from jepa_hrl.workers import run_in_workers
 
 Floats = npt.NDArray[np.float16]
 Integers = npt.NDArray[np.int64]

@@ -10,11 +10,11 @@ from joblib import delayed
 from arc_core.errors import InputError
 from arc_core.files import show_path
 from arc_core.task import Task
+from arc_core.workers import run_in_workers
 from jepa_hrl.dsl.steps import Arguments
 from jepa_hrl.dsl.types import Array
 from jepa_hrl.synthesis.dataset import build_plans, read_config
 from jepa_hrl.synthesis.generator import PhasePlan, make_practice_task
-from jepa_hrl.workers import run_in_workers
 from jepa_hrl.world_model.actions import RECOLOR, ActionSet, apply_color_table, infer_color_table
 from jepa_hrl.world_model.triples import read_manifest
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from arc_core.progress import Progress
 from arc_core.randomness import seed_for
+from arc_core.workers import run_in_workers
 from jepa_hrl.rl.config import EnvConfig
 from jepa_hrl.rl.environment.episodes import BatchedEpisodes, Options
 from jepa_hrl.rl.environment.problems import Problem
@@ -22,7 +23,6 @@ from jepa_hrl.rl.environment.transition_cache import Integers, TransitionCache
 from jepa_hrl.rl.imitation.expert import ProgramExpert
 from jepa_hrl.rl.policy.actor_critic import Batch, OneStepLookahead
 from jepa_hrl.rl.policy.evaluation import make_batch
-from jepa_hrl.workers import run_in_workers
 
 _EPISODES_AT_ONCE = 256
 

@@ -13,7 +13,7 @@ WORK = """
 import os, signal, sys, time
 from joblib import delayed
 from arc_core.errors import run_command
-from jepa_hrl.workers import run_in_workers
+from arc_core.workers import run_in_workers
 
 def nap():
     open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
