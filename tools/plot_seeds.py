@@ -31,7 +31,7 @@ def format_spread(values: Sequence[float]) -> str:
 def evaluate_checkpoint(checkpoint: Path, manifest: Path) -> EvalMetrics:
     """Evaluates a checkpoint's greedy policy on the tasks of a manifest."""
     device = torch.device("cpu")
-    agent, config = load_agent(load_checkpoint(checkpoint, METHOD, device), checkpoint, device)
+    agent, config = load_agent(load_checkpoint(checkpoint, METHOD), checkpoint, device)
     problems = load_problems(manifest, agent.jepa.actions, config.env.demonstrations)
     return evaluate_policy(agent, problems, config.env)
 

@@ -122,13 +122,14 @@ def _read_pointer(folder: Path, name: str) -> Path | None:
     return path if _NAME.fullmatch(path.name) and path.is_file() else None
 
 
-def load_checkpoint(path: Path, method: str, device: torch.device | str = "cpu") -> Checkpoint:
-    """Loads a checkpoint.
+def load_checkpoint(path: Path, method: str) -> Checkpoint:
+    """Loads a checkpoint on the CPU, from where `load_state_dict` copies weights to the device that they are used on.
+
+    A GPU then never holds them twice, and what belongs on the host, such as the steps of an optimiser, stays there.
 
     Args:
         path: a checkpoint file, a pointer file, or a run folder, whose best checkpoint is preferred to its last.
         method: name of the method that must have written it.
-        device: device of the loaded tensors.
     Raises:
         CheckpointError: the file is missing, damaged, or of another program, method or format.
     """
@@ -138,7 +139,7 @@ def load_checkpoint(path: Path, method: str, device: torch.device | str = "cpu")
         with zipfile.ZipFile(file) as parts:
             if (name := parts.testzip()) is not None:
                 raise zipfile.BadZipFile(f"checksum of {name}")
-        state = torch.load(file, map_location=device, weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers do not document what they raise on a damaged file
         logger.debug("loading %s failed", file, exc_info=error)
         raise CheckpointError(

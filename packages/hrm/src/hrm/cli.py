@@ -97,7 +97,7 @@ def _announce(console: Console, trainer: Trainer) -> None:
 def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
     """Scores the best checkpoint and the identity on held-out views, writes summary.json, prints what to run next."""
     run, config = trainer.run, trainer.config
-    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    best = load_checkpoint(run.path, METHOD)
     results: dict[str, dict[str, float]] = {}
     if trainer.validation is not None:
         trainer.load(best)

@@ -66,7 +66,7 @@ def _conclude(
     console: Console, trainer: Trainer, run: RunFolder, split: Split, result: TrainingResult, seconds: float
 ) -> None:
     """Scores the best checkpoint and the baselines on all tasks, writes summary.json and prints the next commands."""
-    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    best = load_checkpoint(run.path, METHOD)
     trainer.load(best)
     sets = {"train": split.train, "held-out": split.held_out} if split.held_out else {"train": split.train}
     results = {

@@ -72,7 +72,7 @@ def _announce(console: Console, trainer: Trainer) -> None:
 def _report(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
     """Scores the best checkpoint, writes summary.json and says what to do next."""
     run, config = trainer.run, trainer.config
-    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    best = load_checkpoint(run.path, METHOD)
     trainer.load(best)
     metrics = trainer.score()
     quantizer = trainer.model.encoder.quantizer

@@ -82,7 +82,7 @@ def open_reasoner(path: Path | None, device: str) -> OpenSolver:
         raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
     file = resolve_checkpoint(path)
     target = solving_device(device)
-    checkpoint = load_checkpoint(file, METHOD, target)
+    checkpoint = load_checkpoint(file, METHOD)
     agent, config = load_agent(checkpoint, file, target)
     solver = ReasonerSolver(agent, config.env, GuidedLimits())
     parameters = count_parameters(agent.policy, agent.jepa.model)

@@ -45,7 +45,7 @@ def load_program_jepa(path: Path | None, device: torch.device) -> LoadedProgramJ
     if path is None:
         raise InputError(f"a trained program-conditioned JEPA is needed; train one with {TRAIN_COMMAND}")
     file = resolve_checkpoint(path)
-    checkpoint = load_checkpoint(file, METHOD, device)
+    checkpoint = load_checkpoint(file, METHOD)
     jepa = restore_program_jepa(file, checkpoint.config, checkpoint.model, checkpoint.training_data, device)
     if checkpoint.extras.get("actions") != jepa.actions.names:
         raise CheckpointError(f"{file} was trained for other actions; train one with {TRAIN_COMMAND}")

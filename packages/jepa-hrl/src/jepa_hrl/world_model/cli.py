@@ -74,7 +74,7 @@ def _out_of_memory_advice(config: ProgramJepaConfig) -> RunFailure:
 def _report(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
     """Scores the best checkpoint, writes summary.json and says what to do next."""
     run = trainer.run
-    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    best = load_checkpoint(run.path, METHOD)
     trainer.load(best)
     metrics = trainer.score()
     write_summary(run, best, ended, seconds, trainer.config.training.seed, {"held-out triples": metrics}, {})

@@ -110,7 +110,7 @@ def _out_of_memory(config: ReasonerConfig) -> RunFailure:
 def _conclude(console: Console, trainer: CloningTrainer, ended: TrainingResult, seconds: float) -> None:
     """Evaluates the best checkpoint, writes summary.json and prints the next command."""
     run = trainer.run
-    best = load_checkpoint(run.path, CLONING_METHOD, trainer.fabric.device)
+    best = load_checkpoint(run.path, CLONING_METHOD)
     trainer.load(best)
     metrics = trainer.evaluate()
     results = {"held-out tasks": metrics.metrics("eval")}

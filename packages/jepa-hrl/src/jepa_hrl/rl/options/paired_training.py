@@ -80,7 +80,7 @@ def fine_tune_by_imitation(shared: SharedInputs, variant: str, folder: Path, con
     trainer = CloningTrainer(config, agent, shared.sets, demonstrations, run, fabric)
 
     def begin() -> None:
-        trainer.init_from(load_checkpoint(cloned_run, CLONING_METHOD, fabric.device))
+        trainer.init_from(load_checkpoint(cloned_run, CLONING_METHOD))
 
     result = _train_or_resume(trainer, CLONING_METHOD, begin, run, fabric, f"shown, {variant}", console)
     if not result.status and fabric.is_global_zero:
@@ -116,12 +116,12 @@ def train_arm(
 
     def begin() -> None:
         if initial_run is not None:
-            trainer.init_from(load_checkpoint(initial_run, CLONING_METHOD, fabric.device))
+            trainer.init_from(load_checkpoint(initial_run, CLONING_METHOD))
 
     result = _train_or_resume(trainer, METHOD, begin, run, fabric, f"{variant}, seed {seed}", console)
     if result.status:
         return result.status, None
-    trainer.load(load_checkpoint(run.path, METHOD, fabric.device))
+    trainer.load(load_checkpoint(run.path, METHOD))
     outcomes = evaluate_greedy(agent, shared.sets.held_out, config.env)
     if fabric.is_global_zero:
         write_json(

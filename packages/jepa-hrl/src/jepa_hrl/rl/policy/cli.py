@@ -54,7 +54,7 @@ def _roll_out(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"a trained active reasoner is needed; train one with {TRAIN_COMMAND}")
     device = solving_device(args.device)
     file = resolve_checkpoint(path)
-    agent, config = load_agent(load_checkpoint(file, METHOD, device), file, device)
+    agent, config = load_agent(load_checkpoint(file, METHOD), file, device)
     env = config.env
     if args.dynamics is not None:
         env = dataclasses.replace(env, dynamics=args.dynamics)

@@ -76,7 +76,7 @@ def _out_of_memory(config: ReasonerConfig) -> RunFailure:
 def _conclude(console: Console, trainer: Trainer, ended: TrainingResult, seconds: float) -> None:
     """Evaluates the best checkpoint, writes summary.json and the curve, and prints the next commands."""
     run = trainer.run
-    best = load_checkpoint(run.path, METHOD, trainer.fabric.device)
+    best = load_checkpoint(run.path, METHOD)
     curve = trainer.curve
     trainer.load(best)
     metrics = trainer.evaluate()
