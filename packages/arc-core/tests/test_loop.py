@@ -3,13 +3,28 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from torch import nn
 
 from arc_core.errors import InputError, RunFailure
-from arc_core.loop import ExponentialAverage, check_finite, make_schedule, open_fabric
+from arc_core.loop import (
+    ExponentialAverage,
+    GradientStep,
+    autocast_dtype,
+    can_fuse,
+    check_finite,
+    load_optimizer,
+    load_scaler,
+    make_schedule,
+    open_fabric,
+    scaler_note,
+)
 from arc_core.signals import StopSignals
 
 
@@ -60,6 +75,98 @@ def test_a_loss_that_is_no_number_stops_the_run(loss: float) -> None:
     with pytest.raises(RunFailure, match=r"loss of step 12 .* learning rate too high"):
         check_finite(loss, 12, 1e-3)
     check_finite(0.3, 12, 1e-3)
+
+
+def float16_fabric() -> Fabric:
+    """What this project reads of a Fabric that trains in float16, with a scaler that works on the CPU."""
+    precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    return cast(Fabric, SimpleNamespace(strategy=SimpleNamespace(precision=precision)))
+
+
+def scaled_backward(fabric: Fabric, loss: torch.Tensor) -> None:
+    fabric.strategy.precision.backward(loss, None)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_scaled_gradients_are_unscaled_clipped_by_their_common_norm_and_stepped_once(count: int) -> None:
+    fabric = float16_fabric()
+    weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    shares = [weights] if count == 1 else [weights[:1], weights[1:]]
+    optimizers = [torch.optim.SGD(share, lr=1.0) for share in shares]
+    wrappers = [fabric_wrapper(fabric, optimizer) for optimizer in optimizers]
+    step = GradientStep(fabric, weights, wrappers)
+    scaled_backward(fabric, 3 * weights[0].sum() + 4 * weights[1].sum())
+    step.unscale()
+    assert step.clip(None).item() == 5.0
+    assert step.clip(1.0).item() == 5.0
+    step.update()
+    assert [weight.item() for weight in weights] == pytest.approx([-0.6, -0.8])
+    assert all(weight.grad is None for weight in weights)
+    assert fabric.strategy.precision.state_dict()["_growth_tracker"] == 1  # of one step, however many optimisers
+
+
+def fabric_wrapper(fabric: Fabric, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Does what Fabric's wrapper does: it steps the scaler, which steps the optimiser."""
+    precision = fabric.strategy.precision
+    wrapper = SimpleNamespace(
+        optimizer=optimizer, param_groups=optimizer.param_groups, zero_grad=optimizer.zero_grad,
+        step=lambda: precision.optimizer_step(optimizer),
+    )  # fmt: skip
+    return cast(torch.optim.Optimizer, wrapper)
+
+
+def test_an_overflow_in_one_optimisers_gradients_lets_all_of_them_skip_the_step() -> None:
+    fabric = float16_fabric()
+    weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    wrappers = [fabric_wrapper(fabric, torch.optim.SGD([weight], lr=1.0)) for weight in weights]
+    step = GradientStep(fabric, weights, wrappers)
+    scaled_backward(fabric, math.inf * weights[0].sum() + weights[1].sum())
+    step.unscale()
+    step.clip(1.0)
+    step.update()
+    assert [weight.item() for weight in weights] == [0.0, 0.0]
+    assert fabric.strategy.precision.state_dict()["scale"] == 512.0  # halved once
+
+
+def test_adamw_is_fused_exactly_where_nothing_scales_gradients() -> None:
+    assert can_fuse(open_fabric("cpu", "float16"))  # the CPU computes in float32
+    assert not can_fuse(float16_fabric())
+    assert autocast_dtype(open_fabric("cpu", "bfloat16")) == torch.float32
+    assert autocast_dtype(float16_fabric()) == torch.float16
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_loaded_optimiser_stays_fused_or_not_and_continues_the_same(fused: bool) -> None:
+    def make(fused: bool) -> tuple[nn.Parameter, torch.optim.Optimizer]:
+        weight = nn.Parameter(torch.ones(3))
+        return weight, torch.optim.AdamW([weight], 0.1, fused=fused)
+
+    def take_step(weight: nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
+        weight.grad = torch.arange(3.0)
+        optimizer.step()
+
+    first, saved = make(not fused)
+    take_step(first, saved)
+    second, loaded = make(fused)
+    load_optimizer(loaded, saved.state_dict())
+    second.data.copy_(first.data)
+    assert loaded.param_groups[0]["fused"] is fused
+    take_step(first, saved)
+    take_step(second, loaded)
+    assert torch.allclose(first, second)
+
+
+def test_a_scaler_is_restored_only_where_both_have_one() -> None:
+    cpu, half = open_fabric("cpu", "float32"), float16_fabric()
+    state = dict(half.strategy.precision.state_dict())
+    load_scaler(half, {})
+    assert half.strategy.precision.state_dict() == state
+    load_scaler(half, state | {"scale": 8.0})
+    assert half.strategy.precision.state_dict()["scale"] == 8.0
+    load_scaler(cpu, state)
+    assert "left out" in scaler_note(cpu, state)
+    assert "a new one" in scaler_note(half, {})
+    assert scaler_note(cpu, {}) == scaler_note(cpu, None) == scaler_note(half, state) == ""
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

@@ -1,5 +1,6 @@
 """The trainer: learning, resuming, several processes' shares, bad input."""
 
+import copy
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning_fabric import Fabric
 
 from arc_core.checkpoint import list_checkpoints, load_checkpoint
 from arc_core.loop import open_fabric
@@ -76,7 +78,7 @@ def test_eight_puzzles_are_overfitted_to_100_percent_exact(
             expansion=2.0, halt_max_steps=2,
         ),
         TrainingConfig(
-            max_steps=600, batch_size=8, learning_rate=1.5e-3, warmup_steps=10, weight_decay=0.0, lr_min_ratio=0.0
+            max_steps=600, batch_size=8, learning_rate=1e-3, warmup_steps=10, weight_decay=0.0, lr_min_ratio=0.0
         ),
         DataConfig(train="made", num_augmentations=0, held_out_views=0, translation=False),
     )  # fmt: skip
@@ -89,6 +91,29 @@ def test_eight_puzzles_are_overfitted_to_100_percent_exact(
             trainer.training_step()
         exact = trainer.score(EvaluationSet.from_examples(data, data.train))["exact_accuracy"]
     assert exact == 1.0
+
+
+def test_a_carry_is_kept_and_stored_in_the_type_of_autocast_and_a_wider_one_loads(
+    tmp_path: Path, task_folder: Path
+) -> None:
+    config = HrmConfig(
+        ModelConfig(hidden_size=16, num_heads=2, H_layers=1, L_layers=1, puzzle_emb_ndim=16, expansion=1.0),
+        TrainingConfig(max_steps=2, batch_size=4),
+        DataConfig(train=f"dir:{task_folder}@train", num_augmentations=1),
+    )
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    data = load_training_data(config.data, 0, fabric.device)
+    trainer, other = (Trainer(config, data, RunFolder(tmp_path / name), fabric) for name in ("one", "other"))
+    trainer.training_step()
+    checkpoint = copy.deepcopy(trainer.state())
+    for stored in checkpoint.extras["carries"].values():  # type: ignore[attr-defined]  # a mapping of mappings
+        assert stored["high"].dtype == stored["low"].dtype == torch.bfloat16
+        stored["high"], stored["low"] = stored["high"].float(), stored["low"].float()  # as earlier versions wrote it
+    other.load(checkpoint)
+    for trained in (trainer, other):
+        trained.training_step()
+    for name, weight in trainer.network.state_dict().items():
+        assert torch.equal(weight, other.network.state_dict()[name]), name
 
 
 def test_a_carry_is_stored_under_names_that_never_change_and_loads_from_them(tmp_path: Path, task_folder: Path) -> None:

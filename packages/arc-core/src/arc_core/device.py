@@ -1,8 +1,11 @@
 """Chooses devices by name, and counts parameters."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from arc_core.errors import InputError
+from arc_core.settings import Precision
 
 
 def require_device(name: str) -> None:
@@ -20,6 +23,18 @@ def solving_device(name: str) -> torch.device:
     """
     require_device(name)
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def solving_autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Returns the context in which to solve: on CUDA the autocast that the model was trained and validated under.
+
+    Args:
+        device: where the model is; elsewhere than on CUDA it computes in float32.
+        precision: of the checkpoint's config.
+    """
+    if device.type != "cuda" or precision == "float32":
+        return nullcontext()
+    return torch.autocast("cuda", dtype=torch.bfloat16 if precision == "bfloat16" else torch.float16)
 
 
 def count_parameters(*networks: torch.nn.Module) -> int:

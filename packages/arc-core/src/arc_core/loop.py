@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -67,6 +67,112 @@ def _join_after_restart(backend: str, world: int) -> None:
         store = dist.TCPStore(*address, world, is_master=False)  # type: ignore[attr-defined]
         named = dist.PrefixStore(f"restart {restarts}", store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=named, rank=int(variables["RANK"]), world_size=world)
+
+
+def gradient_scaler(fabric: Fabric) -> torch.amp.GradScaler | None:
+    """Returns the scaler that keeps float16's gradients from vanishing; None in the other precisions."""
+    scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
+    return scaler
+
+
+def can_fuse(fabric: Fabric) -> bool:
+    """Whether AdamW may be fused, which is faster: exactly where there is no gradient scaler.
+
+    A fused optimiser divides the gradients by the scale inside its step, so that they could not be clipped before.
+    """
+    return gradient_scaler(fabric) is None
+
+
+def autocast_dtype(fabric: Fabric) -> torch.dtype:
+    """Returns the type that autocast computes matrix products in; float32 without autocast."""
+    precision = str(fabric.strategy.precision.precision)
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision, torch.float32)
+
+
+class GradientStep:
+    """The end of an optimiser step: unscales the gradients where a scaler has scaled them, clips, updates the weights.
+
+    Several optimisers count as one for the scaler, so that an overflow lets all of them skip the step and changes the
+    scale once.
+    """
+
+    def __init__(
+        self, fabric: Fabric, parameters: Sequence[nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]
+    ) -> None:
+        """Joins optimisers.
+
+        Args:
+            fabric: whose precision may have a scaler.
+            parameters: whose gradients are clipped by their common norm.
+            optimizers: as `fabric.setup` returned them; together they have these parameters.
+        """
+        self._scaler, self._parameters, self._optimizers = gradient_scaler(fabric), parameters, optimizers
+        self._bare_optimizers = [getattr(optimizer, "optimizer", optimizer) for optimizer in optimizers]
+
+    @property
+    def param_groups(self) -> list[dict[str, object]]:
+        """The groups of all optimisers, whose gradients the scaler unscales."""
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
+
+    def unscale(self) -> None:
+        """Divides the gradients by the scale; to be called once, before `clip`."""
+        if self._scaler is not None:
+            bare = self._bare_optimizers
+            self._scaler.unscale_(self if len(bare) > 1 else bare[0])  # type: ignore[arg-type]  # needs `param_groups`
+
+    def clip(self, max_norm: float | None) -> Tensor:
+        """Returns the norm of the gradients, and scales them down to `max_norm` if they are longer; None for never."""
+        parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
+        if max_norm:
+            return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+    def update(self) -> None:
+        """Updates the weights, unless the scaler found an overflow, and clears the gradients."""
+        if self._scaler is not None and len(self._optimizers) > 1:
+            # Fabric's wrappers would step the scaler with each optimiser.
+            self._scaler.step(self)  # type: ignore[arg-type]  # it calls `step` below if no gradient overflowed
+            self._scaler.update()
+        else:
+            for optimizer in self._optimizers:
+                optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+
+    def step(self) -> None:
+        """Steps every optimiser; the scaler calls it."""
+        for optimizer in self._bare_optimizers:
+            optimizer.step()
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, object]) -> None:
+    """Restores an optimiser from a checkpoint of the same config, except for `device.`.
+
+    Whether the optimiser is fused follows from the device and precision of this run, not from those of the checkpoint.
+    """
+    saved_groups = cast("list[dict[str, object]]", state["param_groups"])
+    groups = [
+        saved | {name: own[name] for name in ("fused",) if name in own}
+        for saved, own in zip(saved_groups, optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+
+
+def load_scaler(fabric: Fabric, state: object) -> None:
+    """Restores the gradient scaler from a checkpoint's state of it where both have one; see `scaler_note`."""
+    scaler = gradient_scaler(fabric)
+    if scaler is not None and state:
+        scaler.load_state_dict(cast("dict[str, object]", state))
+
+
+def scaler_note(fabric: Fabric, state: object) -> str:
+    """Returns a line for the user if only one of the checkpoint and this run has a gradient scaler, else nothing."""
+    has_scaler = gradient_scaler(fabric) is not None
+    if has_scaler == bool(state):
+        return ""
+    if has_scaler:
+        return "the checkpoint has no gradient scaler, as it is not of float16; a new one starts at its usual scale"
+    return "the checkpoint's gradient scaler is left out, as this run does not compute in float16"
 
 
 def require_even_share(batch_size: int, fabric: Fabric) -> None:

@@ -24,7 +24,7 @@ from arc_core.config import (
 )
 from arc_core.errors import InputError, RunFailure
 from arc_core.files import lock_folder, show_path, write_json, write_text
-from arc_core.loop import TrainingResult, close_fabric, open_fabric
+from arc_core.loop import TrainingResult, close_fabric, open_fabric, scaler_note
 from arc_core.progress import Progress
 from arc_core.runs import RunFolder, git_commit, new_run, newest_run
 from arc_core.settings import Device, Precision
@@ -227,6 +227,9 @@ class Session(Generic[Settings]):
         """Loads the checkpoint that the run continues or starts from into the trainer, if there is one."""
         if self.start.checkpoint is not None:
             trainer.load(self.start.checkpoint)
+            note = scaler_note(self.fabric, self.start.checkpoint.extras.get("precision"))
+            if note:
+                self.console.print(note, markup=False, soft_wrap=True)
         elif self.initial is not None:
             trainer.init_from(self.initial)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arc_core.grid import MAX_SIDE
+from arc_core.loop import can_fuse
 from hrm.config import HrmConfig
 from hrm.data.tokens import window_positions
 from hrm.losses import segment_losses
@@ -60,7 +61,7 @@ def measure_batch_sizes(
         batch_sizes: to try, growing; the first that does not fit or takes too long is the last.
     """
     bare_model = Reasoner(config.model)
-    model, *optimizers = fabric.setup(bare_model, *make_optimizers(bare_model, config.training))
+    model, *optimizers = fabric.setup(bare_model, *make_optimizers(bare_model, config.training, can_fuse(fabric)))
     device, measurements = fabric.device, list[BatchMeasurement]()
     positions = window_positions(MAX_SIDE, bare_model.prefix_tokens, device=device)
     for batch_size in batch_sizes:

@@ -54,20 +54,26 @@ class AdamAtan2(torch.optim.Optimizer):
             torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
 
-def make_optimizers(model: nn.Module, training: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Makes one optimiser for all parameters, or with "muon" one for the blocks' matrices and AdamW for the rest."""
+def make_optimizers(model: nn.Module, training: TrainingConfig, fused: bool = True) -> list[torch.optim.Optimizer]:
+    """Makes one optimiser for all parameters, or with "muon" one for the blocks' matrices and AdamW for the rest.
+
+    Args:
+        model: whose parameters are optimised.
+        training: names the optimiser and has its settings.
+        fused: whether AdamW updates all parameters in one kernel; see `arc_core.loop.can_fuse`.
+    """
     rate, decay = training.learning_rate, training.weight_decay
     betas = (training.beta1, training.beta2)
     if training.optimizer == "adam_atan2":
         return [AdamAtan2(model.parameters(), rate, betas, decay)]
     if training.optimizer == "adamw":
-        return [torch.optim.AdamW(model.parameters(), rate, betas, weight_decay=decay, fused=True)]
+        return [torch.optim.AdamW(model.parameters(), rate, betas, weight_decay=decay, fused=fused)]
     matrices = [p for name, p in model.named_parameters() if "_level." in name and p.ndim == 2]
     matrix_ids = {id(parameter) for parameter in matrices}
     rest = [p for p in model.parameters() if id(p) not in matrix_ids]
     # Updates of AdamW's size, so that one rate serves both. Source: Liu et al. 2025, arXiv:2502.16982, section 2.2.
     muon = torch.optim.Muon(matrices, rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(rest, rate, betas, weight_decay=decay, fused=True)]
+    return [muon, torch.optim.AdamW(rest, rate, betas, weight_decay=decay, fused=fused)]
 
 
 def learning_rate_factor(training: TrainingConfig, step: int) -> float:

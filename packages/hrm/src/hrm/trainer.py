@@ -13,7 +13,18 @@ from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.distributed import all_gather_blocks
 from arc_core.errors import RunFailure
-from arc_core.loop import ExponentialAverage, TrainingResult, check_finite, require_even_share, should_stop
+from arc_core.loop import (
+    ExponentialAverage,
+    GradientStep,
+    TrainingResult,
+    autocast_dtype,
+    can_fuse,
+    check_finite,
+    load_optimizer,
+    load_scaler,
+    require_even_share,
+    should_stop,
+)
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
@@ -53,8 +64,9 @@ class Trainer:
             self.network.embedding.to(fabric.device)
         self.ema = ExponentialAverage(self.model, training.ema_decay) if training.ema_decay is not None else None
         compiled = cast(Reasoner, torch.compile(self.model)) if config.device.compile else self.model
-        self.forward, *optimizers = fabric.setup(compiled, *make_optimizers(self.model, training))
+        self.forward, *optimizers = fabric.setup(compiled, *make_optimizers(self.model, training, can_fuse(fabric)))
         self.optimizers: list[torch.optim.Optimizer] = list(optimizers)
+        self.gradient_step = GradientStep(fabric, list(self.model.parameters()), self.optimizers)
         self.max_rates = [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.full_canvas = config.data.canvas == "full"
         self.stream = CarryStream(data.train, training.batch_size, training.seed, self.full_canvas)
@@ -104,12 +116,12 @@ class Trainer:
         """Continues from a checkpoint of the same config and data."""
         self.network.load(checkpoint.model, f"the checkpoint of step {checkpoint.step}")
         for index, optimizer in enumerate(self.optimizers):
-            optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer[str(index)]))
+            load_optimizer(optimizer, cast(dict[str, object], checkpoint.optimizer[str(index)]))
         if self.ema:
             self.ema.load_state_dict(checkpoint.ema)
         extras = cast(dict[str, dict[str, dict[str, Tensor]]], checkpoint.extras)
         self.carries = {int(side): self._take_rows(carry) for side, carry in extras["carries"].items()}
-        self.fabric.strategy.precision.load_state_dict(extras["precision"])
+        load_scaler(self.fabric, extras["precision"])
         self.validations_without_gain = cast(int, checkpoint.extras["stale"])
         self.transductive_ids = tuple(cast(list[str], checkpoint.extras["transductive_ids"]))
         self.step, self.best, self.training_data = checkpoint.step, checkpoint.best_metric, checkpoint.training_data
@@ -138,7 +150,9 @@ class Trainer:
     def _take_rows(self, saved: Mapping[str, Tensor]) -> Carry:
         """Returns this process's rows of a carry that `_gather_carry` gathered."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        z_H, z_L, steps = (saved[name][rank::world].to(self.fabric.device) for name in ("high", "low", "steps"))
+        device, dtype = self.fabric.device, autocast_dtype(self.fabric)
+        z_H, z_L = (saved[name][rank::world].to(device, dtype) for name in ("high", "low"))
+        steps = saved["steps"][rank::world].to(device)
         halted, examples, offsets = (saved[name].numpy() for name in ("halted", "examples", "origins"))
         return Carry(LatentState(z_H, z_L), steps, halted, examples, offsets, cast(int, saved["taken"]))
 
@@ -209,10 +223,9 @@ class Trainer:
             if gradients_of_part is not None:
                 row_gradients.append(gradients_of_part)
         metrics["lr"] = torch.tensor(training.learning_rate * factor)
-        metrics["grad_norm"] = self._clip()
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        self.gradient_step.unscale()
+        metrics["grad_norm"] = self.gradient_step.clip(training.gradient_clip)
+        self.gradient_step.update()
         if row_gradients and self.network.embedding is not None:
             identities = all_gather_blocks(torch.cat([ids for ids, _ in row_gradients]), 1)[0]
             gradients = all_gather_blocks(torch.cat([grads for _, grads in row_gradients]), 1)[0].nan_to_num()
@@ -222,20 +235,6 @@ class Trainer:
             self.ema.update(self.step)
         self.step += 1
         return metrics
-
-    def _clip(self) -> Tensor:
-        """Clips the gradients if the config asks for it, and returns their norm before."""
-        limit = self.config.training.gradient_clip
-        if limit and len(self.optimizers) == 1:
-            norm = self.fabric.clip_gradients(
-                self.forward, self.optimizers[0], max_norm=limit, error_if_nonfinite=False
-            )
-            assert norm is not None
-            return norm
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        if limit:
-            return torch.nn.utils.clip_grad_norm_(parameters, limit)
-        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
     def _run_segment(self, micro_step: int) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
         """Runs forward and backward of one segment of one canvas's carry.
@@ -271,7 +270,8 @@ class Trainer:
         check_finite(mean_loss.item(), self.step + 1, float(self.optimizers[0].param_groups[0]["lr"]))
         fabric.backward(mean_loss / parts)
         halted = should_halt(config, output, steps, self._draw_exploration(micro_step, local))
-        carry.state, carry.steps = next_state, steps
+        # The model computes in autocast's type, so a wider carry would hold no more.
+        carry.state, carry.steps = LatentState(*(z.to(autocast_dtype(fabric)) for z in next_state)), steps
         carry.halted = all_gather_blocks(halted, 1)[0].cpu().numpy()
         count = len(steps)
         metrics = {

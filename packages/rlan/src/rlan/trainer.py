@@ -18,8 +18,12 @@ from arc_core.config import config_to_dict
 from arc_core.errors import RunFailure
 from arc_core.loop import (
     ExponentialAverage,
+    GradientStep,
     TrainingResult,
+    can_fuse,
     check_finite,
+    load_optimizer,
+    load_scaler,
     make_schedule,
     require_even_share,
     should_stop,
@@ -42,8 +46,8 @@ from rlan.model.rlan import Rlan, load_weights, rename_former_parameters
 
 def build_model(config: RlanConfig) -> Rlan:
     """Builds a model with the initial weights of the config's seed; the global random state stays as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(config.training.seed, "weights", 0))
+    with torch.random.fork_rng(devices=()):  # the weights are made on the CPU
+        torch.default_generator.manual_seed(seed_for(config.training.seed, "weights", 0))
         return Rlan(config.model)
 
 
@@ -70,10 +74,12 @@ class Trainer:
             _parameter_groups(self.model, training),
             training.learning_rate,
             weight_decay=training.weight_decay,
-            fused=True,
+            fused=can_fuse(fabric),
         )
         compiled = cast(Rlan, torch.compile(self.model)) if config.device.compile else self.model
         self.forward, self.optimizer = self.fabric.setup(compiled, optimizer)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.gradient_step = GradientStep(fabric, parameters, [self.optimizer])
         tensors = TaskTensors.from_tasks(split.train, self.fabric.device)
         self.sampler = QuerySampler(
             tensors, config.data, training.batch_size * training.grad_accumulation_steps, training.seed
@@ -119,7 +125,7 @@ class Trainer:
     def load(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint of the same config and data."""
         load_weights(self.model, checkpoint, averaged=False)
-        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        load_optimizer(self.optimizer, checkpoint.optimizer)
         self.schedule.load_state_dict(dict(checkpoint.scheduler))
         if self.average:
             self.average.load_state_dict(rename_former_parameters(checkpoint.ema))
@@ -127,7 +133,7 @@ class Trainer:
         self.guard = CollapseGuard(**cast(dict[str, int], extras["guard"]))
         self.health = HealthMonitor(**extras["watch"])  # type: ignore[arg-type]  # its own asdict
         self.recent_means = dict(cast(dict[str, float], extras["recent"]))
-        self.fabric.strategy.precision.load_state_dict(extras["precision"])
+        load_scaler(self.fabric, extras["precision"])
         self.step, self.best, self.training_data = checkpoint.step, checkpoint.best_metric, checkpoint.training_data
 
     def init_from(self, checkpoint: Checkpoint) -> None:
@@ -210,19 +216,16 @@ class Trainer:
                 total = losses.total + auxiliary_loss
                 check_finite(total.item(), self.step + 1, float(self.schedule.get_last_lr()[0]))
                 fabric.backward(total / parts)
+        self.gradient_step.unscale()
         dsc_norm = self._dsc_grad_norm()
-        grad_norm = fabric.clip_gradients(
-            self.forward, self.optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
-        )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        grad_norm = self.gradient_step.clip(training.gradient_clip)
+        self.gradient_step.update()
         self.schedule.step()
         if self.average:
             self.average.update(self.step)
         self.step += 1
         named = {"task_loss": losses.task, "first_step_loss": losses.first_step, "dsc_grad_norm": dsc_norm}
         self._update_recent_means({name: float(value.item()) for name, value in named.items()} | self.auxiliary_metrics)
-        assert grad_norm is not None
         return losses, grad_norm, dsc_norm
 
     def _gather_predicates(self, predicates: Tensor | None) -> Tensor | None:

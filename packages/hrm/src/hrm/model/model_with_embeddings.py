@@ -52,8 +52,8 @@ class ModelWithEmbedding:
 
 def build_model(config: HrmConfig, num_identities: int) -> ModelWithEmbedding:
     """Builds both with the initial weights of the config's seed; the global random state is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(config.training.seed, "weights", 0))
+    with torch.random.fork_rng(devices=()):  # the weights are made on the CPU
+        torch.default_generator.manual_seed(seed_for(config.training.seed, "weights", 0))
         model = Reasoner(config.model)
     channels = config.model.puzzle_emb_ndim
     return ModelWithEmbedding(model, PuzzleEmbedding(num_identities, channels) if channels else None)

@@ -57,8 +57,8 @@ def _distill(args: argparse.Namespace, console: Console) -> int:
         f"{len(images)} images of {args.data}, {len(held_out)} more to report on; writing to {show_path(out)}",
         soft_wrap=True,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(args.seed, "weights", 0))
+    with torch.random.fork_rng(devices=()):  # the weights are made on the CPU
+        torch.default_generator.manual_seed(seed_for(args.seed, "weights", 0))
         teacher, student = build_teacher().to(args.device), build_student().to(args.device)
     start_time = time.perf_counter()
     settings = [TrainingSettings(steps, args.batch, args.seed) for steps in (args.teacher_steps, args.student_steps)]

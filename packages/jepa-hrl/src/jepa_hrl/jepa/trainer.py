@@ -13,7 +13,7 @@ from arc_core.config import config_to_dict
 from arc_core.distributed import all_gather_blocks, all_gather_ordered
 from arc_core.epochs import EpochRecord, EpochTrainer, link_epoch
 from arc_core.errors import InputError, RunFailure
-from arc_core.loop import check_finite, require_even_share
+from arc_core.loop import can_fuse, check_finite, load_optimizer, load_scaler, require_even_share
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
@@ -60,7 +60,7 @@ class Trainer(EpochTrainer):
         optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
             config.optimizer.lr, weight_decay=config.optimizer.weight_decay, betas=(0.9, 0.95),
-            fused=fabric.device.type == "cpu",  # on a GPU, where a scaler may be, it cannot be clipped
+            fused=can_fuse(fabric),
         )  # fmt: skip
         self.forward, self.optimizer = fabric.setup(self.model, optimizer)
         self.table = DeviceTable(data.table, fabric.device)
@@ -93,9 +93,9 @@ class Trainer(EpochTrainer):
         """Restores a checkpoint of the same config and data."""
         self.model.load_state_dict(dict(checkpoint.model))
         self.target.load_state_dict(dict(checkpoint.ema))
-        self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
+        load_optimizer(self.optimizer, checkpoint.optimizer)
         extras = cast(dict[str, dict[str, object]], checkpoint.extras)
-        self.fabric.strategy.precision.load_state_dict(extras["precision"])
+        load_scaler(self.fabric, extras["precision"])
         self.record.load_state_dict(extras["record"])
         self.step, self.training_data = checkpoint.step, checkpoint.training_data
 

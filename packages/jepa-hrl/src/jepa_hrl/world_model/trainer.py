@@ -14,7 +14,7 @@ from arc_core.distributed import all_gather_with_gradient, global_mean
 from arc_core.epochs import EpochRecord, EpochTrainer, link_epoch
 from arc_core.errors import InputError
 from arc_core.files import write_json
-from arc_core.loop import check_finite, require_even_share
+from arc_core.loop import can_fuse, check_finite, load_optimizer, load_scaler, require_even_share
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
@@ -65,7 +65,7 @@ class Trainer(EpochTrainer):
         optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
             config.optimizer.lr, weight_decay=config.optimizer.weight_decay, betas=(0.9, 0.95),
-            fused=fabric.device.type == "cpu",  # on a GPU, where a scaler may be, it cannot be clipped
+            fused=can_fuse(fabric),
         )  # fmt: skip
         self.forward, self.optimizer = fabric.setup(self.model, optimizer)
         size, width = config.loss.queue_size, config.object_encoder.latent_dim
@@ -102,9 +102,9 @@ class Trainer(EpochTrainer):
     def load(self, checkpoint: Checkpoint) -> None:
         """Restores a checkpoint of the same config and data."""
         self.model.load_state_dict(dict(checkpoint.model))
-        self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
+        load_optimizer(self.optimizer, checkpoint.optimizer)
         extras = checkpoint.extras
-        self.fabric.strategy.precision.load_state_dict(cast("dict[str, object]", extras["precision"]))
+        load_scaler(self.fabric, extras["precision"])
         self.record.load_state_dict(cast("dict[str, object]", extras["record"]))
         device = self.fabric.device
         self.queue, self.queue_grids = (cast(Tensor, extras[name]).to(device) for name in ("queue", "queued"))

@@ -102,7 +102,8 @@ class RegionMatching(nn.Module):
         """
         colors = functional.one_hot(demos.flatten(0, 1).long(), OUTSIDE + 1)[..., :NUM_COLORS].to(positions.dtype)
         regions = pool_regions(colors, sizes.flatten(0, 1), math.isqrt(len(positions)))
-        appearance = functional.normalize(self.appearance(regions), dim=-1)
+        # In float32 under autocast too: in float16 the smallest norm that it divides by would be 0.
+        appearance = functional.normalize(self.appearance(regions).float(), dim=-1)
         appearance = appearance.view(-1, 2, len(positions), _APPEARANCE_CHANNELS)
         matches = torch.softmax(self.sharpness * appearance[:, 1] @ appearance[:, 0].mT, dim=-1)  # (G, R*R, R*R)
         origins: Tensor = self.out(matches @ positions)

@@ -12,7 +12,7 @@ from arc_core.config import config_to_dict
 from arc_core.distributed import global_mean
 from arc_core.epochs import EpochTrainer
 from arc_core.errors import InputError
-from arc_core.loop import ExponentialAverage, check_finite
+from arc_core.loop import ExponentialAverage, can_fuse, check_finite, load_optimizer
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
@@ -58,7 +58,7 @@ class CloningTrainer(EpochTrainer):
         self.config, self.agent, self.sets, self.run, self.fabric = config, agent, sets, run, fabric
         self.demonstrations = demonstrations
         optimizer = torch.optim.AdamW(
-            agent.policy.parameters(), cloning.lr, weight_decay=cloning.weight_decay, fused=True
+            agent.policy.parameters(), cloning.lr, weight_decay=cloning.weight_decay, fused=can_fuse(fabric)
         )
         self.forward, self.optimizer = fabric.setup(agent.policy, optimizer)
         self.average = ExponentialAverage(agent.policy, cloning.ema_decay) if cloning.ema_decay is not None else None
@@ -90,7 +90,7 @@ class CloningTrainer(EpochTrainer):
         self.agent.policy.load_state_dict(update_weight_names(checkpoint.model))
         if self.average:
             self.average.load_state_dict(update_weight_names(checkpoint.ema))
-        self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
+        load_optimizer(self.optimizer, checkpoint.optimizer)
         best = checkpoint.best_metric
         self.best = None if best is None else (best[0], best[1])
         self.step, self.training_data = checkpoint.step, checkpoint.training_data

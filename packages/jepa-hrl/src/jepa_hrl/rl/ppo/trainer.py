@@ -16,7 +16,7 @@ from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.distributed import global_mean
 from arc_core.errors import InputError
-from arc_core.loop import TrainingResult, check_finite, should_stop
+from arc_core.loop import TrainingResult, check_finite, load_optimizer, should_stop
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
@@ -84,7 +84,7 @@ class Trainer:
     def load(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint of the same config and data."""
         self.agent.policy.load_state_dict(update_weight_names(checkpoint.model))
-        self.optimizer.load_state_dict(cast(dict[str, object], checkpoint.optimizer))
+        load_optimizer(self.optimizer, checkpoint.optimizer)
         curve = cast("list[list[float]]", checkpoint.extras["curve"])
         self.curve = [(int(steps), float(success)) for steps, success in curve]
         best = checkpoint.best_metric
