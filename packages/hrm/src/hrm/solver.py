@@ -16,7 +16,7 @@ from torch import Tensor
 from arc_core.augment import View
 from arc_core.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
 from arc_core.config import build_config
-from arc_core.device import count_parameters, solving_device
+from arc_core.device import count_parameters, solving_autocast, solving_device
 from arc_core.errors import InputError
 from arc_core.extents import Ints
 from arc_core.grid import MAX_SIDE, Grid
@@ -117,7 +117,8 @@ class HrmSolver:
         full_canvas = self._config.data.canvas == "full"
         stop_early = self._config.evaluation.stop_early
         model = self.network.model
-        answers = iter(answer_puzzles(model, tensors, puzzles, look_up_embeddings, stop_early, full_canvas))
+        with solving_autocast(self._device, self._config.precision):
+            answers = iter(answer_puzzles(model, tensors, puzzles, look_up_embeddings, stop_early, full_canvas))
         return [
             (views, [[next(answers) for _ in task.test] for _ in views])
             for task, views in zip(tasks, views_by_task, strict=True)
@@ -169,7 +170,10 @@ class HrmSolver:
         if pairs and self._config.evaluation.adapt_steps:
             all_pairs = np.concatenate(pairs)
             examples = Examples(np.concatenate(indices), all_pairs, tensors.pair_sides[all_pairs])
-            self._run_sign_sgd(embedding, tensors, identities, examples)
+            # In float16 the gradients would vanish without a scaler; only their signs matter.
+            precision = "float32" if self._config.precision == "float16" else self._config.precision
+            with solving_autocast(self._device, precision):
+                self._run_sign_sgd(embedding, tensors, identities, examples)
         return embedding.weights[1:]
 
     def _run_sign_sgd(
@@ -236,7 +240,7 @@ def open_solver(path: Path | None, device: str) -> OpenSolver:
         raise InputError(f"{METHOD} needs a checkpoint; train one with {TRAIN_COMMAND}")
     network, config, checkpoint, file = load_network(path, device)
     extras = cast(dict[str, Tensor], checkpoint.extras)
-    arrays = [extras[name].cpu().numpy() for name in ("groups", "elements", "colors")]
+    arrays = [extras[name].numpy() for name in ("groups", "elements", "colors")]
     identities = Identities(tuple(cast(list[str], checkpoint.extras["task_ids"])), *arrays)
     transductive_ids = cast(list[str], checkpoint.extras["transductive_ids"])
     solver = HrmSolver(network, config, identities, transductive_ids, next(network.model.parameters()).device)

@@ -11,7 +11,7 @@ import torch
 from arc_core.augment import View
 from arc_core.checkpoint import load_checkpoint, resolve_checkpoint
 from arc_core.config import build_config
-from arc_core.device import count_parameters, solving_device
+from arc_core.device import count_parameters, solving_autocast, solving_device
 from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.solver import Budget, OpenSolver, SolverEntry, TaskPrediction
@@ -63,7 +63,8 @@ class RlanSolver:
         limit = self._config.data.max_demonstrations
         by_view = [build_test_queries(tensors, range(len(tasks)), limit, view) for view in views]
         stablemax = uses_stablemax(self._config.training.loss_mode)
-        flat = answer_queries(self.model, tensors, _concatenate(by_view), stablemax, best_step)
+        with solving_autocast(self._device, self._config.precision):
+            flat = answer_queries(self.model, tensors, _concatenate(by_view), stablemax, best_step)
         count = len(by_view[0])
         rows = iter(range(count))
         return [[flat[next(rows) :: count] for _ in task.test] for task in tasks]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from arc_core.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
 from arc_core.config import build_config
+from arc_core.device import solving_autocast
 from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.task import Task
@@ -56,7 +57,9 @@ class LoadedJepa:
         encoder = self.config.object_encoder
         table = build_table(tasks, encoder.connectivity == 8, encoder.one_color, workers)
         indices = np.arange(len(tasks))
-        return encode_pairs(self.model, self.target, DeviceTable(table, self.device), indices, tests_are_demonstrations)
+        device_table = DeviceTable(table, self.device)
+        with solving_autocast(self.device, self.config.precision):
+            return encode_pairs(self.model, self.target, device_table, indices, tests_are_demonstrations)
 
     @torch.no_grad()
     def grid_latents(self, grids: Sequence[Grid]) -> Tensor:
@@ -65,7 +68,8 @@ class LoadedJepa:
         tokens = tokenize(grids, encoder.connectivity == 8, encoder.one_color)
         owners = np.repeat(np.arange(len(grids)), tokens.counts)
         parts = (torch.from_numpy(part).to(self.device) for part in (tokens.objects, owners, tokens.grids))
-        encoded: EncoderOutput = (self.target or self.model.encoder)(Tokens(*parts))
+        with solving_autocast(self.device, self.config.precision):
+            encoded: EncoderOutput = (self.target or self.model.encoder)(Tokens(*parts))
         return encoded.latents
 
 
@@ -78,7 +82,7 @@ def load_jepa(path: Path | None, device: torch.device) -> LoadedJepa:
     if path is None:
         raise InputError(f"a trained JEPA is needed; train one with {TRAIN_COMMAND}")
     file = resolve_checkpoint(path)
-    checkpoint: Checkpoint = load_checkpoint(file, METHOD, device)
+    checkpoint: Checkpoint = load_checkpoint(file, METHOD)
     config, _ = build_config(JepaConfig, checkpoint.config, str(file))
     model = Jepa(config).to(device)
     model.load_state_dict(dict(checkpoint.model))
