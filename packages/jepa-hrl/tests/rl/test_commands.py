@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from arc_core.checkpoint import list_checkpoints, load_checkpoint
+from arc_core.files import show_path
 from arc_core.runs import read_metrics
 from jepa_hrl.rl.config import EnvConfig
 from jepa_hrl.rl.environment.env import LatentReasoningEnv
@@ -73,7 +74,7 @@ def test_a_killed_reasoner_resumes_bit_for_bit(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "grounded success" in done.stdout and "next: uv run" in done.stdout
     summary = json.loads((whole / "summary.json").read_text())
-    assert summary["training_data"] == ["manifest:none", f"manifest:{curriculum}"]
+    assert summary["training_data"] == ["manifest:none", f"manifest:{show_path(curriculum)}"]
     assert (whole / "curve.png").read_bytes().startswith(b"\x89PNG") and len(summary["curve"]) == 7
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
         process = subprocess.Popen(
