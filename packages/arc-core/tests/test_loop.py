@@ -16,6 +16,7 @@ from arc_core.errors import InputError, RunFailure
 from arc_core.loop import (
     ExponentialAverage,
     GradientStep,
+    LossCheck,
     autocast_dtype,
     can_fuse,
     check_finite,
@@ -167,6 +168,25 @@ def test_a_scaler_is_restored_only_where_both_have_one() -> None:
     assert "left out" in scaler_note(cpu, state)
     assert "a new one" in scaler_note(half, {})
     assert scaler_note(cpu, {}) == scaler_note(cpu, None) == scaler_note(half, state) == ""
+
+
+def test_losses_that_cannot_be_read_at_once_are_checked_before_anything_is_saved() -> None:
+    check = LossCheck(open_fabric("cpu", "float32"))
+
+    def loss_on_a_gpu(value: float) -> torch.Tensor:
+        on_gpu = SimpleNamespace(device=torch.device("cuda"), detach=lambda: torch.tensor(value))
+        return cast(torch.Tensor, on_gpu)
+
+    check.add(loss_on_a_gpu(1.0), 1, 1e-3)
+    check.confirm()
+    check.add(loss_on_a_gpu(0.5), 2, 1e-3)
+    check.add(loss_on_a_gpu(math.nan), 3, 2e-3)
+    check.add(loss_on_a_gpu(math.nan), 4, 1e-3)
+    with pytest.raises(RunFailure, match=r"loss of step 3 is nan; .*it is 2.00e-03"):
+        check.confirm()
+    check.confirm()
+    with pytest.raises(RunFailure, match="loss of step 5"):  # on the CPU before the step changes the weights
+        check.add(torch.tensor(math.inf), 5, 1e-3)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

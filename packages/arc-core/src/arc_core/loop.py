@@ -298,6 +298,47 @@ class ExponentialAverage:
             average.copy_(state[name])
 
 
+class LossCheck:
+    """Stops a run whose loss is no finite number before anything that this loss has changed is saved.
+
+    A loss on the CPU is checked at once. The host would have to wait for one on a GPU, so such losses are collected
+    until `confirm`, which a trainer calls wherever it reads its metrics and before it saves.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self._pending: list[tuple[Tensor, int, float]] = []
+
+    def add(self, loss: Tensor, step: int, learning_rate: float) -> None:
+        """Checks a loss, now or in `confirm`.
+
+        Args:
+            loss: scalar, of this process.
+            step, learning_rate: see `check_finite`.
+        Raises:
+            RunFailure: the loss is on the CPU and no finite number.
+        """
+        if loss.device.type == "cpu":
+            check_finite(loss.item(), step, learning_rate)
+        else:
+            self._pending.append((loss.detach(), step, learning_rate))
+
+    def confirm(self) -> None:
+        """Checks the losses since the last call; all processes call it together.
+
+        Raises:
+            RunFailure: one of them, in any process, is no finite number.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        losses = torch.stack([loss for loss, _, _ in pending])
+        # One process's loss reaches the weights of all, so that none of them may save.
+        means = cast(Tensor, self._fabric.all_reduce(losses)).tolist()
+        for mean, (_, step, learning_rate) in zip(means, pending, strict=True):
+            check_finite(mean, step, learning_rate)
+
+
 def check_finite(loss: float, step: int, learning_rate: float) -> None:
     """Checks a loss before its step changes the weights.
 

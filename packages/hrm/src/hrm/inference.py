@@ -15,6 +15,7 @@ from arc_core.extents import Ints, answer_extents, grow_extent, transform_extent
 from arc_core.grid import MAX_SIDE, Grid
 from arc_core.sampling import batches_by_canvas
 from arc_core.tensors import TaskTensors
+from arc_core.transfer import upload
 from hrm.data.batches import round_up_to_canvas
 from hrm.data.tokens import FIRST_COLOR, decode_sizes, encode, window_positions
 from hrm.model.halting import prefers_halt
@@ -114,12 +115,9 @@ def answer_puzzles(
         at_edge = []  # rows of `pending` whose answers fill the canvas, so that it may be too small
         for side, rows in batches_by_canvas(round_up_to_canvas(extents.max(axis=1)), _CELLS_PER_BATCH):
             indices = pending[rows]
-            canvas, sizes = tensors.gather(
-                torch.from_numpy(2 * puzzles.pairs[indices]).to(device),
-                torch.from_numpy(puzzles.elements[indices]).to(device),
-                torch.from_numpy(puzzles.colors[indices]).to(device),
-                side,
-            )
+            views = (2 * puzzles.pairs[indices], puzzles.elements[indices], puzzles.colors[indices])
+            grids, elements, colors = upload(views, device)
+            canvas, sizes = tensors.gather(grids, elements, colors, side)
             tokens = encode(canvas, sizes).flatten(1)
             positions = window_positions(side, model.prefix_tokens, device=device)
             output = run_segments(model, tokens, look_up_embeddings(indices), positions, stop_early)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -16,10 +17,10 @@ from arc_core.errors import RunFailure
 from arc_core.loop import (
     ExponentialAverage,
     GradientStep,
+    LossCheck,
     TrainingResult,
     autocast_dtype,
     can_fuse,
-    check_finite,
     load_optimizer,
     load_scaler,
     require_even_share,
@@ -29,6 +30,7 @@ from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
+from arc_core.transfer import Download, upload
 from hrm.carry_stream import Carry, CarryStream
 from hrm.config import METHOD, HrmConfig
 from hrm.data.training_data import TrainingData
@@ -71,6 +73,8 @@ class Trainer:
         self.full_canvas = config.data.canvas == "full"
         self.stream = CarryStream(data.train, training.batch_size, training.seed, self.full_canvas)
         self.carries: dict[int, Carry] = {}
+        self.halting: dict[int, Download] = {}  # which sequences of a carry halt, until it is read
+        self.loss_check = LossCheck(fabric)
         self.validation: EvaluationSet | None = None
         if len(data.held_out):
             held_out = sample_evenly(data.held_out, config.validation.max_puzzles)
@@ -87,6 +91,8 @@ class Trainer:
 
     def state(self) -> Checkpoint:
         """Returns all that a resumed run needs."""
+        for side, carry in self.carries.items():
+            self._read_halted(side, carry)
         carries = {str(side): self._gather_carry(carry) for side, carry in self.carries.items()}
         identities = self.data.identities
         return Checkpoint(
@@ -121,6 +127,7 @@ class Trainer:
             self.ema.load_state_dict(checkpoint.ema)
         extras = cast(dict[str, dict[str, dict[str, Tensor]]], checkpoint.extras)
         self.carries = {int(side): self._take_rows(carry) for side, carry in extras["carries"].items()}
+        self.halting = {}
         load_scaler(self.fabric, extras["precision"])
         self.validations_without_gain = cast(int, checkpoint.extras["stale"])
         self.transductive_ids = tuple(cast(list[str], checkpoint.extras["transductive_ids"]))
@@ -251,11 +258,16 @@ class Trainer:
         if side not in self.carries:
             self.carries[side] = self.stream.create_carry(batch_size // fabric.world_size, fabric.device)
         carry = self.carries[side]
-        is_new = torch.from_numpy(carry.halted[local].copy()).to(fabric.device)
+        self._read_halted(side, carry)
         self.stream.refill(carry, side, micro_step)
-        offsets = torch.from_numpy(carry.offsets[local].copy()).to(fabric.device)
+        source = self.data.source
+        host_arrays = [
+            carry.halted[local], carry.offsets[local].copy(), *self._draw_exploration(micro_step, local),
+            *source.host_arrays(carry.examples[local], side),
+        ]  # fmt: skip
+        is_new, offsets, uniform, min_segments, *arrays = upload(host_arrays, fabric.device)
         offset = offsets if self.config.data.translation else None
-        batch = self.data.source.load_batch(carry.examples[local], side, self.model.prefix_tokens, offset)
+        batch = source.build(arrays, side, self.model.prefix_tokens, offset)
         state = reset_halted(self.model, carry.state or self.model.initial_state(*batch.tokens.shape), is_new)
         steps = torch.where(is_new, 0, carry.steps) + 1
         embedding = self.network.embedding
@@ -267,12 +279,13 @@ class Trainer:
         target = q_continue_target(forward, next_state, batch, puzzle_embeddings, steps)
         losses = segment_losses(output, batch.labels, target, self.config.training.loss_type)
         mean_loss = losses.total / len(steps)
-        check_finite(mean_loss.item(), self.step + 1, float(self.optimizers[0].param_groups[0]["lr"]))
+        self.loss_check.add(mean_loss, self.step + 1, float(self.optimizers[0].param_groups[0]["lr"]))
         fabric.backward(mean_loss / parts)
-        halted = should_halt(config, output, steps, self._draw_exploration(micro_step, local))
+        halted = should_halt(config, output, steps, ExplorationNoise(uniform, min_segments))
         # The model computes in autocast's type, so a wider carry would hold no more.
         carry.state, carry.steps = LatentState(*(z.to(autocast_dtype(fabric)) for z in next_state)), steps
-        carry.halted = all_gather_blocks(halted, 1)[0].cpu().numpy()
+        if config.halt_max_steps > 1:  # else all halt after every segment, as they do in a new carry
+            self.halting[side] = Download(all_gather_blocks(halted, 1)[0])
         count = len(steps)
         metrics = {
             "loss": mean_loss.detach(),
@@ -288,17 +301,28 @@ class Trainer:
             return metrics, None
         return metrics, (batch.identities, puzzle_embeddings.grad)
 
-    def _draw_exploration(self, micro_step: int, local: slice) -> ExplorationNoise:
-        """Draws the noise of the global batch, whatever the number of processes, and returns this process's rows."""
+    def _read_halted(self, side: int, carry: Carry) -> None:
+        """Lets a carry know which of its sequences halted after their last segment, which the device has decided."""
+        if side in self.halting:
+            carry.halted = self.halting.pop(side).read()
+
+    def _draw_exploration(self, micro_step: int, local: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Draws the noise of the global batch, whatever the number of processes.
+
+        Args:
+            micro_step: number of the forward pass, from 0.
+            local: rows of this process.
+        Returns:
+            Its rows of the two parts of `ExplorationNoise`.
+        """
         batch_size, max_steps = self.config.training.batch_size, self.config.model.halt_max_steps
         rng = generator_for(self.config.training.seed, "halting", micro_step)
         uniform = rng.random(batch_size)
         min_segments = rng.integers(2, max(2, max_steps), batch_size, endpoint=True)
-        return ExplorationNoise(
-            *(torch.from_numpy(noise[local].copy()).to(self.fabric.device) for noise in (uniform, min_segments))
-        )
+        return uniform[local], min_segments[local]
 
     def _average_metrics(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        self.loss_check.confirm()
         stacked = torch.stack([value.detach().double().to(self.fabric.device) for value in metrics.values()])
         means = cast(Tensor, self.fabric.all_reduce(stacked))
         return {f"train/{name}": value for name, value in zip(metrics, means.tolist(), strict=True)}
@@ -327,6 +351,7 @@ class Trainer:
         self._save(is_best)
 
     def _save(self, is_best: bool) -> None:
+        self.loss_check.confirm()
         state = self.state()  # gathers the carries, so every process takes part
         if self.fabric.is_global_zero:
             save_checkpoint(self.run.checkpoints, state, is_best, self.config.validation.keep_last)

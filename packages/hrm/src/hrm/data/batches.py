@@ -1,7 +1,8 @@
 """Examples to batches of tokens. B batch, S canvas side, L = S*S, P prefix tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from torch import Tensor
 from arc_core.extents import Ints
 from arc_core.grid import MAX_SIDE
 from arc_core.tensors import TaskTensors
+from arc_core.transfer import upload
 from hrm.data.identities import Examples, Identities
 from hrm.data.tokens import CANVASES, FIRST_COLOR, encode, make_labels, shift_tokens, window_positions
 from hrm.model.halting import Batch
@@ -46,16 +48,8 @@ def build_batch(
         offset: (B, 2) in 0..1, how far the window, or the grid on the full canvas, is moved of the room that there is;
             None for not at all.
     """
-    device = tensors.rows.device
-    index = examples.identities
-    count = len(examples)
-    grids = torch.from_numpy(np.stack([2 * examples.pairs, 2 * examples.pairs + 1], axis=1).ravel()).to(device)
-    elements = torch.from_numpy(identities.elements[index].repeat(2)).to(device)
-    colors = torch.from_numpy(identities.colors[index].repeat(2, axis=0)).to(device)
-    canvas, sizes = tensors.gather(grids, elements, colors, side)
-    tokens = encode(canvas, sizes).view(count, 2, side, side)
-    rows = torch.from_numpy(index + 1).to(device)  # row 0 of the embedding is the blank one
-    return translate(tokens, sizes.view(count, 2, 2), rows, prefix_tokens, offset)
+    source = OnTheFlySource(tensors, identities, examples)
+    return source.load_batch(np.arange(len(examples)), side, prefix_tokens, offset)
 
 
 def translate(tokens: Tensor, sizes: Tensor, identities: Tensor, prefix_tokens: int, offset: Tensor | None) -> Batch:
@@ -81,13 +75,22 @@ def translate(tokens: Tensor, sizes: Tensor, identities: Tensor, prefix_tokens: 
 
 
 class ExampleSource(Protocol):
-    """Gives the tokens of training examples by their indices."""
+    """Gives the tokens of training examples by their indices: arrays of the host, then on the device a batch."""
 
-    def load_batch(self, indices: Ints, side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
-        """Returns a batch of examples on one canvas.
+    def host_arrays(self, indices: Ints, side: int) -> list[npt.NDArray[Any]]:
+        """Returns what the host knows of a batch, to be copied to the device.
 
         Args:
             indices: (B,) of examples.
+            side: see `build_batch`.
+        """
+        ...
+
+    def build(self, arrays: Sequence[Tensor], side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
+        """Builds the batch of examples on one canvas.
+
+        Args:
+            arrays: those of `host_arrays`, on the device.
             side, prefix_tokens, offset: see `build_batch`.
         """
         ...
@@ -102,13 +105,36 @@ class OnTheFlySource:
     examples: Examples
 
     def load_batch(self, indices: Ints, side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
-        """Builds the batch.
+        """Builds the batch of (B,) examples in one go; for the other arguments see `build_batch`."""
+        arrays = upload(self.host_arrays(indices, side), self.tensors.rows.device)
+        return self.build(arrays, side, prefix_tokens, offset)
+
+    def host_arrays(self, indices: Ints, side: int) -> list[npt.NDArray[Any]]:
+        """Returns indices of inputs and outputs, elements and colours of their views, and rows of the embedding.
 
         Args:
             indices: (B,) of examples.
+            side: is not needed.
+        """
+        pairs, identities = self.examples.pairs[indices], self.examples.identities[indices]
+        return [
+            np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel(),
+            self.identities.elements[identities].repeat(2),
+            self.identities.colors[identities].repeat(2, axis=0),
+            identities + 1,  # row 0 of the embedding is the blank one
+        ]
+
+    def build(self, arrays: Sequence[Tensor], side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
+        """Builds the batch.
+
+        Args:
+            arrays: see `host_arrays`.
             side, prefix_tokens, offset: see `build_batch`.
         """
-        return build_batch(self.tensors, self.identities, self.examples.select(indices), side, prefix_tokens, offset)
+        grids, elements, colors, rows = arrays
+        canvas, sizes = self.tensors.gather(grids, elements, colors, side)
+        tokens = encode(canvas, sizes).view(len(rows), 2, side, side)
+        return translate(tokens, sizes.view(len(rows), 2, 2), rows, prefix_tokens, offset)
 
 
 @dataclass(frozen=True)
@@ -127,16 +153,30 @@ class StoredSource:
     device: torch.device
 
     def load_batch(self, indices: Ints, side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
-        """Reads the batch.
+        """Reads the batch of (B,) examples in one go; for the other arguments see `build_batch`."""
+        return self.build(upload(self.host_arrays(indices, side), self.device), side, prefix_tokens, offset)
+
+    def host_arrays(self, indices: Ints, side: int) -> list[npt.NDArray[Any]]:
+        """Reads the tokens of inputs and outputs, and rows of the embedding.
 
         Args:
             indices: (B,) of examples.
-            side, prefix_tokens, offset: see `build_batch`.
+            side: see `build_batch`.
         """
         pairs = np.stack([self.inputs[indices], self.labels[indices]], axis=1)
-        window = pairs.reshape(-1, 2, MAX_SIDE, MAX_SIDE)[:, :, :side, :side]
-        tokens = torch.from_numpy(np.ascontiguousarray(window)).to(self.device)
+        return [
+            pairs.reshape(-1, 2, MAX_SIDE, MAX_SIDE)[:, :, :side, :side],
+            self.identities[indices] + 1,
+        ]
+
+    def build(self, arrays: Sequence[Tensor], side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
+        """Builds the batch.
+
+        Args:
+            arrays: see `host_arrays`.
+            side, prefix_tokens, offset: see `build_batch`.
+        """
+        tokens, rows = arrays
         is_grid = tokens >= FIRST_COLOR
         sizes = torch.stack([is_grid[:, :, :, 0].sum(2), is_grid[:, :, 0].sum(2)], dim=2)
-        rows = torch.from_numpy(self.identities[indices] + 1).to(self.device)
         return translate(tokens, sizes, rows, prefix_tokens, offset)
