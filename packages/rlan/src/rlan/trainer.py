@@ -19,9 +19,9 @@ from arc_core.errors import RunFailure
 from arc_core.loop import (
     ExponentialAverage,
     GradientStep,
+    LossCheck,
     TrainingResult,
     can_fuse,
-    check_finite,
     load_optimizer,
     load_scaler,
     make_schedule,
@@ -41,6 +41,7 @@ from rlan.health import HealthMonitor
 from rlan.losses.auxiliary_losses import compute_auxiliary_losses
 from rlan.losses.objective import Losses, build_training_batch, total_loss, uses_stablemax
 from rlan.metrics import ScoredTasks, evaluate_model
+from rlan.model.hyperlora import widen
 from rlan.model.rlan import Rlan, load_weights, rename_former_parameters
 
 
@@ -104,9 +105,12 @@ class Trainer:
         )
         self.recent_means: dict[str, float] = {}
         self.auxiliary_metrics: dict[str, float] = {}
+        self.loss_check = LossCheck(fabric)
+        self._unread: list[dict[str, Tensor | float]] = []  # metrics of steps that are not in `recent_means` yet
 
     def state(self) -> Checkpoint:
         """Returns everything that a resumed run needs, for a checkpoint."""
+        self._read_metrics()
         return Checkpoint(
             method=METHOD,
             step=self.step,
@@ -210,11 +214,11 @@ class Trainer:
                 predicates = self._gather_predicates(outputs.predicates)
                 losses = total_loss(outputs, targets, inputs.answer_extent, inputs.query_size, training, predicates)
                 with fabric.autocast():
-                    auxiliary_loss, self.auxiliary_metrics = compute_auxiliary_losses(
+                    auxiliary_loss, auxiliary_metrics = compute_auxiliary_losses(
                         self.config, models, self.sampler.tensors, share, outputs, draws[index], is_logged
                     )
                 total = losses.total + auxiliary_loss
-                check_finite(total.item(), self.step + 1, float(self.schedule.get_last_lr()[0]))
+                self.loss_check.add(total, self.step + 1, float(self.schedule.get_last_lr()[0]))
                 fabric.backward(total / parts)
         self.gradient_step.unscale()
         dsc_norm = self._dsc_grad_norm()
@@ -225,8 +229,22 @@ class Trainer:
             self.average.update(self.step)
         self.step += 1
         named = {"task_loss": losses.task, "first_step_loss": losses.first_step, "dsc_grad_norm": dsc_norm}
-        self._update_recent_means({name: float(value.item()) for name, value in named.items()} | self.auxiliary_metrics)
+        self._unread.append({**{name: value.detach() for name, value in named.items()}, **auxiliary_metrics})
+        if fabric.device.type == "cpu":  # elsewhere the host would wait for the device
+            self._read_metrics()
         return losses, grad_norm, dsc_norm
+
+    def _read_metrics(self) -> None:
+        """Checks the losses of the steps since the last call and adds their metrics to the running means."""
+        self.loss_check.confirm()
+        unread, self._unread = self._unread, []
+        scalars = [value for metrics in unread for value in metrics.values() if isinstance(value, Tensor)]
+        values = iter(torch.stack([widen(scalar) for scalar in scalars]).tolist() if scalars else [])
+        for metrics in unread:
+            numbers = {n: next(values) if isinstance(value, Tensor) else value for n, value in metrics.items()}
+            self._update_recent_means(numbers)
+            names = ("task_loss", "first_step_loss", "dsc_grad_norm")
+            self.auxiliary_metrics = {name: value for name, value in numbers.items() if name not in names}
 
     def _gather_predicates(self, predicates: Tensor | None) -> Tensor | None:
         """Gathers the predicates of all processes, since their correlation is not a mean over processes."""
@@ -244,12 +262,13 @@ class Trainer:
     def _dsc_grad_norm(self) -> Tensor:
         """Returns the gradient norm of DSC's parameters; nan without DSC."""
         if self.model.saliency is None:
-            return torch.tensor(math.nan, device=self.fabric.device)
+            return torch.full((), math.nan, device=self.fabric.device)
         grads = [p.grad for p in self.model.saliency.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(grads)
 
     def _training_metrics(self, losses: Losses, grad_norm: Tensor, dsc_norm: Tensor, rate: float) -> dict[str, float]:
         """Returns the metrics to log, means over processes; `rate` is in samples per second."""
+        self._read_metrics()
         named = {
             "total_loss": losses.total,
             "focal_loss": losses.task,
@@ -287,6 +306,7 @@ class Trainer:
 
     def _validate(self, log: MetricLog | None, progress: Progress, epoch: int) -> None:
         """Scores the model, logs the metrics, saves a checkpoint, and prints warnings of collapse and bad health."""
+        self._read_metrics()
         train = self.score(self.scored_training)
         held_out = self.score(self.validation) if self.validation else train
         metrics = {f"train/{name}": value for name, value in train.items()}
@@ -310,6 +330,7 @@ class Trainer:
             progress.say(line)
 
     def _save(self, is_best: bool) -> None:
+        self._read_metrics()
         if self.fabric.is_global_zero:
             save_checkpoint(self.run.checkpoints, self.state(), is_best, self.config.validation.keep_last)
         self.fabric.barrier()

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from arc_core.augment import NUM_DIHEDRAL, View, random_color_tables
@@ -20,6 +19,7 @@ from arc_core.grid import MAX_SIDE, NUM_COLORS
 from arc_core.randomness import generator_for
 from arc_core.sampling import BatchPlan
 from arc_core.tensors import NO_GRID, TaskTensors, canvas_for
+from arc_core.transfer import upload
 from rlan.config import DataConfig
 
 NO_PAIR = -1
@@ -128,26 +128,60 @@ def build_inputs(tensors: TaskTensors, queries: Queries, side: int) -> Inputs:
         queries: B queries.
         side: S, at least the largest of the queries' `canvas_sides`.
     """
-    device = tensors.rows.device
+    return _build(tensors, queries, _query_grids(queries), side)[0]
+
+
+def build_inputs_and_targets(tensors: TaskTensors, queries: Queries, side: int) -> tuple[Inputs, Tensor, Tensor]:
+    """Returns the inputs and the true answers of queries, gathered together; for training alone.
+
+    Args:
+        tensors: tasks with all answers.
+        queries: B queries.
+        side: S, at least the largest of the queries' `canvas_sides`.
+    Returns:
+        The inputs, and what `build_targets` returns.
+    """
+    grids = np.concatenate([_query_grids(queries), 2 * queries.pairs[:, None] + 1], axis=1)
+    inputs, canvas, sizes = _build(tensors, queries, grids, side)
+    return inputs, canvas[:, -1], sizes[:, -1]
+
+
+def _query_grids(queries: Queries) -> Ints:
+    """Returns (B, 1 + 2N) indices of grids: the test input, then inputs and outputs of the demonstrations."""
+    shown = np.stack([2 * queries.demos, 2 * queries.demos + 1], axis=-1).reshape(len(queries), -1)
+    grids: Ints = np.concatenate([2 * queries.pairs[:, None], np.where(shown >= 0, shown, NO_GRID)], axis=1)
+    return grids
+
+
+def _build(tensors: TaskTensors, queries: Queries, grids: Ints, side: int) -> tuple[Inputs, Tensor, Tensor]:
+    """Gathers grids of queries, all in the query's view.
+
+    Args:
+        tensors: the tasks that the queries index.
+        queries: B queries.
+        grids: (B, W) indices of grids, those of `_query_grids` first.
+        side: S.
+    Returns:
+        The inputs, (B, W, S, S) canvases and (B, W, 2) sizes of all grids.
+    """
     batch, num_demos = queries.demos.shape
-    shown = np.stack([2 * queries.demos, 2 * queries.demos + 1], axis=-1).reshape(batch, -1)
-    grids = np.concatenate([2 * queries.pairs[:, None], np.where(shown >= 0, shown, NO_GRID)], axis=1)  # (B, 1 + 2N)
-    width = grids.shape[1]
-    canvas, sizes = tensors.gather(
-        torch.from_numpy(grids.ravel()).to(device),
-        torch.from_numpy(queries.elements.repeat(width)).to(device),
-        torch.from_numpy(queries.colors.repeat(width, axis=0)).to(device),
-        side,
-    )
+    width, demo_end = grids.shape[1], 1 + 2 * num_demos
+    arrays = (
+        grids.ravel(), queries.elements.repeat(width), queries.colors.repeat(width, axis=0), queries.answer_extent,
+        queries.demos >= 0,
+    )  # fmt: skip
+    indices, elements, colors, answer_extent, demo_mask = upload(arrays, tensors.rows.device)
+    canvas, sizes = tensors.gather(indices, elements, colors, side)
     canvas, sizes = canvas.view(batch, width, side, side), sizes.view(batch, width, 2)
-    return Inputs(
+    inputs = Inputs(
         canvas[:, 0],
         sizes[:, 0],
-        torch.from_numpy(queries.answer_extent).to(device),
-        canvas[:, 1:].reshape(batch, num_demos, 2, side, side),
-        sizes[:, 1:].reshape(batch, num_demos, 2, 2),
-        torch.from_numpy(queries.demos >= 0).to(device),
+        answer_extent,
+        canvas[:, 1:demo_end].reshape(batch, num_demos, 2, side, side),
+        sizes[:, 1:demo_end].reshape(batch, num_demos, 2, 2),
+        demo_mask,
     )
+    return inputs, canvas, sizes
 
 
 def build_targets(tensors: TaskTensors, queries: Queries, side: int) -> tuple[Tensor, Tensor]:
@@ -161,13 +195,9 @@ def build_targets(tensors: TaskTensors, queries: Queries, side: int) -> tuple[Te
         cells: (B, S, S) uint8, OUTSIDE past the answer.
         sizes: (B, 2) int64 heights and widths.
     """
-    device = tensors.rows.device
-    return tensors.gather(
-        torch.from_numpy(2 * queries.pairs + 1).to(device),
-        torch.from_numpy(queries.elements).to(device),
-        torch.from_numpy(queries.colors).to(device),
-        side,
-    )
+    arrays = (2 * queries.pairs + 1, queries.elements, queries.colors)
+    grids, elements, colors = upload(arrays, tensors.rows.device)
+    return tensors.gather(grids, elements, colors, side)
 
 
 def build_test_queries(tensors: TaskTensors, tasks: Sequence[int], max_demonstrations: int, view: View) -> Queries:

@@ -25,7 +25,7 @@ def compute_auxiliary_losses(
     outputs: Outputs,
     draws: npt.NDArray[np.float64],
     with_gain: bool,
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor | float]]:
     """Computes the auxiliary losses that are switched on.
 
     Args:
@@ -38,11 +38,12 @@ def compute_auxiliary_losses(
         with_gain: also measure how much HyperLoRA lowers the loss on left-out demonstrations.
     Returns:
         loss: scalar, weighted sum.
-        metrics: unweighted losses and the metrics of HyperLoRA's weight changes.
+        metrics: unweighted losses and the metrics of HyperLoRA's weight changes, scalars on the device or numbers.
     """
     forward, model = models
     loo, equivariance = config.loo_training, config.equivariance_training
-    loss, metrics = outputs.logits.new_zeros(()), delta_metrics(outputs.deltas)
+    loss = outputs.logits.new_zeros(())
+    metrics: dict[str, Tensor | float] = {**delta_metrics(outputs.deltas)}
     if loo.enabled:
         loo_queries, skipped_ratio = build_leave_one_out_queries(tensors, queries, loo.min_pairs_for_loo, draws[:, 0])
         metrics["loo_skipped_ratio"] = skipped_ratio

@@ -14,6 +14,7 @@ from torch import Tensor
 from arc_core.augment import NUM_DIHEDRAL, compose_dihedral, dihedral, invert_dihedral
 from arc_core.extents import Ints, transform_extents
 from arc_core.tensors import TaskTensors
+from arc_core.transfer import upload
 from rlan.data.queries import Inputs, Queries, build_inputs
 from rlan.inference import Model
 from rlan.model.hyperlora import Deltas, LowRankDelta, delta_norm
@@ -58,7 +59,8 @@ def undo_transform(cells: Tensor, sizes: Ints, elements: Ints) -> Tensor:
         # The index of the cell that comes to lie at (i, j) when the transformed rectangle is transformed back.
         restored = dihedral(indices[:height, :width], invert_dihedral(int(element)))  # type: ignore[arg-type]  # indices
         source[row, : restored.shape[0], : restored.shape[1]] = restored
-    flat = torch.from_numpy(source).to(cells.device).flatten(1)[..., None].expand(-1, -1, cells.shape[-1])
+    (source_cells,) = upload([source], cells.device)
+    flat = source_cells.flatten(1)[..., None].expand(-1, -1, cells.shape[-1])
     return cells.flatten(1, 2).gather(1, flat).view_as(cells)
 
 
@@ -90,14 +92,14 @@ def answer_loss(original: Tensor, transformed: Tensor, sizes: Ints, elements: In
     """
     restored = undo_transform(transformed, sizes, elements)
     difference = (torch.softmax(original, -1) - torch.softmax(restored, -1)).square().sum(-1)
-    inside = extent_mask(torch.from_numpy(sizes).to(original.device), original.shape[1])
+    inside = extent_mask(upload([sizes], original.device)[0], original.shape[1])
     return ((difference * inside).sum((1, 2)) / inside.sum((1, 2))).mean()
 
 
 def equivariance_loss(
     model: Model, predict_deltas: Callable[[Inputs], Deltas], tensors: TaskTensors, queries: Queries, original: Outputs,
     elements: Ints,
-) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """Compares queries with transformed copies of themselves, whose grids are encoded anew.
 
     Args:
@@ -109,7 +111,7 @@ def equivariance_loss(
         elements: (copies, B) dihedral elements.
     Returns:
         loss: scalar, `magnitude_loss` of all copies (mean) plus `answer_loss` of the first.
-        metrics: equiv_loss and equiv_delta_norm.
+        metrics: scalars equiv_loss and equiv_delta_norm.
     """
     side = original.logits.shape[2]
     sizes = transform_extents(tensors.grid_sizes[2 * queries.pairs + 1], queries.elements)
@@ -125,4 +127,4 @@ def equivariance_loss(
         magnitudes.append(magnitude_loss(original.deltas, deltas))
         distances.append(delta_distance(original.deltas, deltas).detach())
     loss = torch.stack(magnitudes).mean() + answers
-    return loss, {"equiv_loss": loss.item(), "equiv_delta_norm": torch.stack(distances).mean().item()}
+    return loss, {"equiv_loss": loss.detach(), "equiv_delta_norm": torch.stack(distances).mean()}

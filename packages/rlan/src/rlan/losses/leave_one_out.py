@@ -14,6 +14,7 @@ from rlan.data.queries import NO_PAIR, Queries, training_extents
 from rlan.decode import decode
 from rlan.inference import Model
 from rlan.losses.objective import Targets, build_training_batch, cell_weights, task_loss, uses_stablemax
+from rlan.model.hyperlora import widen
 from rlan.model.layers import extent_mask
 
 
@@ -46,7 +47,7 @@ def build_leave_one_out_queries(
 
 def leave_one_out_loss(
     model: Model, tensors: TaskTensors, queries: Queries, training: TrainingConfig, with_gain: bool = False
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Computes the task loss and accuracies on left-out demonstrations.
 
     Args:
@@ -57,8 +58,8 @@ def leave_one_out_loss(
         with_gain: run the model once more without HyperLoRA's weight changes, to measure what they gain.
     Returns:
         loss: scalar, the task loss of the last solver step.
-        metrics: loo_loss, loo_accuracy (cells), loo_exact (whole grids, size chosen by the model), and loo_gain if
-            asked for (how much higher the loss is without HyperLoRA's changes).
+        metrics: scalars loo_loss, loo_accuracy (cells), loo_exact (whole grids, size chosen by the model), and
+            loo_gain if asked for (how much higher the loss is without HyperLoRA's changes).
     """
     inputs, targets = build_training_batch(tensors, queries)
     weights = cell_weights(targets, inputs.answer_extent, training.far_outside_weight)
@@ -70,18 +71,20 @@ def leave_one_out_loss(
     logits = model(inputs).logits
     loss = last_step_loss(logits)
     cells, exact = _compute_accuracies(logits[:, -1].detach(), targets, inputs.answer_extent, training.loss_mode)
-    metrics = {"loo_loss": loss.item(), "loo_accuracy": cells, "loo_exact": exact}
+    metrics = {"loo_loss": loss.detach(), "loo_accuracy": cells, "loo_exact": exact}
     if with_gain:
         with torch.no_grad():
-            metrics["loo_gain"] = last_step_loss(model(inputs, adapt=False).logits).item() - metrics["loo_loss"]
+            metrics["loo_gain"] = widen(last_step_loss(model(inputs, adapt=False).logits)) - widen(metrics["loo_loss"])
     return loss, metrics
 
 
-def _compute_accuracies(logits: Tensor, targets: Targets, answer_extent: Tensor, mode: LossMode) -> tuple[float, float]:
+def _compute_accuracies(
+    logits: Tensor, targets: Targets, answer_extent: Tensor, mode: LossMode
+) -> tuple[Tensor, Tensor]:
     """Returns the mean share of right cells and the share of exact answers of (B, S, S, C) logits."""
     answers = decode(logits, answer_extent, uses_stablemax(mode))
     inside = extent_mask(targets.sizes, logits.shape[1])
     is_right = (answers.colors == targets.cells) & extent_mask(answers.sizes, logits.shape[1]) & inside
     right_ratio = is_right.sum((1, 2)) / inside.sum((1, 2))
     exact = (right_ratio == 1) & (answers.sizes == targets.sizes).all(dim=1)
-    return float(right_ratio.mean()), float(exact.float().mean())
+    return right_ratio.mean(), exact.float().mean()

@@ -12,7 +12,7 @@ from torch.nn import functional
 from arc_core.stablemax import log_stablemax
 from arc_core.tensors import OUTSIDE, TaskTensors
 from rlan.config import LossMode, TrainingConfig
-from rlan.data.queries import Inputs, Queries, build_inputs, build_targets
+from rlan.data.queries import Inputs, Queries, build_inputs_and_targets
 from rlan.model.layers import extent_mask
 from rlan.model.rlan import Outputs
 from rlan.model.saliency import Clues
@@ -51,7 +51,8 @@ def build_training_batch(tensors: TaskTensors, queries: Queries, side: int | Non
         side: S; None for the smallest canvas that holds all queries.
     """
     side = side or int(queries.canvas_sides(tensors).max())
-    return build_inputs(tensors, queries, side), make_targets(*build_targets(tensors, queries, side))
+    inputs, cells, sizes = build_inputs_and_targets(tensors, queries, side)
+    return inputs, make_targets(cells, sizes)
 
 
 def class_log_probabilities(logits: Tensor, stablemax: bool) -> Tensor:
@@ -117,7 +118,8 @@ def class_weights(targets: Targets, weights: Tensor) -> Tensor:
         weights: (B, S, S) of `cell_weights`; cells of weight 0 are not counted.
     """
     present = weights > 0
-    counts = torch.bincount(targets.cells[present].long(), minlength=OUTSIDE + 1).float()
+    # Weighted instead of selected: how many cells are present is for the device alone to know.
+    counts = weights.new_zeros(OUTSIDE + 1).index_add_(0, targets.cells.flatten().long(), present.flatten().float())
     inverse = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
     is_background = targets.cells == targets.background[:, None, None]
     cap = torch.where(is_background, _BACKGROUND_CAP, _COLOR_CAP)

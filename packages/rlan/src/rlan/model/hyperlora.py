@@ -34,6 +34,11 @@ class LowRankDelta(NamedTuple):
 Deltas = Mapping[str, LowRankDelta]  # by layer name
 
 
+def widen(value: Tensor) -> Tensor:
+    """Returns a metric in float64, where differences of metrics are exact; MPS has none."""
+    return value if value.device.type == "mps" else value.double()
+
+
 def delta_norm(delta: LowRankDelta) -> Tensor:
     """Returns the (B,) Frobenius norms of a change: |AB|^2 is the sum of (A^T A) * (B B^T), which is R x R."""
     with torch.autocast(delta.down.device.type, enabled=False):  # in less than float32 the limit would not hold
@@ -49,18 +54,19 @@ def delta_cosine(delta: LowRankDelta) -> Tensor:
     return (down * up).sum((2, 3)) / (norm[:, None] * norm[None])
 
 
-def delta_metrics(deltas: Deltas) -> dict[str, float]:
+def delta_metrics(deltas: Deltas) -> dict[str, Tensor]:
     """Returns lora_magnitude_* (mean norm of each layer's change) and lora_diversity (1 - mean cosine between the
-    changes of different samples, mean over layers; 0 while all changes vanish); empty without HyperLoRA."""
+    changes of different samples, mean over layers; 0 while all changes vanish) as scalars; empty without HyperLoRA."""
     if not deltas:
         return {}
     with torch.no_grad():
-        metrics = {f"lora_magnitude_{name}": float(delta_norm(delta).mean()) for name, delta in deltas.items()}
+        metrics = {f"lora_magnitude_{name}": delta_norm(delta).mean() for name, delta in deltas.items()}
         batch = len(next(iter(deltas.values())).down)
         if batch > 1:
             cosines = [delta_cosine(delta) for delta in deltas.values()]
             means = torch.stack([(c.sum() - c.trace()) / (batch * (batch - 1)) for c in cosines])
-            metrics["lora_diversity"] = 1 - float(means.mean()) if max(metrics.values()) > 1e-5 else 0.0
+            has_changes = torch.stack(list(metrics.values())).max() > 1e-5
+            metrics["lora_diversity"] = torch.where(has_changes, 1 - widen(means.mean()), 0.0)
     return metrics
 
 
