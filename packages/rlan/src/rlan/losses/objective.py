@@ -119,7 +119,8 @@ def class_weights(targets: Targets, weights: Tensor) -> Tensor:
     """
     present = weights > 0
     # Weighted instead of selected: how many cells are present is for the device alone to know.
-    counts = weights.new_zeros(OUTSIDE + 1).index_add_(0, targets.cells.flatten().long(), present.flatten().float())
+    counts = torch.zeros(OUTSIDE + 1, device=weights.device)
+    counts.index_add_(0, targets.cells.flatten().long(), present.flatten().float())
     inverse = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
     is_background = targets.cells == targets.background[:, None, None]
     cap = torch.where(is_background, _BACKGROUND_CAP, _COLOR_CAP)
