@@ -28,7 +28,7 @@ def global_mean(values: Tensor) -> Tensor:
     Returns:
         Scalar: the sum of this process's values times W, divided by the number of all values; 0 if there are none.
     """
-    count, world = torch.tensor(float(len(values)), device=values.device), world_size()
+    count, world = torch.full((), float(len(values)), device=values.device), world_size()
     if world > 1:
         dist.all_reduce(count)
     return values.sum() * (world / count.clamp_min(1))

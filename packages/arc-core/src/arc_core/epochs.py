@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import ClassVar, cast
 
+import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from arc_core.checkpoint import checkpoint_path
-from arc_core.loop import TrainingResult, should_stop, warmup_cosine
+from arc_core.loop import LossCheck, TrainingResult, should_stop, warmup_cosine
 from arc_core.progress import Progress
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
@@ -108,6 +110,7 @@ class EpochTrainer(ABC):
         steps_per_epoch, total_steps: optimiser steps in an epoch and in the whole run.
         batch_size: elements in a batch, over all processes.
         log_every: optimiser steps between two logged steps; an epoch's last step is always logged.
+        loss_check: to which `training_step` gives its losses.
     """
 
     unit: ClassVar[str]
@@ -120,10 +123,11 @@ class EpochTrainer(ABC):
     total_steps: int
     batch_size: int
     log_every: int
+    loss_check: LossCheck
 
     @abstractmethod
-    def training_step(self) -> dict[str, float]:
-        """Takes one optimiser step and returns its metrics."""
+    def training_step(self) -> Mapping[str, Tensor | float]:
+        """Takes one optimiser step and returns its metrics; those on a device are read only where they are logged."""
 
     @abstractmethod
     def end_epoch(self, log: MetricLog | None, progress: Progress) -> None:
@@ -140,6 +144,9 @@ class EpochTrainer(ABC):
         """
         if self.fabric.is_global_zero and self.step and self.step % self.steps_per_epoch == 0:
             link_epoch(self.run, self.step, self.step // self.steps_per_epoch)
+
+    def record_step(self, metrics: Mapping[str, float]) -> None:  # noqa: B027  # a trainer may have nothing to note
+        """Notes the metrics of a step; called for every step in order, at the latest before anything is saved."""
 
     def early_stop_reason(self) -> str:
         """Returns the reason to stop training after this epoch, empty to continue."""
@@ -159,21 +166,30 @@ class EpochTrainer(ABC):
         with MetricLog(self.run, self.step) if main else nullcontext() as log, StopSignals() as signals:
             self.start(log, progress)
             timer, timer_step, throughput = time.perf_counter(), self.step, ""
+            metrics: dict[str, float] = {}
+            unread: list[Mapping[str, Tensor | float]] = []
             while self.step < self.total_steps:
-                metrics = self.training_step()
+                unread.append(self.training_step())
                 epoch_done = self.step % self.steps_per_epoch == 0
-                if self.step % self.log_every == 0 or epoch_done:
+                is_logged = self.step % self.log_every == 0 or epoch_done
+                if is_logged or self.fabric.device.type == "cpu":  # elsewhere the host would wait for the device
+                    metrics = self._read(unread)
+                if is_logged:
                     rate = (self.step - timer_step) * self.batch_size / (time.perf_counter() - timer)
                     timer, timer_step, throughput = time.perf_counter(), self.step, f"  {rate:.0f} {self.unit}/s"
                     if log is not None:
                         log.log(self.step, metrics | {f"{TIMING_PREFIX}{self.unit}_per_second": rate})
-                loss, accuracy = metrics[self.loss_metric], metrics[self.accuracy_metric]
-                progress.update(self.step, f"loss {loss:.3f}  accuracy {accuracy:.3f}{throughput}")
+                if metrics:
+                    loss, accuracy = metrics[self.loss_metric], metrics[self.accuracy_metric]
+                    progress.update(self.step, f"loss {loss:.3f}  accuracy {accuracy:.3f}{throughput}")
+                else:
+                    progress.update(self.step)
                 if epoch_done:
                     self.end_epoch(log, progress)
                     timer, timer_step = time.perf_counter(), self.step
                 if should_stop(self.fabric, signals):
                     if not epoch_done:
+                        self._read(unread)
                         self.save(is_best=False)
                     return TrainingResult(
                         self.step, signals.exit_status, "stopped by a signal; the step was finished and saved"
@@ -182,3 +198,19 @@ class EpochTrainer(ABC):
                     progress.say(reason)
                     break
         return TrainingResult(self.step, 0)
+
+    def _read(self, unread: list[Mapping[str, Tensor | float]]) -> dict[str, float]:
+        """Checks the losses of steps, notes their metrics, and returns those of the last step.
+
+        Args:
+            unread: metrics of the steps since the last call; emptied.
+        """
+        self.loss_check.confirm()
+        scalars = [value for metrics in unread for value in metrics.values() if isinstance(value, Tensor)]
+        values = iter(torch.stack([scalar.double() for scalar in scalars]).tolist() if scalars else [])
+        numbers: dict[str, float] = {}
+        for metrics in unread:
+            numbers = {n: next(values) if isinstance(value, Tensor) else value for n, value in metrics.items()}
+            self.record_step(numbers)
+        unread.clear()
+        return numbers

@@ -10,8 +10,11 @@ from scipy import ndimage
 
 from arc_core.augment import dihedral
 from arc_core.grid import most_common_color
+from arc_core.transfer import upload
 from jepa_hrl.dsl.types import grid
-from jepa_hrl.jepa.data.augment import Tokens, mask, recolor, rotate, translate
+from jepa_hrl.jepa.data.augment import Tokens, recolor, rotate, translate
+from jepa_hrl.jepa.data.batches import DeviceTable
+from jepa_hrl.jepa.data.token_table import table_of_grids
 from jepa_hrl.objects.extraction import extract_objects
 from jepa_hrl.objects.tokens import (
     AREA,
@@ -214,7 +217,10 @@ def test_a_grid_without_objects_can_be_moved_turned_and_hidden() -> None:
     flag = torch.tensor([True, True])
     assert_same_tokens(translate(tokens, torch.zeros(2, 2)), batch(grid("00/00"), grid("10/00")))
     assert torch.isfinite(rotate(tokens, flag, flag, flag).objects).all()
-    nothing = mask(tokens, torch.zeros(1, dtype=torch.bool))
+    table = DeviceTable(table_of_grids([grid("00/00"), grid("01/00")], True, True, ""), torch.device("cpu"))
+    plan = table.plan(np.arange(2)).select(np.zeros(1, dtype=bool))
+    nothing = table.gather(plan, upload(plan.arrays(), table.device))
     assert not len(nothing.owners) and not len(nothing.objects) and len(nothing.grids) == 2
+    assert torch.equal(nothing.grids, tokens.grids.half().float())
     for part in (recolor(nothing, torch.arange(10).repeat(2, 1)), translate(nothing, torch.ones(2, 2))):
         assert torch.equal(part.grids, nothing.grids)

@@ -14,12 +14,14 @@ from arc_core.device import solving_autocast
 from arc_core.errors import InputError
 from arc_core.grid import Grid
 from arc_core.task import Task
+from arc_core.transfer import upload
 from jepa_hrl.jepa.config import METHOD, TRAIN_COMMAND, JepaConfig
 from jepa_hrl.jepa.data.augment import Tokens
 from jepa_hrl.jepa.data.batches import DeviceTable
 from jepa_hrl.jepa.data.token_table import build_table
 from jepa_hrl.jepa.model.encoder import Encoder, EncoderOutput
 from jepa_hrl.jepa.model.jepa import Jepa
+from jepa_hrl.jepa.model.packed_attention import make_sequences, plan_sequences
 from jepa_hrl.jepa.validation import PairLatents, encode_pairs
 from jepa_hrl.objects.tokens import tokenize
 
@@ -67,9 +69,14 @@ class LoadedJepa:
         encoder = self.config.object_encoder
         tokens = tokenize(grids, encoder.connectivity == 8, encoder.one_color)
         owners = np.repeat(np.arange(len(grids)), tokens.counts)
-        parts = (torch.from_numpy(part).to(self.device) for part in (tokens.objects, owners, tokens.grids))
+        objects, device_owners, own_tokens, *layout = upload(
+            [tokens.objects, owners, tokens.grids, *plan_sequences(tokens.counts)], self.device
+        )
+        sequences = make_sequences(tokens.counts, layout)
         with solving_autocast(self.device, self.config.precision):
-            encoded: EncoderOutput = (self.target or self.model.encoder)(Tokens(*parts))
+            encoded: EncoderOutput = (self.target or self.model.encoder)(
+                Tokens(objects, device_owners, own_tokens, sequences)
+            )
         return encoded.latents
 
 

@@ -1,7 +1,7 @@
 """The training loop of the JEPA. B pairs of this process's share of a batch, D latent channels."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import torch
@@ -13,7 +13,7 @@ from arc_core.config import config_to_dict
 from arc_core.distributed import all_gather_blocks, all_gather_ordered
 from arc_core.epochs import EpochRecord, EpochTrainer, link_epoch
 from arc_core.errors import InputError, RunFailure
-from arc_core.loop import can_fuse, check_finite, load_optimizer, load_scaler, require_even_share
+from arc_core.loop import LossCheck, can_fuse, load_optimizer, load_scaler, require_even_share
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
@@ -68,6 +68,7 @@ class Trainer(EpochTrainer):
         self.objective = Objective(config, fabric)
         self.training_data: tuple[str, ...] = (data.spec,)
         self.step, self.record = 0, EpochRecord()
+        self.loss_check = LossCheck(fabric)
 
     def state(self) -> Checkpoint:
         """Returns the checkpoint of the current step, with all that a resumed run needs."""
@@ -121,7 +122,7 @@ class Trainer(EpochTrainer):
             return f"no better validation in {stale} epochs; stopping early"
         return ""
 
-    def training_step(self) -> dict[str, float]:
+    def training_step(self) -> Mapping[str, Tensor | float]:
         """Takes one optimiser step and returns its metrics, means over its parts and all processes.
 
         Raises:
@@ -153,12 +154,15 @@ class Trainer(EpochTrainer):
             threshold = encoder.vq_refresh_usage_threshold if encoder.vq_refresh_enabled else None
             refreshed = quantizer.close_window(all_gather_ordered(*self._objects), threshold, choice)
         rows = [torch.stack([value.detach().double() for value in values.values()]) for values in part_metrics]
-        means = cast(Tensor, fabric.all_reduce(torch.stack(rows).mean(dim=0))).tolist()
-        metrics = dict(zip(part_metrics[0], means, strict=True))
-        self.record.add(metrics["loss/total"])
+        means = cast(Tensor, fabric.all_reduce(torch.stack(rows).mean(dim=0)))
+        metrics: dict[str, Tensor | float] = dict(zip(part_metrics[0], means.unbind(), strict=True))
         if quantizer is not None:
-            metrics |= {"diagnostics/vq/usage_ratio": float(quantizer.usage), "diagnostics/vq/refreshed": refreshed}
-        return metrics | {"optimizer/lr": rate, "loss/temperature": float(self.model.temperature.detach())}
+            metrics |= {"diagnostics/vq/usage_ratio": quantizer.usage.clone(), "diagnostics/vq/refreshed": refreshed}
+        return metrics | {"optimizer/lr": rate, "loss/temperature": self.model.temperature.detach().clone()}
+
+    def record_step(self, metrics: Mapping[str, float]) -> None:
+        """Adds a step's loss to the record of the epoch."""
+        self.record.add(metrics["loss/total"])
 
     def _backward_part(self, tasks: Integers, micro_step: int, parts: int) -> dict[str, Tensor]:
         """Computes one part of a batch, forward and backward, and returns its metrics.
@@ -181,7 +185,7 @@ class Trainer(EpochTrainer):
                     latents = self.target(batch.targets).latents
         keys, targets = all_gather_blocks(latents, block=int((sample.tasks == 0).sum()))
         value = self.objective(self.model, batch, predicted, keys, targets, micro_step)
-        check_finite(value.total.item(), self.step + 1, float(self.optimizer.param_groups[0]["lr"]))
+        self.loss_check.add(value.total, self.step + 1, float(self.optimizer.param_groups[0]["lr"]))
         fabric.backward(value.total / parts)
         self.model.enqueue(keys)
         self._objects = predicted.encoded.objects.detach(), batch.global_owners

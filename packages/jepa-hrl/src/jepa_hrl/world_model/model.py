@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import rnn
 
+from arc_core.transfer import upload
 from jepa_hrl.jepa.data.augment import Tokens
 from jepa_hrl.jepa.model.encoder import Encoder
 from jepa_hrl.world_model.actions import ARGUMENT_FEATURES, ActionSet
@@ -153,9 +155,10 @@ class ProgramJepa(nn.Module):
         """
         latents = self.encode(tokens)
         vectors = self.programs(actions, arguments, lengths)
-        is_step = torch.arange(vectors.shape[1]) < torch.tensor(lengths)[:, None]
+        is_step = np.arange(vectors.shape[1]) < np.array(lengths)[:, None]
+        (steps,) = upload([np.flatnonzero(is_step)], vectors.device)
         before = latents[sources]
-        predictions = self.transition(before, vectors[is_step.to(vectors.device)])
+        predictions = self.transition(before, vectors.flatten(0, 1).index_select(0, steps))
         return latents, predictions, self.inverse(before, latents[outcomes])
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """The training loop of the program-conditioned JEPA. B programs of this process, S steps, K keys, D channels."""
 
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -14,10 +15,11 @@ from arc_core.distributed import all_gather_with_gradient, global_mean
 from arc_core.epochs import EpochRecord, EpochTrainer, link_epoch
 from arc_core.errors import InputError
 from arc_core.files import write_json
-from arc_core.loop import can_fuse, check_finite, load_optimizer, load_scaler, require_even_share
+from arc_core.loop import LossCheck, can_fuse, load_optimizer, load_scaler, require_even_share
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
+from arc_core.transfer import upload
 from jepa_hrl.jepa.data.batches import DeviceTable, epoch_order
 from jepa_hrl.jepa.losses.sigreg import draw_slices, epps_pulley, quadrature_rule
 from jepa_hrl.world_model.actions import ActionSet
@@ -77,6 +79,7 @@ class Trainer(EpochTrainer):
         self._rule = tuple(part.to(fabric.device) for part in rule)
         self.training_data: tuple[str, ...] = (triples.spec,)
         self.step, self.record = 0, EpochRecord()
+        self.loss_check = LossCheck(fabric)
 
     def state(self) -> Checkpoint:
         """Returns the checkpoint of the current step, with all that a resumed run needs."""
@@ -123,7 +126,7 @@ class Trainer(EpochTrainer):
             raise InputError(f"--init-from needs weights of the same networks and actions: {reason}") from None
         self.training_data = tuple(dict.fromkeys((*checkpoint.training_data, *self.training_data)))
 
-    def training_step(self) -> dict[str, float]:
+    def training_step(self) -> Mapping[str, Tensor | float]:
         """Takes one optimiser step and returns its metrics, means over all processes.
 
         Raises:
@@ -142,7 +145,7 @@ class Trainer(EpochTrainer):
         total = terms["info_nce"] + config.loss.inverse_weight * terms["inverse"]
         if "sigreg" in terms:
             total = total + config.sigreg.weight * terms["sigreg"]
-        check_finite(total.item(), self.step + 1, rate)
+        self.loss_check.add(total, self.step + 1, rate)
         fabric.backward(total)
         if config.optimizer.gradient_clip:
             limit = config.optimizer.gradient_clip
@@ -152,10 +155,13 @@ class Trainer(EpochTrainer):
         self.step += 1
         values = {f"loss/{name}": term.detach() for name, term in (terms | {"total": total}).items()}
         values["train/retrieval_top1"] = top1
-        means = cast(Tensor, fabric.all_reduce(torch.stack([value.double() for value in values.values()]))).tolist()
-        metrics = dict(zip(values, means, strict=True))
+        means = cast(Tensor, fabric.all_reduce(torch.stack([value.double() for value in values.values()])))
+        metrics: dict[str, Tensor | float] = dict(zip(values, means.unbind(), strict=True))
+        return metrics | {"optimizer/lr": rate, "loss/temperature": self.model.temperature.detach().clone()}
+
+    def record_step(self, metrics: Mapping[str, float]) -> None:
+        """Adds a step's loss to the record of the epoch."""
         self.record.add(metrics["loss/total"])
-        return metrics | {"optimizer/lr": rate, "loss/temperature": float(self.model.temperature.detach())}
 
     def _take_share(self, programs: ProgramBatch) -> ProgramBatch:
         """Returns this process's programs: with W processes, those of every W-th grid."""
@@ -175,36 +181,51 @@ class Trainer(EpochTrainer):
         is_step = programs.outcomes >= 0
         outcomes = programs.outcomes[is_step]
         grids, positions = np.unique(np.concatenate([programs.sources, outcomes]), return_inverse=True)
-        # Positions among this batch's grids, of sources for each program, of outcomes for each step.
-        source_positions, outcome_positions = torch.from_numpy(positions).to(device).tensor_split([len(is_step)])
         owners = np.broadcast_to(np.arange(len(is_step))[:, None], is_step.shape)[is_step]  # program of each step
+        # Each grid's first program: every process has as many of them, which the statistic of sigreg needs.
+        first = np.unique(programs.sources, return_index=True)[1]
+        slices = draw_slices(
+            config.object_encoder.latent_dim, config.sigreg.num_slices,
+            generator_for(config.training.seed, "slices", self.step),
+        )  # fmt: skip
+        plan, num_programs = self.table.plan(grids), len(is_step)
+        host_arrays = (
+            positions, programs.actions, programs.arguments, positions[:num_programs][owners],
+            np.concatenate([outcomes, programs.sources]), programs.actions[owners, 0], positions[:num_programs][first],
+            slices.numpy(), *plan.arrays(),
+        )  # fmt: skip
+        (
+            device_positions,
+            actions,
+            arguments,
+            step_sources,
+            key_grids,
+            first_actions,
+            first_sources,
+            slices,
+            *token_arrays,
+        ) = upload(host_arrays, device)
+        # Positions among this batch's grids, of sources for each program, of outcomes for each step.
+        source_positions, outcome_positions = device_positions.tensor_split([num_programs])
         latents, queries, logits = cast(ProgramJepa, self.forward)(
-            self.table.tokens(grids),
-            torch.from_numpy(programs.actions).to(device),
-            self._argument_rows[torch.from_numpy(programs.arguments).to(device)],
+            self.table.gather(plan, token_arrays),
+            actions,
+            self._argument_rows[arguments],
             is_step.sum(axis=1).tolist(),
-            source_positions[torch.from_numpy(owners).to(device)],
+            step_sources,
             outcome_positions,
         )
         # The grids themselves are outcomes too, of doing nothing: they follow the targets as negatives.
         keys = latents[torch.cat([outcome_positions, source_positions])]
-        key_grids = torch.from_numpy(np.concatenate([outcomes, programs.sources])).to(device)
         all_keys, all_grids, offset = all_gather_with_gradient(keys, key_grids, self.fabric)
         targets = torch.arange(len(queries), device=device) + offset
         loss, top1 = info_nce_of_grids(
             queries, all_keys, targets, all_grids, self.queue, self.queue_grids, self.model.temperature
         )
         terms = {"info_nce": loss}
-        first_actions = torch.from_numpy(programs.actions[owners, 0]).to(device)
         terms["inverse"] = global_mean(functional.cross_entropy(logits, first_actions, reduction="none"))
         if config.sigreg.weight:
-            slices = draw_slices(
-                latents.shape[1], config.sigreg.num_slices, generator_for(config.training.seed, "slices", self.step)
-            )
-            # Of each grid once: every process has as many of them, which the statistic needs.
-            first = np.unique(programs.sources, return_index=True)[1]
-            sources = latents[source_positions[torch.from_numpy(first).to(device)]]
-            terms["sigreg"] = epps_pulley(sources, slices.to(device), *self._rule)
+            terms["sigreg"] = epps_pulley(latents[first_sources], slices, *self._rule)
         if self._queue_size:
             order = all_grids.argsort(stable=True)  # several processes gather the keys in another order than one has
             self.queue = torch.cat([self.queue, all_keys.detach()[order].float()])[-self._queue_size :]

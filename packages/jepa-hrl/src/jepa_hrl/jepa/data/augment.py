@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from arc_core.grid import MAX_SIDE
+from jepa_hrl.jepa.model.packed_attention import GridSequences
 from jepa_hrl.objects.tokens import BORDER, BOX, CENTER, COLORS, GROUND, PALETTE, SHAPE, SHAPE_SIDE, SIZE, SYMMETRY
 
 
@@ -16,11 +17,13 @@ class Tokens(NamedTuple):
         objects: (M, OBJECT_FIELDS) float32, grid after grid.
         owners: (M,) index of the grid that each object is of, ascending.
         grids: (G, GRID_FIELDS) float32.
+        sequences: where they lie in the encoder's sequences; None where that is to be found out from the owners.
     """
 
     objects: Tensor
     owners: Tensor
     grids: Tensor
+    sequences: GridSequences | None = None
 
 
 def recolor(tokens: Tokens, permutations: Tensor) -> Tokens:
@@ -35,7 +38,7 @@ def recolor(tokens: Tokens, permutations: Tensor) -> Tokens:
     objects[:, COLORS] = objects[:, COLORS].gather(1, old_colors[tokens.owners])
     for field in (PALETTE, GROUND):
         grids[:, field] = grids[:, field].gather(1, old_colors)
-    return Tokens(objects, tokens.owners, grids)
+    return tokens._replace(objects=objects, grids=grids)
 
 
 def translate(tokens: Tokens, share: Tensor) -> Tokens:
@@ -58,7 +61,7 @@ def translate(tokens: Tokens, share: Tensor) -> Tokens:
     half_cell = 0.5 / MAX_SIDE
     touches = torch.cat([first < half_cell, after > size[tokens.owners] - half_cell], dim=1)
     objects[:, BORDER] = touches.to(objects.dtype)
-    return Tokens(objects, tokens.owners, tokens.grids)
+    return tokens._replace(objects=objects)
 
 
 def rotate(tokens: Tokens, transpose: Tensor, up_down: Tensor, left_right: Tensor) -> Tokens:
@@ -78,33 +81,28 @@ def rotate(tokens: Tokens, transpose: Tensor, up_down: Tensor, left_right: Tenso
         shape = torch.where(flip[..., None], shape.flip(1 + axis), shape)
     objects[:, SHAPE] = shape.flatten(1)
     box, center, border = objects[:, BOX], objects[:, CENTER], objects[:, BORDER]
-    box = torch.where(swap, box[:, [1, 0, 3, 2]], box)
-    center = torch.where(swap, center[:, [1, 0]], center)
-    border = torch.where(swap, border[:, [1, 0, 3, 2]], border)
+    box = torch.where(swap, _pick(box, 1, 0, 3, 2), box)
+    center = torch.where(swap, _pick(center, 1, 0), center)
+    border = torch.where(swap, _pick(border, 1, 0, 3, 2), border)
     symmetry = objects[:, SYMMETRY]
-    symmetry = torch.where(swap, symmetry[:, [1, 0, 2, 3]], symmetry)
-    objects[:, SYMMETRY] = torch.where(flips[0] ^ flips[1], symmetry[:, [0, 1, 3, 2]], symmetry)
+    symmetry = torch.where(swap, _pick(symmetry, 1, 0, 2, 3), symmetry)
+    objects[:, SYMMETRY] = torch.where(flips[0] ^ flips[1], _pick(symmetry, 0, 1, 3, 2), symmetry)
     grids[:, SIZE] = torch.where(transpose[:, None], grids[:, SIZE].flip(1), grids[:, SIZE])
     size = grids[owners, SIZE]
     for axis, flip in enumerate(flips):
-        mirrored = size[:, axis, None] - box[:, [axis + 2, axis]]
-        box[:, [axis, axis + 2]] = torch.where(flip, mirrored, box[:, [axis, axis + 2]])
+        mirrored = size[:, axis, None] - _pick(box, axis + 2, axis)
+        box[:, axis::2] = torch.where(flip, mirrored, box[:, axis::2])
         center[:, axis] = torch.where(flip[:, 0], size[:, axis] - center[:, axis], center[:, axis])
         border = torch.where(flip, _swap_borders(border, axis), border)
     objects[:, BOX], objects[:, CENTER], objects[:, BORDER] = box, center, border
-    return Tokens(objects, owners, grids)
+    return tokens._replace(objects=objects, grids=grids)
 
 
 def _swap_borders(border: Tensor, axis: int) -> Tensor:
     """Exchanges the flags of the top and bottom border (axis 0), or of the left and right one (axis 1)."""
-    return border[:, [2, 1, 0, 3] if axis == 0 else [0, 3, 2, 1]]
+    return _pick(border, *((2, 1, 0, 3) if axis == 0 else (0, 3, 2, 1)))
 
 
-def mask(tokens: Tokens, keep: Tensor) -> Tokens:
-    """Removes objects.
-
-    Args:
-        tokens: of any number of grids.
-        keep: (M,) bool, which objects stay.
-    """
-    return Tokens(tokens.objects[keep], tokens.owners[keep], tokens.grids)
+def _pick(fields: Tensor, *columns: int) -> Tensor:
+    """Returns some columns of (n, fields); a list as an index would be copied to the device each time."""
+    return torch.stack([fields[:, column] for column in columns], dim=1)

@@ -1,7 +1,9 @@
 """Batches of pairs as tokens on a device. B pairs, G = 2 B grids, M objects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +11,11 @@ import torch
 from torch import Tensor
 
 from arc_core.randomness import generator_for
+from arc_core.transfer import upload
 from jepa_hrl.jepa.config import AugmentationConfig
-from jepa_hrl.jepa.data.augment import Tokens, mask, recolor, rotate, translate
+from jepa_hrl.jepa.data.augment import Tokens, recolor, rotate, translate
 from jepa_hrl.jepa.data.token_table import TokenTable
+from jepa_hrl.jepa.model.packed_attention import make_sequences, plan_sequences
 from jepa_hrl.objects.tokens import MAX_OBJECTS
 
 Integers = npt.NDArray[np.int64]
@@ -28,12 +32,57 @@ class DeviceTable:
 
     def tokens(self, grids: Integers) -> Tokens:
         """Returns the tokens of the grids with some indices."""
+        plan = self.plan(grids)
+        return self.gather(plan, upload(plan.arrays(), self.device))
+
+    def plan(self, grids: Integers) -> "TokenPlan":
+        """Plans on the host which rows of the table the tokens of some grids are."""
         counts = self._counts[grids]
         shifts = self.table.starts[grids] - (counts.cumsum() - counts)
-        rows = torch.from_numpy(np.arange(counts.sum()) + np.repeat(shifts, counts)).to(self.device)
-        owners = torch.from_numpy(np.repeat(np.arange(len(grids)), counts)).to(self.device)
-        indices = torch.from_numpy(grids).to(self.device)
-        return Tokens(self._objects.index_select(0, rows).float(), owners, self._grids.index_select(0, indices).float())
+        return TokenPlan(grids, np.arange(counts.sum()) + np.repeat(shifts, counts), counts)
+
+    def gather(self, plan: "TokenPlan", arrays: Sequence[Tensor]) -> Tokens:
+        """Gathers the tokens of a plan.
+
+        Args:
+            plan: which tokens.
+            arrays: those of `TokenPlan.arrays`, on the device.
+        """
+        rows, owners, indices, *layout = arrays
+        return Tokens(
+            self._objects.index_select(0, rows).float(), owners, self._grids.index_select(0, indices).float(),
+            make_sequences(plan.counts, layout),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TokenPlan:
+    """The tokens of G grids as rows of a table.
+
+    Attributes:
+        grids: (G,) indices of the grids.
+        rows: (M,) rows of their objects, grid after grid.
+        counts: (G,) objects of each grid.
+    """
+
+    NUM_ARRAYS: ClassVar[int] = 8
+    grids: Integers
+    rows: Integers
+    counts: Integers
+
+    @property
+    def owners(self) -> Integers:
+        """(M,) index within the plan of each object's grid."""
+        return np.repeat(np.arange(len(self.grids)), self.counts)
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> "TokenPlan":
+        """Returns the plan of the objects that are kept, (M,)."""
+        counts = np.bincount(self.owners[keep], minlength=len(self.grids))
+        return TokenPlan(self.grids, self.rows[keep], counts)
+
+    def arrays(self) -> list[Integers]:
+        """Returns what `DeviceTable.gather` needs on the device, NUM_ARRAYS arrays."""
+        return [self.rows, self.owners, self.grids, *plan_sequences(self.counts)]
 
 
 @dataclass(frozen=True)
@@ -76,6 +125,7 @@ class Batch:
         targets: the outputs' tokens as the target encoder sees them.
         grid_indices: (G,) indices of the grids among those of all processes.
         num_grids: grids of all processes.
+        global_owners: (M,) index of each object's grid among those of all processes.
     """
 
     tokens: Tokens
@@ -83,12 +133,7 @@ class Batch:
     targets: Tokens
     grid_indices: Integers
     num_grids: int
-
-    @property
-    def global_owners(self) -> Tensor:
-        """(M,) index of each object's grid among those of all processes."""
-        owners = self.tokens.owners
-        return torch.from_numpy(self.grid_indices).to(owners.device)[owners]
+    global_owners: Tensor
 
 
 def make_batch(
@@ -109,28 +154,30 @@ def make_batch(
     draws = rng.random((num_pairs, MAX_OBJECTS))
     mine = np.isin(sample.tasks, np.arange(num_tasks)[share])
     pairs, tasks = sample.pairs[mine], np.unique(sample.tasks[mine], return_inverse=True)[1]
-    tokens, targets = table.tokens(np.concatenate([2 * pairs, 2 * pairs + 1])), table.tokens(2 * pairs + 1)
-    if augmentations is not None and augmentations.palette_permutation:
-        own = torch.from_numpy(permutations[mine]).to(table.device)
-        tokens, targets = recolor(tokens, torch.cat([own, own])), recolor(targets, own)
+    plan, target_plan = table.plan(np.concatenate([2 * pairs, 2 * pairs + 1])), table.plan(2 * pairs + 1)
     if augmentations is not None and augmentations.mask_ratio:
-        tokens = mask(tokens, _keep_flags(tokens, draws[mine] >= augmentations.mask_ratio))
+        plan = plan.select(_keep_flags(plan.owners, draws[mine] >= augmentations.mask_ratio))
     first = np.flatnonzero(mine)
     grid_indices = np.concatenate([first, first + num_pairs])
-    return Batch(tokens, torch.from_numpy(tasks).to(table.device), targets, grid_indices, 2 * num_pairs)
+    host_arrays = [tasks, permutations[mine], grid_indices[plan.owners], *plan.arrays(), *target_plan.arrays()]
+    task_indices, own, global_owners, *arrays = upload(host_arrays, table.device)
+    tokens = table.gather(plan, arrays[: TokenPlan.NUM_ARRAYS])
+    targets = table.gather(target_plan, arrays[TokenPlan.NUM_ARRAYS :])
+    if augmentations is not None and augmentations.palette_permutation:
+        tokens, targets = recolor(tokens, torch.cat([own, own])), recolor(targets, own)
+    return Batch(tokens, task_indices, targets, grid_indices, 2 * num_pairs, global_owners)
 
 
-def _keep_flags(tokens: Tokens, keep_inputs: npt.NDArray[np.bool_]) -> Tensor:
+def _keep_flags(owners: Integers, keep_inputs: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Returns (M,) which objects are kept: all objects of outputs, and some of inputs.
 
     Args:
-        tokens: of the B inputs followed by the outputs.
+        owners: (M,) index of each object's grid, of the B inputs followed by the outputs.
         keep_inputs: (B, MAX_OBJECTS) which objects of the inputs are kept.
     """
-    owners = tokens.owners.cpu().numpy()
     within = np.arange(len(owners)) - np.searchsorted(owners, owners)
-    keep = np.concatenate([keep_inputs, np.ones_like(keep_inputs)])[owners, within]
-    return torch.from_numpy(keep).to(tokens.owners.device)
+    keep: npt.NDArray[np.bool_] = np.concatenate([keep_inputs, np.ones_like(keep_inputs)])[owners, within]
+    return keep
 
 
 def _color_permutations(draws: npt.NDArray[np.float64]) -> Integers:
@@ -152,10 +199,11 @@ def augment(batch: Batch, kind: str, rng: np.random.Generator) -> Tokens:
     draws = rng.random((batch.num_grids, 10))[batch.grid_indices]
     tokens, device = batch.tokens, batch.tokens.grids.device
     if kind == "color":
-        return recolor(tokens, torch.from_numpy(_color_permutations(draws)).to(device))
+        return recolor(tokens, *upload([_color_permutations(draws)], device))
     if kind == "translation":
-        return translate(tokens, torch.from_numpy(draws[:, :2].astype(np.float32)).to(device))
-    return rotate(tokens, *torch.from_numpy(draws[:, :3].T < 0.5).to(device))
+        return translate(tokens, *upload([draws[:, :2].astype(np.float32)], device))
+    transpose, up_down, left_right = upload(list(draws[:, :3].T < 0.5), device)
+    return rotate(tokens, transpose, up_down, left_right)
 
 
 @lru_cache(maxsize=1)  # every step asks for its epoch's

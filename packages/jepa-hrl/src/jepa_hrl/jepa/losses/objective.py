@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from arc_core.randomness import generator_for
+from arc_core.transfer import upload
 from jepa_hrl.jepa.config import JepaConfig
 from jepa_hrl.jepa.data.batches import Batch, augment
 from jepa_hrl.jepa.losses.sigreg import draw_slices, epps_pulley, quadrature_rule
@@ -63,12 +64,14 @@ class Objective:
         seed = self._config.training.seed
         if self._weights["sigreg"]:
             rng = generator_for(seed, "slices", micro_step)
-            slices = draw_slices(keys.shape[1], self._config.sigreg.num_slices, rng).to(keys.device)
+            (slices,) = upload([draw_slices(keys.shape[1], self._config.sigreg.num_slices, rng).numpy()], keys.device)
             # Inputs and outputs apart: an output near its input is no second sample.
             samples = (predicted.inputs, predicted.outputs)
             terms["sigreg"] = torch.stack([epps_pulley(sample, slices, *self._rule) for sample in samples]).mean()
         if self._weights["relational"]:
-            terms["relational"] = relational(encoded.quantized, batch.tokens.objects, batch.tokens.owners)
+            layout = batch.tokens.sequences
+            counts = None if layout is None else layout.host_counts
+            terms["relational"] = relational(encoded.quantized, batch.tokens.objects, batch.tokens.owners, counts)
         if self._weights["commitment"]:
             terms["commitment"] = encoded.commitment
         for kind, weight in self._invariance_weights.items():

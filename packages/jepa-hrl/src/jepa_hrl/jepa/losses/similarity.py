@@ -1,11 +1,13 @@
 """Losses of cosine similarities: contrastive, relational, invariance. B pairs, D channels, Q queued keys, M objects."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from arc_core.distributed import global_mean
-from jepa_hrl.jepa.model.packed_attention import PackedRows, assign_rows
+from arc_core.transfer import upload
+from jepa_hrl.jepa.model.packed_attention import Integers, PackedRows, plan_rows
 
 
 def cosine_distance(latents: Tensor, others: Tensor) -> Tensor:
@@ -35,23 +37,43 @@ def info_nce(
     return functional.cross_entropy(logits, targets), top1
 
 
-def relational(embedded: Tensor, fields: Tensor, grids: Tensor) -> Tensor:
+def relational(embedded: Tensor, fields: Tensor, grids: Tensor, counts: Integers | None = None) -> Tensor:
     """Computes how far cosine similarities among a grid's objects differ from those of their token fields.
 
     Args:
         embedded: (M, H) embeddings of all objects.
         fields: (M, OBJECT_FIELDS) their tokens.
         grids: (M,) index of the grid that each object is of, ascending.
+        counts: objects of each grid; None to count them, for which the host waits for the device.
     Returns:
         The mean squared difference over all pairs of different objects of one grid, of all processes; 0 if there are
         no such pairs.
     Source: Park et al. 2019, Relational knowledge distillation, arXiv:1904.05068, with cosines for distances.
     """
-    rows = assign_rows(torch.bincount(grids))
+    if counts is None:
+        counts = torch.bincount(grids).cpu().numpy()
+    host_positions, host_sequences = plan_rows(counts)
+    pairs = _pair_positions(host_positions, counts, host_sequences.shape[1])
+    positions, sequences, pair_positions = upload([host_positions, host_sequences, pairs], grids.device)
+    rows = PackedRows(positions, sequences)
     gaps = _cosines(embedded, rows) - _cosines(fields, rows)
-    later = torch.ones(gaps.shape[1:], dtype=torch.bool, device=gaps.device).triu(1)
-    pairs = rows.same_sequence & (rows.sequences >= 0)[..., None] & later
-    return global_mean(gaps.masked_select(pairs).square())
+    return global_mean(gaps.flatten().index_select(0, pair_positions).square())
+
+
+def _pair_positions(positions: Integers, counts: Integers, row_length: int) -> Integers:
+    """Returns the places of all pairs of two objects of one grid among the R L L pairs of places in rows, ascending.
+
+    Args:
+        positions: (M,) place of each object among the R L places.
+        counts: objects of each grid.
+        row_length: L.
+    """
+    ends = np.repeat(counts.cumsum(), counts)
+    later = ends - np.arange(len(ends)) - 1  # objects of the same grid that follow
+    first = np.repeat(np.arange(len(ends)), later)
+    step = np.arange(len(first)) - np.repeat(later.cumsum() - later, later)
+    places: Integers = positions[first] * row_length + positions[first] % row_length + 1 + step
+    return places
 
 
 def _cosines(vectors: Tensor, rows: PackedRows) -> Tensor:

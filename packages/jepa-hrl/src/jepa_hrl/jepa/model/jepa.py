@@ -45,9 +45,9 @@ class Predictor(nn.Module):
             weight = torch.ones_like(changes[:, :1])
         else:
             weight = is_demonstration[:, None].to(changes.dtype)
-        num_tasks = int(tasks.max()) + 1
-        total = changes.new_zeros(num_tasks, changes.shape[1]).index_add(0, tasks, changes * weight)
-        count = weight.new_zeros(num_tasks, 1).index_add(0, tasks, weight)
+        # There are at most as many tasks as pairs; for their number the host would have to wait.
+        total = torch.zeros_like(changes).index_add(0, tasks, changes * weight)
+        count = weight.new_zeros(len(tasks), 1).index_add(0, tasks, weight)
         mean_change = (total[tasks] - changes * weight) / (count[tasks] - weight).clamp_min(1)
         change: Tensor = self.predict(torch.cat([inputs, mean_change], dim=1))
         return inputs + change
@@ -86,6 +86,8 @@ class Jepa(nn.Module):
         self.queue_place: Tensor  # the number of keys enqueued so far; the name is that of stored checkpoints
         self.register_buffer("queue", torch.zeros(config.loss.queue_size, width))
         self.register_buffer("queue_place", torch.zeros((), dtype=torch.long))
+        self._num_enqueued: int | None = 0  # the same on the host; None until it is read after loading
+        self.register_load_state_dict_post_hook(_forget_place)  # type: ignore[no-untyped-call]  # torch has no annotation
 
     @property
     def temperature(self) -> Tensor:
@@ -109,13 +111,26 @@ class Jepa(nn.Module):
     @property
     def filled_queue(self) -> Tensor:
         """(n, D) the keys in the queue."""
-        return self.queue[: min(int(self.queue_place), len(self.queue))]
+        return self.queue[: min(self._place(), len(self.queue))]
+
+    def _place(self) -> int:
+        """Returns the number of keys enqueued so far."""
+        if self._num_enqueued is None:
+            self._num_enqueued = int(self.queue_place)
+        return self._num_enqueued
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
         """Puts (K, D) keys into the queue in order; they replace the oldest ones."""
         size = len(self.queue)
         if size:
-            positions = (int(self.queue_place) + torch.arange(len(keys), device=keys.device)) % size
+            place = self._place()
+            positions = (place + torch.arange(len(keys), device=keys.device)) % size
             self.queue[positions[-size:]] = keys[-size:].to(self.queue.dtype)
             self.queue_place += len(keys)
+            self._num_enqueued = place + len(keys)
+
+
+def _forget_place(model: Jepa, keys: object) -> None:
+    """Lets a model that was loaded read its number of enqueued keys anew."""
+    model._num_enqueued = None

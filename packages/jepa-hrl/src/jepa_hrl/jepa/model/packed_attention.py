@@ -4,12 +4,17 @@ Linear layers and norms compute on the T tokens alone. For attention, several se
 attend only within themselves, so that there is little padding and few calls: R rows of L positions.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from torch import Tensor, nn
 from torch.nn import functional
+
+from arc_core.transfer import upload
+
+Integers = npt.NDArray[np.int64]
 
 _MIN_ROW_LENGTH = 66  # positions; a longer sequence lengthens the rows. Two grids with 32 objects each fit.
 
@@ -41,9 +46,50 @@ class PackedRows(NamedTuple):
         return rows.flatten(0, 1).index_select(0, self.positions)
 
 
+class GridSequences(NamedTuple):
+    """Where tokens lie in sequences of a grid's own token followed by those of its objects. G grids, M objects.
+
+    Attributes:
+        host_counts: (G,) objects of each grid, as the host knows them.
+        counts: (G,) the same on the device.
+        grid_positions: (G,) index of each grid's own token among the G + M tokens.
+        object_positions: (M,) index of each object's token among them.
+        rows: where the sequences lie in rows.
+    """
+
+    host_counts: Integers
+    counts: Tensor
+    grid_positions: Tensor
+    object_positions: Tensor
+    rows: PackedRows
+
+
+def plan_sequences(counts: Integers) -> list[Integers]:
+    """Plans `GridSequences` on the host.
+
+    Args:
+        counts: (G,) objects of each grid.
+    Returns:
+        The arrays to upload for `make_sequences`.
+    """
+    grids, owners = np.arange(len(counts)), np.repeat(np.arange(len(counts)), counts)
+    positions, sequences = plan_rows(counts + 1)
+    return [counts, grids + counts.cumsum() - counts, np.arange(len(owners)) + owners + 1, positions, sequences]
+
+
+def make_sequences(host_counts: Integers, arrays: Sequence[Tensor]) -> GridSequences:
+    """Makes `GridSequences` of the arrays of `plan_sequences`, which are on the device now."""
+    counts, grid_positions, object_positions, positions, sequences = arrays
+    return GridSequences(host_counts, counts, grid_positions, object_positions, PackedRows(positions, sequences))
+
+
 def assign_rows(lengths: Tensor) -> PackedRows:
-    """Assigns sequences of (B,) lengths to rows in their order, each to a single row."""
-    counts = lengths.cpu().numpy()
+    """Assigns sequences of (B,) lengths, for which the host waits, to rows in their order, each to a single row."""
+    return PackedRows(*upload(plan_rows(lengths.cpu().numpy()), lengths.device))
+
+
+def plan_rows(counts: Integers) -> tuple[Integers, Integers]:
+    """Assigns sequences of (B,) lengths to rows in their order, each to a single row: the arrays of `PackedRows`."""
     row_length = max(_MIN_ROW_LENGTH, int(counts.max(initial=0)))
     starts = np.empty(len(counts), dtype=np.int64)
     end = 0  # of the last sequence, among all positions
@@ -56,7 +102,7 @@ def assign_rows(lengths: Tensor) -> PackedRows:
     positions = starts[owners] + within
     sequences = np.full((-(-end // row_length), row_length), -1)
     sequences.flat[positions] = owners
-    return PackedRows(torch.from_numpy(positions).to(lengths.device), torch.from_numpy(sequences).to(lengths.device))
+    return positions, sequences
 
 
 def transform(transformer: nn.TransformerEncoder, tokens: Tensor, rows: PackedRows) -> Tensor:

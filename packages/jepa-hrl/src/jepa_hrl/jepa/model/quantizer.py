@@ -75,7 +75,7 @@ class VectorQuantizer(nn.Module):
     @property
     def usage(self) -> Tensor:
         """Share of the codes used in the last whole window; in the first window, of those used so far."""
-        return (self.window > 0).float().mean() if self.last_usage < 0 else self.last_usage
+        return torch.where(self.last_usage < 0, (self.window > 0).float().mean(), self.last_usage)
 
     @torch.no_grad()
     def close_window(self, vectors: Tensor, threshold: float | None, choice: torch.Generator) -> int:

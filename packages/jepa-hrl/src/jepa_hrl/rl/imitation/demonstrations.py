@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from arc_core.progress import Progress
 from arc_core.randomness import seed_for
+from arc_core.transfer import upload
 from arc_core.workers import run_in_workers
 from jepa_hrl.rl.config import EnvConfig
 from jepa_hrl.rl.environment.episodes import BatchedEpisodes, Options
@@ -164,7 +165,7 @@ def resample_pairs(batch: Batch, probability: float, random: np.random.Generator
     rows, demonstrations, width = batch.current.shape
     resampled = random.integers(demonstrations, size=(rows, demonstrations))
     unchanged = random.random((rows, 1)) >= probability
-    indices = torch.from_numpy(np.where(unchanged, np.arange(demonstrations), resampled)).to(batch.current.device)
+    (indices,) = upload([np.where(unchanged, np.arange(demonstrations), resampled)], batch.current.device)
     indices = indices[:, :, None].expand(-1, -1, width)
     return batch._replace(current=batch.current.gather(1, indices), goal=batch.goal.gather(1, indices))
 

@@ -1,5 +1,6 @@
 """The training loop of behavioural cloning."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import cast
 
@@ -12,10 +13,11 @@ from arc_core.config import config_to_dict
 from arc_core.distributed import global_mean
 from arc_core.epochs import EpochTrainer
 from arc_core.errors import InputError
-from arc_core.loop import ExponentialAverage, can_fuse, check_finite, load_optimizer
+from arc_core.loop import ExponentialAverage, LossCheck, can_fuse, load_optimizer
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for, seed_for
 from arc_core.runs import MetricLog, RunFolder
+from arc_core.transfer import upload
 from jepa_hrl.jepa.data.batches import epoch_order
 from jepa_hrl.rl.config import CLONING_METHOD, ReasonerConfig
 from jepa_hrl.rl.environment.datasets import ProblemSets
@@ -66,6 +68,7 @@ class CloningTrainer(EpochTrainer):
         self.total_steps = self.steps_per_epoch * cloning.epochs
         self.batch_size, self.log_every = cloning.batch_size, self.steps_per_epoch
         self.training_data = tuple(dict.fromkeys((*agent.jepa.training_data, *sets.specs)))
+        self.loss_check = LossCheck(fabric)
         self.step = 0
         self.best: tuple[float, float] | None = None
 
@@ -110,7 +113,7 @@ class CloningTrainer(EpochTrainer):
             if log is not None:
                 log.log(0, untrained.metrics("eval"))
 
-    def training_step(self) -> dict[str, float]:
+    def training_step(self) -> Mapping[str, Tensor | float]:
         """Takes one optimiser step.
 
         Returns:
@@ -125,7 +128,7 @@ class CloningTrainer(EpochTrainer):
         epoch, index = divmod(self.step, self.steps_per_epoch)
         order = epoch_order(seed, epoch, len(self.demonstrations), "cloning")
         examples = order[index * config.batch_size : (index + 1) * config.batch_size]
-        rows = torch.from_numpy(examples[fabric.global_rank :: fabric.world_size]).to(fabric.device)
+        (rows,) = upload([examples[fabric.global_rank :: fabric.world_size]], fabric.device)
         torch.manual_seed(seed_for(seed, f"dropout of rank {fabric.global_rank}", self.step))
         self.agent.policy.train()
         batch = self.demonstrations.batch.select(rows)
@@ -137,15 +140,15 @@ class CloningTrainer(EpochTrainer):
         actions = self.demonstrations.actions[rows]
         loss = global_mean(imitation_loss(log_probabilities, actions))
         accuracy = global_mean((log_probabilities.argmax(dim=1) == actions).float())
-        check_finite(loss.item(), self.step + 1, rate)
+        self.loss_check.add(loss, self.step + 1, rate)
         self.optimizer.zero_grad()
         fabric.backward(loss + 0.0 * values.sum())  # several processes need a gradient of every parameter
         self.optimizer.step()
         if self.average:
             self.average.update(self.step)
         self.step += 1
-        means = cast(Tensor, fabric.all_reduce(torch.stack([loss.detach(), accuracy]))).tolist()
-        return {"loss/imitation": means[0], "train/accuracy": means[1]}
+        mean_loss, mean_accuracy = cast(Tensor, fabric.all_reduce(torch.stack([loss.detach(), accuracy]))).unbind()
+        return {"loss/imitation": mean_loss, "train/accuracy": mean_accuracy}
 
     def evaluate(self) -> EvalMetrics:
         """Evaluates the policy on the held-out problems, with averaged weights if there are any."""

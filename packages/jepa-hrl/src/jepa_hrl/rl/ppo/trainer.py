@@ -16,11 +16,12 @@ from arc_core.checkpoint import Checkpoint, save_checkpoint
 from arc_core.config import config_to_dict
 from arc_core.distributed import global_mean
 from arc_core.errors import InputError
-from arc_core.loop import TrainingResult, check_finite, load_optimizer, should_stop
+from arc_core.loop import LossCheck, TrainingResult, load_optimizer, should_stop
 from arc_core.progress import Progress
 from arc_core.randomness import generator_for
 from arc_core.runs import TIMING_PREFIX, MetricLog, RunFolder
 from arc_core.signals import StopSignals
+from arc_core.transfer import upload
 from jepa_hrl.rl.config import METHOD, ReasonerConfig
 from jepa_hrl.rl.environment.datasets import ProblemSets
 from jepa_hrl.rl.environment.env import LatentReasoningVectorEnv
@@ -62,6 +63,7 @@ class Trainer:
         self.envs = LatentReasoningVectorEnv(agent.cache, sets.train, config.env, num_envs, agent.options)
         self.total_steps = trainer.iterations
         self.training_data = tuple(dict.fromkeys((*agent.jepa.training_data, *sets.specs)))
+        self.loss_check = LossCheck(fabric)
         self.step = 0  # iterations done
         self.best: tuple[float, float] | None = None  # success, minus length
         self.curve: list[tuple[int, float]] = []  # episode steps of all processes, held-out success
@@ -186,7 +188,7 @@ class Trainer:
             for minibatch in np.array_split(order, config.minibatches):
                 step, episode = np.divmod(minibatch, per_step)
                 own = episode % world_size == fabric.global_rank
-                rows = torch.from_numpy(step[own] * self.envs.num_envs + episode[own] // world_size).to(fabric.device)
+                (rows,) = upload([step[own] * self.envs.num_envs + episode[own] // world_size], fabric.device)
                 log_probabilities, values = self.forward(rollout.batch.select(rows))
                 log_prob = log_probabilities.gather(1, actions[rows, None])[:, 0]
                 losses = policy_losses(
@@ -196,7 +198,7 @@ class Trainer:
                     global_mean(part) for part in (losses.policy, losses.value, entropy(log_probabilities))
                 )
                 loss = policy_loss + config.value_weight * value_loss - entropy_weight * mean_entropy
-                check_finite(loss.item(), self.step + 1, float(self.optimizer.param_groups[0]["lr"]))
+                self.loss_check.add(loss, self.step + 1, float(self.optimizer.param_groups[0]["lr"]))
                 self.optimizer.zero_grad()
                 fabric.backward(loss)
                 if config.max_grad_norm:
@@ -209,6 +211,7 @@ class Trainer:
             kl = cast(Tensor, fabric.all_reduce(torch.stack(metrics[before:]).mean(dim=0)))[-1]
             if config.target_kl and float(kl) > config.target_kl:
                 break
+        self.loss_check.confirm()
         means = cast(Tensor, fabric.all_reduce(torch.stack(metrics).mean(dim=0))).tolist()
         names = ("loss/policy", "loss/value", "train/entropy", "train/clipped", "train/kl")
         explained_variance = 1 - (returns - old_values).var() / returns.var().clamp_min(1e-8)
