@@ -35,6 +35,8 @@ assert [len(part) for part in all_gather_ragged(rows[: 4 - rank])] == [4, 3]
 order = torch.tensor([2**24 + 1, 7]) if rank == 0 else torch.tensor([2**24, 0, 3])
 found = all_gather_ordered(order[:, None].double(), order)
 assert found[:, 0].tolist() == [0, 3, 7, 2**24, 2**24 + 1], found
+dist.barrier()  # a process that ends before the other aborts in its own threads
+dist.destroy_process_group()
 """
 
 
@@ -42,8 +44,7 @@ assert found[:, 0].tolist() == [0, 3, 7, 2**24, 2**24 + 1], found
 def test_two_processes_gather_what_one_has(tmp_path: Path) -> None:
     script = tmp_path / "gather.py"
     script.write_text(CODE)
-    command = [TORCHRUN, "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint",
-               "localhost:0", str(script)]  # fmt: skip
+    command = [TORCHRUN, "--standalone", "--nproc-per-node", "2", str(script)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
 
