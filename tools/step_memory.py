@@ -6,12 +6,15 @@ whose batches depend on the data, runs on the CPU at three small sizes, through 
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import fake_cuda
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -31,6 +34,7 @@ from jepa_hrl.jepa.trainer import Trainer as JepaTrainer
 from jepa_hrl.objects.tokens import GRID_FIELDS, MAX_OBJECTS, OBJECT_FIELDS
 from rlan.config import RlanConfig
 from rlan.data.queries import Inputs
+from rlan.losses import equivariance as equivariance_module
 from rlan.losses.equivariance import answer_loss, magnitude_loss
 from rlan.losses.objective import Targets, cell_weights, task_loss, total_loss
 from rlan.model.rlan import Rlan
@@ -165,6 +169,11 @@ def estimate_hrm(recipe: str, config: HrmConfig, gpus: int) -> Estimate:
     )  # fmt: skip
 
 
+def _upload_nothing(arrays: Sequence[npt.NDArray[Any]], device: torch.device) -> list[Tensor]:
+    """Stands for `arc_core.transfer.upload`: zeros, since a fake tensor has no memory to copy an array into."""
+    return [torch.zeros(array.shape, dtype=torch.int64, device=device) for array in arrays]
+
+
 def estimate_rlan(recipe: str, config: RlanConfig, gpus: int) -> Estimate:
     """Estimates the passes of one part of RLAN's step, auxiliary losses included, with one backward pass.
 
@@ -178,7 +187,7 @@ def estimate_rlan(recipe: str, config: RlanConfig, gpus: int) -> Estimate:
     dtype = _DTYPES[config.precision]
     bare_model = Rlan(config.model)
     weights = parameter_bytes(bare_model)
-    with fake_cuda.fake_cuda() as memory:
+    with fake_cuda.fake_cuda() as memory, patch.object(equivariance_module, "upload", _upload_nothing):
         model = build_fake(bare_model)
         assert isinstance(model, Rlan)
 
