@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from arc_core.checkpoint import Checkpoint, save_checkpoint
+from arc_core.compilation import compile_model
 from arc_core.config import config_to_dict
 from arc_core.distributed import all_gather_blocks
 from arc_core.errors import RunFailure
@@ -65,7 +66,7 @@ class Trainer:
         if self.network.embedding is not None:
             self.network.embedding.to(fabric.device)
         self.ema = ExponentialAverage(self.model, training.ema_decay) if training.ema_decay is not None else None
-        compiled = cast(Reasoner, torch.compile(self.model)) if config.device.compile else self.model
+        compiled = cast(Reasoner, compile_model(self.model)) if config.device.compile else self.model
         self.forward, *optimizers = fabric.setup(compiled, *make_optimizers(self.model, training, can_fuse(fabric)))
         self.optimizers: list[torch.optim.Optimizer] = list(optimizers)
         self.gradient_step = GradientStep(fabric, list(self.model.parameters()), self.optimizers)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from arc_core.augment import NUM_DIHEDRAL
 from arc_core.checkpoint import Checkpoint, save_checkpoint
+from arc_core.compilation import compile_model
 from arc_core.config import config_to_dict
 from arc_core.errors import RunFailure
 from arc_core.loop import (
@@ -77,7 +78,7 @@ class Trainer:
             weight_decay=training.weight_decay,
             fused=can_fuse(fabric),
         )
-        compiled = cast(Rlan, torch.compile(self.model)) if config.device.compile else self.model
+        compiled = cast(Rlan, compile_model(self.model)) if config.device.compile else self.model
         self.forward, self.optimizer = self.fabric.setup(compiled, optimizer)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.gradient_step = GradientStep(fabric, parameters, [self.optimizer])
