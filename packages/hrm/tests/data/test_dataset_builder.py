@@ -12,7 +12,7 @@ from arc_core.datasets import load_tasks
 from arc_core.task import Pair, Task, task_to_json
 from hrm.config import DataConfig
 from hrm.data import dataset_builder
-from hrm.data.batches import OnTheFlySource, StoredSource
+from hrm.data.batches import OnTheFlySource, StoredSource, load_batch
 from hrm.data.cli import main as build_arc_dataset
 from hrm.data.dataset_layout import TaskPlan
 from hrm.data.identities import make_examples
@@ -52,7 +52,7 @@ def test_a_dataset_is_the_same_whatever_the_workers_and_feeds_the_same_batches(
     indices = np.flatnonzero(data.train.sides <= 11)[::7][:40]
     offset = torch.rand(len(indices), 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for side in (12, 30):
-        batches = (source.load_batch(indices, side, 2, offset) for source in (data.source, on_the_fly))
+        batches = (load_batch(source, indices, side, 2, offset) for source in (data.source, on_the_fly))
         for stored, built in zip(*batches, strict=True):
             assert torch.equal(stored, built)
     assert build_arc_dataset([*flags, "--output-dir", str(one)]) == 0  # there already

@@ -1,5 +1,6 @@
 """The packed transformer against PyTorch's own over padded sequences."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,8 +8,19 @@ from torch import Tensor, nn
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.jepa.data.augment import Tokens
 from jepa_hrl.jepa.model.encoder import Encoder
-from jepa_hrl.jepa.model.packed_attention import assign_rows, transform
+from jepa_hrl.jepa.model.packed_attention import (
+    Integers,
+    PackedRows,
+    make_sequences,
+    plan_rows,
+    plan_sequences,
+    transform,
+)
 from jepa_hrl.objects.tokens import GRID_FIELDS, OBJECT_FIELDS
+
+
+def rows_of(lengths: Integers) -> PackedRows:
+    return PackedRows(*map(torch.from_numpy, plan_rows(lengths)))
 
 
 def test_packed_sequences_come_out_as_padded_ones_and_so_do_gradients() -> None:
@@ -22,7 +34,7 @@ def test_packed_sequences_come_out_as_padded_ones_and_so_do_gradients() -> None:
     padded = torch.randn(*seen.shape, 12, dtype=torch.float64, requires_grad=True)
     wanted = transformer(padded, src_key_padding_mask=~seen)[seen]
     packed = padded.detach()[seen].requires_grad_()
-    found = transform(transformer, packed, assign_rows(lengths))
+    found = transform(transformer, packed, rows_of(lengths.numpy()))
     torch.testing.assert_close(found, wanted)
 
     weights = torch.randn_like(found)
@@ -40,7 +52,7 @@ def test_packed_sequences_come_out_as_padded_ones_and_so_do_gradients() -> None:
     "lengths", [[], [0], [0, 0, 5], [64], [63, 1, 1], [64, 64, 0, 2], [200, 3, 130, 90], [1] * 200]
 )
 def test_every_sequence_lies_whole_in_one_row_and_alone_in_its_places(lengths: list[int]) -> None:
-    rows = assign_rows(torch.tensor(lengths, dtype=torch.long))
+    rows = rows_of(np.array(lengths, dtype=np.int64))
     assert len(rows.positions) == sum(lengths) == len(set(rows.positions.tolist()))
     owners = [number for number, length in enumerate(lengths) for _ in range(length)]
     assert rows.sequences.flatten()[rows.positions].tolist() == owners
@@ -60,8 +72,10 @@ def test_a_grids_latent_is_its_own_whatever_it_lies_beside() -> None:
     counts = [3, 0, 5, 3]
 
     def batch(*rows: int) -> Tokens:
-        owners = torch.arange(len(rows)).repeat_interleave(torch.tensor([counts[row] for row in rows]))
-        return Tokens(torch.cat([everything[row] for row in rows]), owners, grids[list(rows)])
+        own = np.array([counts[row] for row in rows])
+        owners = torch.arange(len(rows)).repeat_interleave(torch.from_numpy(own))
+        sequences = make_sequences(own, list(map(torch.from_numpy, plan_sequences(own))))
+        return Tokens(torch.cat([everything[row] for row in rows]), owners, grids[list(rows)], sequences)
 
     everything: list[Tensor] = [torch.randn(count, OBJECT_FIELDS) for count in counts]
     grids = torch.randn(4, GRID_FIELDS)

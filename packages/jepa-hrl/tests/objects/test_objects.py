@@ -15,6 +15,7 @@ from jepa_hrl.dsl.types import grid
 from jepa_hrl.jepa.data.augment import Tokens, recolor, rotate, translate
 from jepa_hrl.jepa.data.batches import DeviceTable
 from jepa_hrl.jepa.data.token_table import table_of_grids
+from jepa_hrl.jepa.model.packed_attention import make_sequences, plan_sequences
 from jepa_hrl.objects.extraction import extract_objects
 from jepa_hrl.objects.tokens import (
     AREA,
@@ -159,7 +160,9 @@ def test_a_moved_object_changes_position_fields_alone_and_a_renamed_one_colour_f
 def batch(*grids: np.ndarray) -> Tokens:
     tokens = tokenize(grids)
     owners = np.repeat(np.arange(len(grids)), tokens.counts)
-    return Tokens(*map(torch.from_numpy, (tokens.objects, owners, tokens.grids)))
+    arrays = (tokens.objects, owners, tokens.grids, *plan_sequences(tokens.counts))
+    objects, device_owners, own_tokens, *layout = map(torch.from_numpy, arrays)
+    return Tokens(objects, device_owners, own_tokens, make_sequences(tokens.counts, layout))
 
 
 def assert_same_tokens(first: Tokens, second: Tokens) -> None:

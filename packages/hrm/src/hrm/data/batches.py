@@ -49,7 +49,7 @@ def build_batch(
             None for not at all.
     """
     source = OnTheFlySource(tensors, identities, examples)
-    return source.load_batch(np.arange(len(examples)), side, prefix_tokens, offset)
+    return load_batch(source, np.arange(len(examples)), side, prefix_tokens, offset)
 
 
 def translate(tokens: Tensor, sizes: Tensor, identities: Tensor, prefix_tokens: int, offset: Tensor | None) -> Batch:
@@ -77,6 +77,11 @@ def translate(tokens: Tensor, sizes: Tensor, identities: Tensor, prefix_tokens: 
 class ExampleSource(Protocol):
     """Gives the tokens of training examples by their indices: arrays of the host, then on the device a batch."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where batches are built."""
+        ...
+
     def host_arrays(self, indices: Ints, side: int) -> list[npt.NDArray[Any]]:
         """Returns what the host knows of a batch, to be copied to the device.
 
@@ -96,6 +101,18 @@ class ExampleSource(Protocol):
         ...
 
 
+def load_batch(source: ExampleSource, indices: Ints, side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
+    """Builds a batch in one go.
+
+    Args:
+        source: of the examples.
+        indices: (B,) of examples.
+        side, prefix_tokens, offset: see `build_batch`.
+    """
+    arrays = upload(source.host_arrays(indices, side), source.device)
+    return source.build(arrays, side, prefix_tokens, offset)
+
+
 @dataclass(frozen=True)
 class OnTheFlySource:
     """Makes tokens from the tasks, on their device."""
@@ -104,10 +121,10 @@ class OnTheFlySource:
     identities: Identities
     examples: Examples
 
-    def load_batch(self, indices: Ints, side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
-        """Builds the batch of (B,) examples in one go; for the other arguments see `build_batch`."""
-        arrays = upload(self.host_arrays(indices, side), self.tensors.rows.device)
-        return self.build(arrays, side, prefix_tokens, offset)
+    @property
+    def device(self) -> torch.device:
+        """Where batches are built: the device of the tasks."""
+        return self.tensors.rows.device
 
     def host_arrays(self, indices: Ints, side: int) -> list[npt.NDArray[Any]]:
         """Returns indices of inputs and outputs, elements and colours of their views, and rows of the embedding.
@@ -151,10 +168,6 @@ class StoredSource:
     labels: npt.NDArray[np.uint8]
     identities: Ints
     device: torch.device
-
-    def load_batch(self, indices: Ints, side: int, prefix_tokens: int, offset: Tensor | None) -> Batch:
-        """Reads the batch of (B,) examples in one go; for the other arguments see `build_batch`."""
-        return self.build(upload(self.host_arrays(indices, side), self.device), side, prefix_tokens, offset)
 
     def host_arrays(self, indices: Ints, side: int) -> list[npt.NDArray[Any]]:
         """Reads the tokens of inputs and outputs, and rows of the embedding.

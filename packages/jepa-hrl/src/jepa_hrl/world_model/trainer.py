@@ -182,17 +182,20 @@ class Trainer(EpochTrainer):
         outcomes = programs.outcomes[is_step]
         grids, positions = np.unique(np.concatenate([programs.sources, outcomes]), return_inverse=True)
         owners = np.broadcast_to(np.arange(len(is_step))[:, None], is_step.shape)[is_step]  # program of each step
-        # Each grid's first program: every process has as many of them, which the statistic of sigreg needs.
-        first = np.unique(programs.sources, return_index=True)[1]
-        slices = draw_slices(
-            config.object_encoder.latent_dim, config.sigreg.num_slices,
-            generator_for(config.training.seed, "slices", self.step),
-        )  # fmt: skip
         plan, num_programs = self.table.plan(grids), len(is_step)
+        sigreg_arrays = []
+        if config.sigreg.weight:
+            # Each grid's first program: every process has as many of them, which the statistic needs.
+            first = np.unique(programs.sources, return_index=True)[1]
+            slices = draw_slices(
+                config.object_encoder.latent_dim, config.sigreg.num_slices,
+                generator_for(config.training.seed, "slices", self.step),
+            )  # fmt: skip
+            sigreg_arrays = [positions[:num_programs][first], slices.numpy()]
         host_arrays = (
             positions, programs.actions, programs.arguments, positions[:num_programs][owners],
-            np.concatenate([outcomes, programs.sources]), programs.actions[owners, 0], positions[:num_programs][first],
-            slices.numpy(), *plan.arrays(),
+            np.concatenate([outcomes, programs.sources]), programs.actions[owners, 0], *sigreg_arrays,
+            *plan.arrays(),
         )  # fmt: skip
         (
             device_positions,
@@ -201,14 +204,12 @@ class Trainer(EpochTrainer):
             step_sources,
             key_grids,
             first_actions,
-            first_sources,
-            slices,
-            *token_arrays,
+            *more,
         ) = upload(host_arrays, device)
         # Positions among this batch's grids, of sources for each program, of outcomes for each step.
         source_positions, outcome_positions = device_positions.tensor_split([num_programs])
         latents, queries, logits = cast(ProgramJepa, self.forward)(
-            self.table.gather(plan, token_arrays),
+            self.table.gather(plan, more[len(sigreg_arrays) :]),
             actions,
             self._argument_rows[arguments],
             is_step.sum(axis=1).tolist(),
@@ -225,7 +226,8 @@ class Trainer(EpochTrainer):
         terms = {"info_nce": loss}
         terms["inverse"] = global_mean(functional.cross_entropy(logits, first_actions, reduction="none"))
         if config.sigreg.weight:
-            terms["sigreg"] = epps_pulley(latents[first_sources], slices, *self._rule)
+            first_sources, device_slices = more[: len(sigreg_arrays)]
+            terms["sigreg"] = epps_pulley(latents[first_sources], device_slices, *self._rule)
         if self._queue_size:
             order = all_grids.argsort(stable=True)  # several processes gather the keys in another order than one has
             self.queue = torch.cat([self.queue, all_keys.detach()[order].float()])[-self._queue_size :]

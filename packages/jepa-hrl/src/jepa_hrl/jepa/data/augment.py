@@ -17,13 +17,13 @@ class Tokens(NamedTuple):
         objects: (M, OBJECT_FIELDS) float32, grid after grid.
         owners: (M,) index of the grid that each object is of, ascending.
         grids: (G, GRID_FIELDS) float32.
-        sequences: where they lie in the encoder's sequences; None where that is to be found out from the owners.
+        sequences: where they lie in the encoder's sequences.
     """
 
     objects: Tensor
     owners: Tensor
     grids: Tensor
-    sequences: GridSequences | None = None
+    sequences: GridSequences
 
 
 def recolor(tokens: Tokens, permutations: Tensor) -> Tokens:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +64,6 @@ class TokenPlan:
         counts: (G,) objects of each grid.
     """
 
-    NUM_ARRAYS: ClassVar[int] = 8
     grids: Integers
     rows: Integers
     counts: Integers
@@ -81,7 +79,7 @@ class TokenPlan:
         return TokenPlan(self.grids, self.rows[keep], counts)
 
     def arrays(self) -> list[Integers]:
-        """Returns what `DeviceTable.gather` needs on the device, NUM_ARRAYS arrays."""
+        """Returns what `DeviceTable.gather` needs on the device."""
         return [self.rows, self.owners, self.grids, *plan_sequences(self.counts)]
 
 
@@ -159,10 +157,11 @@ def make_batch(
         plan = plan.select(_keep_flags(plan.owners, draws[mine] >= augmentations.mask_ratio))
     first = np.flatnonzero(mine)
     grid_indices = np.concatenate([first, first + num_pairs])
-    host_arrays = [tasks, permutations[mine], grid_indices[plan.owners], *plan.arrays(), *target_plan.arrays()]
+    planned = plan.arrays()
+    host_arrays = [tasks, permutations[mine], grid_indices[plan.owners], *planned, *target_plan.arrays()]
     task_indices, own, global_owners, *arrays = upload(host_arrays, table.device)
-    tokens = table.gather(plan, arrays[: TokenPlan.NUM_ARRAYS])
-    targets = table.gather(target_plan, arrays[TokenPlan.NUM_ARRAYS :])
+    tokens = table.gather(plan, arrays[: len(planned)])
+    targets = table.gather(target_plan, arrays[len(planned) :])
     if augmentations is not None and augmentations.palette_permutation:
         tokens, targets = recolor(tokens, torch.cat([own, own])), recolor(targets, own)
     return Batch(tokens, task_indices, targets, grid_indices, 2 * num_pairs, global_owners)

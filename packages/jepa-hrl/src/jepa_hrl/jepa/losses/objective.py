@@ -69,9 +69,8 @@ class Objective:
             samples = (predicted.inputs, predicted.outputs)
             terms["sigreg"] = torch.stack([epps_pulley(sample, slices, *self._rule) for sample in samples]).mean()
         if self._weights["relational"]:
-            layout = batch.tokens.sequences
-            counts = None if layout is None else layout.host_counts
-            terms["relational"] = relational(encoded.quantized, batch.tokens.objects, batch.tokens.owners, counts)
+            counts = batch.tokens.sequences.host_counts
+            terms["relational"] = relational(encoded.quantized, batch.tokens.objects, counts)
         if self._weights["commitment"]:
             terms["commitment"] = encoded.commitment
         for kind, weight in self._invariance_weights.items():

@@ -37,24 +37,21 @@ def info_nce(
     return functional.cross_entropy(logits, targets), top1
 
 
-def relational(embedded: Tensor, fields: Tensor, grids: Tensor, counts: Integers | None = None) -> Tensor:
+def relational(embedded: Tensor, fields: Tensor, counts: Integers) -> Tensor:
     """Computes how far cosine similarities among a grid's objects differ from those of their token fields.
 
     Args:
         embedded: (M, H) embeddings of all objects.
         fields: (M, OBJECT_FIELDS) their tokens.
-        grids: (M,) index of the grid that each object is of, ascending.
-        counts: objects of each grid; None to count them, for which the host waits for the device.
+        counts: (G,) objects of each grid, grid after grid.
     Returns:
         The mean squared difference over all pairs of different objects of one grid, of all processes; 0 if there are
         no such pairs.
     Source: Park et al. 2019, Relational knowledge distillation, arXiv:1904.05068, with cosines for distances.
     """
-    if counts is None:
-        counts = torch.bincount(grids).cpu().numpy()
     host_positions, host_sequences = plan_rows(counts)
     pairs = _pair_positions(host_positions, counts, host_sequences.shape[1])
-    positions, sequences, pair_positions = upload([host_positions, host_sequences, pairs], grids.device)
+    positions, sequences, pair_positions = upload([host_positions, host_sequences, pairs], fields.device)
     rows = PackedRows(positions, sequences)
     gaps = _cosines(embedded, rows) - _cosines(fields, rows)
     return global_mean(gaps.flatten().index_select(0, pair_positions).square())

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from arc_core.transfer import upload
 from jepa_hrl.jepa.config import EncoderConfig
 from jepa_hrl.jepa.data.augment import Tokens
-from jepa_hrl.jepa.model.packed_attention import make_sequences, plan_sequences, transform
+from jepa_hrl.jepa.model.packed_attention import transform
 from jepa_hrl.jepa.model.quantizer import VectorQuantizer
 from jepa_hrl.objects.tokens import GRID_FIELDS, OBJECT_FIELDS
 
@@ -76,15 +75,11 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tokens) -> EncoderOutput:
         """Encodes the grids that some tokens are of."""
-        layout = tokens.sequences
-        if layout is None:
-            host_counts = torch.bincount(tokens.owners, minlength=len(tokens.grids)).cpu().numpy()
-            layout = make_sequences(host_counts, upload(plan_sequences(host_counts), tokens.owners.device))
-        counts, grid_positions, object_positions = layout.counts, layout.grid_positions, layout.object_positions
+        _, counts, grid_positions, object_positions, rows = tokens.sequences
         grids, objects = self.embed_grid(tokens.grids), self.embed_object(tokens.objects)
         sequences = grids.new_empty(len(grids) + len(objects), grids.shape[1])
         sequences = sequences.index_copy(0, grid_positions, grids).index_copy(0, object_positions, objects)
-        hidden = transform(self.transformer, sequences, layout.rows)
+        hidden = transform(self.transformer, sequences, rows)
         grid_hidden = hidden.index_select(0, grid_positions)
         embeddings = hidden.index_select(0, object_positions).float()
         quantized, commitment = embeddings, embeddings.new_zeros(())

@@ -12,8 +12,6 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from arc_core.transfer import upload
-
 Integers = npt.NDArray[np.int64]
 
 _MIN_ROW_LENGTH = 66  # positions; a longer sequence lengthens the rows. Two grids with 32 objects each fit.
@@ -81,11 +79,6 @@ def make_sequences(host_counts: Integers, arrays: Sequence[Tensor]) -> GridSeque
     """Makes `GridSequences` of the arrays of `plan_sequences`, which are on the device now."""
     counts, grid_positions, object_positions, positions, sequences = arrays
     return GridSequences(host_counts, counts, grid_positions, object_positions, PackedRows(positions, sequences))
-
-
-def assign_rows(lengths: Tensor) -> PackedRows:
-    """Assigns sequences of (B,) lengths, for which the host waits, to rows in their order, each to a single row."""
-    return PackedRows(*upload(plan_rows(lengths.cpu().numpy()), lengths.device))
 
 
 def plan_rows(counts: Integers) -> tuple[Integers, Integers]:
